@@ -1,0 +1,101 @@
+"""The last steps for every data set: splits, decoding, checks, digest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_jax.data.dataset import Dataset, Split
+from cnn_jax.data.decode import Fit, check_fit
+from cnn_jax.data.digest import dataset_digest
+from cnn_jax.data.reading import Part, Reading, some_of
+from cnn_jax.data.sources import ImageFiles, choose_shape, conform_arrays, read_into_memory
+from cnn_jax.data.splits import complete_splits
+from cnn_jax.errors import DataError
+
+
+@dataclass(frozen=True)
+class Options:
+    """How what was read becomes a data set; the fields are those of `load`."""
+
+    image_size: int | None = None
+    channels: int | None = None
+    fit: Fit = "crop"
+    validation: float = 0.1
+    split_seed: int = 0
+    memory_limit: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        check_fit(self.fit)
+        if self.image_size is not None and self.image_size < 1:
+            raise DataError(f"image_size must be at least 1, not {self.image_size}")
+        if self.channels not in (None, 1, 3):
+            raise DataError(f"channels must be 1 or 3, not {self.channels}")
+
+
+def assemble(reading: Reading, options: Options, name: str) -> Dataset:
+    """The data set of what a reader found.
+
+    Raises:
+      DataError: fewer than two classes, parts that cannot be made, or damaged images.
+    """
+    given, shape_notes = _with_pixels(reading.parts, options)
+    splits, split_notes = complete_splits(
+        given, validation=options.validation, seed=options.split_seed
+    )
+    class_notes = _check_classes(name, splits, reading)
+    size = sum(len(split) * math.prod(split.image_shape) for split in splits.values())
+    if size <= options.memory_limit:
+        splits = {part: read_into_memory(split) for part, split in splits.items()}
+    return Dataset(
+        name=name,
+        splits=splits,
+        classes=reading.classes,
+        kinds=reading.kinds,
+        digest=dataset_digest(splits),
+        notes=(*reading.notes, *shape_notes, *split_notes, *class_notes),
+    )
+
+
+def _with_pixels(
+    parts: Mapping[str, Part], options: Options
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The parts as splits whose images all have one shape; files are not yet decoded."""
+    paths = [
+        path
+        for part in parts.values()
+        if not isinstance(part.images, np.ndarray)
+        for path in part.images
+    ]
+    notes: tuple[str, ...] = ()
+    if paths:
+        shape, notes = choose_shape(paths, options.image_size, options.channels)
+    splits = {}
+    for name, part in parts.items():
+        images: np.ndarray | ImageFiles
+        if isinstance(part.images, np.ndarray):
+            images = conform_arrays(part.images, options.image_size, options.channels, options.fit)
+        else:
+            images = ImageFiles(part.images, shape, options.fit)
+        splits[name] = Split(images, part.targets, part.ids, part.groups)
+    return splits, notes
+
+
+def _check_classes(name: str, splits: Mapping[str, Split], reading: Reading) -> tuple[str, ...]:
+    """Refuse data of one class; note the classes that have no image to learn from."""
+    if reading.kinds["label"] != "class":
+        return ()
+    classes = reading.classes["label"]
+    labels = np.concatenate([split.targets["label"] for split in splits.values()])
+    if len(np.unique(labels)) < 2:
+        raise DataError(
+            f"all {len(labels)} images of {name!r} are of one class: at least two are needed"
+        )
+    present = set(splits["train"].targets["label"].tolist())
+    absent = [classes[k] for k in range(len(classes)) if k not in present]
+    if not absent:
+        return ()
+    return (f"{len(absent)} of {len(classes)} classes have no train image: {some_of(absent)}.",)

@@ -1,0 +1,199 @@
+"""From an image file to uint8 pixels of a given shape.
+
+Grey, RGB, palette and 1-bit images are read as they are; transparency is composited over
+white; 16-bit grey is scaled by 1/257, so that 65535 becomes 255; the orientation that EXIF
+states is applied; of an animation the first frame is taken.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cnn_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+Fit = Literal["crop", "pad", "stretch"]
+FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N")
+_ORIENTATION = 0x0112
+_ROTATED_BY_90_DEGREES = (5, 6, 7, 8)
+
+# What Pillow's readers are known to raise for damaged files.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file says: its size once upright, whether grey, animated."""
+
+    height: int
+    width: int
+    grey: bool
+    animated: bool
+
+
+def decode_image(
+    image: str | os.PathLike[str] | bytes, image_shape: tuple[int, ...], fit: Fit = "crop"
+) -> np.ndarray:
+    """uint8 `[H, W, C]`: an image file (or its bytes), decoded and brought to `image_shape`.
+
+    Args:
+      image: path of a file, or the contents of one.
+      image_shape: (H, W, C) with C = 1 (luma, ITU-R 601-2) or 3 (RGB).
+      fit: `crop` resizes until the image covers the shape and takes the centre, `pad` until
+        it fits inside and adds black bars, `stretch` ignores the aspect ratio. Resizing is
+        bilinear with antialiasing.
+
+    Raises:
+      DataError: not an image, damaged, truncated, or larger than Pillow's limit against
+        decompression bombs; an unknown fit, or a shape that is not (H, W, 1 or 3).
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1 or image_shape[2] not in (1, 3):
+        raise DataError(
+            f"image files are decoded to [H, W, 1] or [H, W, 3], not {list(image_shape)}"
+        )
+    height, width, channels = image_shape
+    with _opened(image) as opened:
+        upright = _upright(opened)
+        return resize_image(_to_mode(upright, channels, _name(image)), (height, width), fit)
+
+
+def read_header(image: str | os.PathLike[str] | bytes) -> ImageHeader:
+    """The header of an image file, without decoding its pixels.
+
+    Raises:
+      DataError: not an image, or larger than Pillow's limit.
+    """
+    with _opened(image) as opened:
+        width, height = opened.size
+        if _orientation(opened) in _ROTATED_BY_90_DEGREES:
+            width, height = height, width
+        return ImageHeader(
+            height=height,
+            width=width,
+            grey=opened.mode in _GREY_MODES,
+            animated=bool(getattr(opened, "is_animated", False)),
+        )
+
+
+def resize_image(image: PillowImage, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """uint8 `[H, W, C]`: a Pillow image of mode L or RGB at `size` = (H, W)."""
+    height, width = size
+    if image.size != (width, height):
+        image = _resized(image, height, width, fit)
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels.reshape(height, width, -1)
+
+
+def check_fit(fit: str) -> None:
+    """Raise `DataError` unless `fit` is one of the three ways."""
+    if fit not in FITS:
+        raise DataError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
+
+
+def _resized(image: PillowImage, height: int, width: int, fit: Fit) -> PillowImage:
+    from PIL import Image
+
+    check_fit(fit)
+    old_width, old_height = image.size
+    if fit == "stretch":
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    if fit == "crop":
+        scale = min(old_width / width, old_height / height)
+        # Rounding may leave a hair's breadth below zero, which Pillow refuses.
+        left = max(0.0, (old_width - scale * width) / 2)
+        top = max(0.0, (old_height - scale * height) / 2)
+        box = (left, top, old_width - left, old_height - top)
+        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    scale = min(width / old_width, height / old_height)
+    new_width = min(width, max(1, round(scale * old_width)))
+    new_height = min(height, max(1, round(scale * old_height)))
+    inner = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    canvas = Image.new(image.mode, (width, height))
+    canvas.paste(inner, ((width - new_width) // 2, (height - new_height) // 2))
+    return canvas
+
+
+@contextmanager
+def _opened(image: str | os.PathLike[str] | bytes) -> Iterator[PillowImage]:
+    """An open image; whatever Pillow raises inside becomes a `DataError` with its name."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and opened.width * opened.height > limit:
+                raise DataError(f"{_name(image)} has more than {limit} pixels, Pillow's limit")
+            yield opened
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{_name(image)} exceeds Pillow's limit of pixels: {error}") from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{_name(image)} cannot be read as an image: {reason}") from error
+
+
+def _name(image: str | os.PathLike[str] | bytes) -> str:
+    return f"image of {len(image)} bytes" if isinstance(image, bytes) else repr(os.fspath(image))
+
+
+def _orientation(image: PillowImage) -> int:
+    # Asking a PNG without EXIF for its EXIF would decode all of its pixels.
+    if "exif" not in image.info and image.format != "TIFF":
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _upright(image: PillowImage) -> PillowImage:
+    from PIL import ImageOps
+
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+
+
+def _to_mode(image: PillowImage, channels: int, name: str) -> PillowImage:
+    """The image in mode L (1 channel) or RGB (3 channels)."""
+    from PIL import Image
+
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image, name)
+    elif image.mode == "F":
+        raise DataError(f"{name} has floating-point pixels without a range; save it as 8 bit")
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert(mode)
+
+
+def _from_16_bits(image: PillowImage, name: str) -> PillowImage:
+    from PIL import Image
+
+    pixels = np.asarray(image).astype(np.int64)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise DataError(f"{name} has grey values outside 0..65535; save it as 8 or 16 bit")
+    return Image.fromarray(np.round(pixels / 257).astype(np.uint8))

@@ -1,0 +1,133 @@
+"""Finding image files: by name, in folders, beside masks, and in groups."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.data.reading import some_of
+from cnn_jax.errors import DataError
+
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".pnm",
+    ]
+)
+GROUPS_FILE = "groups.csv"
+
+_MASK = re.compile(r"(?P<stem>.+)_mask(_\d+)?")
+
+
+def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The image files among `paths`: files as given, folders searched to any depth; sorted.
+
+    Raises:
+      DataError: a path does not exist, or a folder has no image.
+    """
+    found = set()
+    for path in map(Path, paths):
+        if path.is_dir():
+            images = [file for file in walk(path) if is_image(file)]
+            if not images:
+                raise DataError(
+                    f"{str(path)!r} has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                )
+            found.update(images)
+        elif path.exists():
+            found.add(path)
+        else:
+            raise DataError(f"{str(path)!r} does not exist")
+    return sorted(found)
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file's name is that of an image; its contents are not looked at."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder but hidden ones, sorted in each folder, links followed.
+
+    Raises:
+      DataError: a folder cannot be listed, or a link leads back to a folder it lies in.
+    """
+    yield from _walk(folder, above=())
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    try:
+        resolved = folder.resolve(strict=True)
+        entries = sorted(folder.iterdir())
+        folders = {entry for entry in entries if entry.is_dir()}
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{str(folder)!r} cannot be listed: {error}") from error
+    if resolved in above:
+        raise DataError(f"{str(folder)!r} is a link back to a folder it lies in; remove the link")
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry in folders:
+            yield from _walk(entry, (*above, resolved))
+        else:
+            yield entry
+
+
+def without_masks(images: Sequence[Path]) -> list[Path]:
+    """The images that are not the segmentation mask of another one.
+
+    A mask is `x_mask.png` or `x_mask_1.png` where there is an image `x`, or `x.png` where
+    there is `x.jpg`, in the same folder.
+    """
+    stems = {image.with_suffix("") for image in images}
+    photos = {i.with_suffix("") for i in images if i.suffix.lower() in (".jpg", ".jpeg")}
+
+    def is_mask(image: Path) -> bool:
+        match = _MASK.fullmatch(image.stem)
+        if match is not None and image.with_name(match["stem"]) in stems:
+            return True
+        return image.suffix.lower() == ".png" and image.with_suffix("") in photos
+
+    return [image for image in images if not is_mask(image)]
+
+
+def read_groups(folder: Path, ids: Sequence[str]) -> np.ndarray | None:
+    """str `[N]`: the group of each image by the folder's `groups.csv` (`path,group`), or None.
+
+    Raises:
+      DataError: the file is not such a table, or does not list every image.
+    """
+    path = folder / GROUPS_FILE
+    if not path.exists():
+        return None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error}") from error
+    if not rows or rows[0] != ["path", "group"] or any(len(row) != 2 for row in rows):
+        raise DataError(
+            f"{str(path)!r} must have the two columns path,group, named in its first line"
+        )
+    groups = dict(rows[1:])
+    if len(groups) != len(rows) - 1:
+        raise DataError(f"{str(path)!r} lists a path more than once")
+    missing = [name for name in ids if name not in groups]
+    if missing:
+        raise DataError(f"{str(path)!r} lacks {len(missing)} images: {some_of(missing)}")
+    return np.array([groups[name] for name in ids], dtype=np.str_)

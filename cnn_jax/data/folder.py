@@ -1,0 +1,129 @@
+"""A folder per class, with or without a folder per part above.
+
+FOLDER/<class>/[.../]image.png
+FOLDER/{train,val,test}/<class>/[.../]image.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.data.files import GROUPS_FILE, is_image, read_groups, walk, without_masks
+from cnn_jax.data.reading import PART_NAMES, PARTS, Part, Reading, encode_labels, some_of
+from cnn_jax.errors import DataError
+
+
+def read_class_folders(folder: Path) -> Reading:
+    """Images labelled by the folder they lie in; classes sorted by name.
+
+    Ids are the paths relative to `folder`; groups come from `groups.csv` where it is present.
+
+    Raises:
+      DataError: a class folder has no image, an image lies in no class folder, folders of
+        parts and of classes are mixed, or `groups.csv` does not fit.
+    """
+    parts_of = _part_folders(folder)
+    contents = {part: _list_classes(path) for part, path in parts_of.items()}
+    classes = tuple(sorted({name for listing in contents.values() for name in listing.images}))
+    if not classes:
+        raise DataError(f"{str(folder)!r} has no folder per class with images")
+    return Reading(
+        parts={part: _part(folder, contents[part], classes) for part in PARTS if part in contents},
+        classes={"label": classes},
+        notes=_notes(folder, list(contents.values())),
+    )
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The images of each class below a folder, and how many files were left aside."""
+
+    images: dict[str, list[Path]]
+    masks: int
+    others: int
+
+
+def _part_folders(folder: Path) -> dict[str, Path]:
+    """Part -> its folder; `train` alone, the folder itself, where there are no parts."""
+    folders = _folders(folder)
+    found: dict[str, Path] = {}
+    for path in folders:
+        part = PART_NAMES.get(path.name.lower())
+        if part in found:
+            raise DataError(
+                f"{str(found[part])!r} and {str(path)!r} are both a {part} part; keep one"
+            )
+        if part is not None:
+            found[part] = path
+    if not found:
+        return {"train": folder}
+    others = [
+        path.name
+        for path in folders
+        if path not in found.values() and any(is_image(file) for file in walk(path))
+    ]
+    if others:
+        raise DataError(
+            f"{str(folder)!r} mixes folders of parts ({some_of([p.name for p in found.values()])}) "
+            f"with other folders of images ({some_of(others)}); move one kind elsewhere"
+        )
+    if "train" not in found:
+        raise DataError(f"{str(folder)!r} has no folder 'train' beside {some_of(list(found))}")
+    return found
+
+
+def _list_classes(folder: Path) -> _Listing:
+    folders = _folders(folder)
+    stray = [path.name for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
+    if stray:
+        raise DataError(
+            f"{len(stray)} images lie in {str(folder)!r} outside any class folder: {some_of(stray)}"
+        )
+    listing: dict[str, list[Path]] = {}
+    masks = others = 0
+    for path in folders:
+        files = list(walk(path))
+        images = [file for file in files if is_image(file)]
+        listing[path.name] = without_masks(images)
+        if not listing[path.name]:
+            raise DataError(f"class folder {str(path)!r} has no image: remove it or fill it")
+        others += len(files) - len(images)
+        masks += len(images) - len(listing[path.name])
+    return _Listing(listing, masks, others)
+
+
+def _part(folder: Path, listing: _Listing, classes: Sequence[str]) -> Part:
+    labelled = [(path, name) for name in sorted(listing.images) for path in listing.images[name]]
+    ids = [path.relative_to(folder).as_posix() for path, _ in labelled]
+    return Part(
+        images=[path for path, _ in labelled],
+        targets={"label": encode_labels([name for _, name in labelled], classes)},
+        ids=np.array(ids, dtype=np.str_),
+        groups=read_groups(folder, ids),
+    )
+
+
+def _notes(folder: Path, listings: Sequence[_Listing]) -> tuple[str, ...]:
+    notes = []
+    masks = sum(listing.masks for listing in listings)
+    if masks:
+        notes.append(f"Files left out as masks of other images: {masks}.")
+    others = sum(listing.others for listing in listings) + sum(
+        path.is_file() and not path.name.startswith(".") and path.name != GROUPS_FILE
+        for path in folder.iterdir()
+    )
+    if others:
+        notes.append(f"Files left out as not images: {others}.")
+    return tuple(notes)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+        return [path for path in entries if not path.name.startswith(".") and path.is_dir()]
+    except OSError as error:
+        raise DataError(f"{str(folder)!r} cannot be listed: {error}") from error

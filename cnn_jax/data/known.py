@@ -1,0 +1,119 @@
+"""Public data sets known by name: where they lie, their class names, licence and citation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """What the sources of a public data set state.
+
+    Attributes:
+      licence, citation: as the source states them.
+      folders: names under which it is distributed, beside its own.
+      classes: names of the classes where its files do not hold them.
+    """
+
+    licence: str
+    citation: str
+    folders: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+_CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny images. 2009"
+_CIFAR_LICENCE = "none stated by the authors; photos from the web"
+
+KNOWN = {
+    "digits": KnownSet(
+        licence="CC BY 4.0",
+        citation="Alpaydin, Kaynak. Optical recognition of handwritten digits. UCI Machine "
+        "Learning Repository, 1998",
+    ),
+    "mnist": KnownSet(
+        licence="CC BY-SA 3.0 as commonly given",
+        citation="LeCun, Bottou, Bengio, Haffner. Gradient-based learning applied to document "
+        "recognition. Proc. IEEE 86(11), 1998",
+    ),
+    "fashion_mnist": KnownSet(
+        licence="MIT",
+        citation="Xiao, Rasul, Vollgraf. Fashion-MNIST: a novel image dataset for benchmarking "
+        "machine learning algorithms. arXiv:1708.07747, 2017",
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    ),
+    "cifar10": KnownSet(
+        licence=_CIFAR_LICENCE,
+        citation=_CIFAR_CITATION,
+        folders=("cifar-10-batches-bin",),
+    ),
+    "cifar100": KnownSet(
+        licence=_CIFAR_LICENCE,
+        citation=_CIFAR_CITATION,
+        folders=("cifar-100-binary",),
+    ),
+    "pneumoniamnist": KnownSet(
+        licence="CC BY 4.0",
+        citation="Yang et al. MedMNIST v2. Scientific Data 10:41, 2023; Kermany et al. Cell 172, "
+        "2018",
+        classes=("normal", "pneumonia"),
+    ),
+    "lfw": KnownSet(
+        licence="research only; press photos of identifiable people; no commercial face "
+        "recognition",
+        citation="Huang, Ramesh, Berg, Learned-Miller. Labeled Faces in the Wild. UMass TR 07-49, "
+        "2007; Huang, Mattar, Lee, Learned-Miller. NIPS 2012",
+    ),
+    "orl_faces": KnownSet(
+        licence="free, with credit to AT&T Laboratories, Cambridge",
+        citation="Samaria, Harter. Parameterisation of a stochastic model for human face "
+        "identification. WACV 1994",
+    ),
+    "brain_tumor_mri": KnownSet(
+        licence="none stated in the source",
+        citation="Bhuvaji, Kadam, Bhumkar, Dedge, Kanchan. Brain Tumor Classification (MRI). "
+        "Kaggle 2020",
+    ),
+    "magnetic_tile": KnownSet(
+        licence="free for academic research, cite; no commercial use",
+        citation="Huang, Qiu, Yuan. Surface defect saliency of magnetic tile. The Visual Computer "
+        "36, 2020",
+    ),
+    "busi": KnownSet(
+        licence="free for research, cite",
+        citation="Al-Dhabyani, Gomaa, Khaled, Fahmy. Dataset of breast ultrasound images. Data in "
+        "Brief 28, 2020",
+    ),
+    "grocery_store": KnownSet(
+        licence="MIT",
+        citation="Klasson, Zhang, Kjellstrom. A hierarchical grocery store image dataset. "
+        "WACV 2019",
+    ),
+    "flowers5": KnownSet(
+        licence="none; rights with the owners of the photos",
+        citation="Mamaev. Flowers Recognition. Kaggle",
+    ),
+}
+
+
+def plain_name(name: str) -> str:
+    """A name without case and separators, so that `Fashion-MNIST` is `fashion_mnist`."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def known_set(name: str) -> tuple[str, KnownSet] | None:
+    """The known set of that name or folder name, and the name it goes by; None if unknown."""
+    for own, known in KNOWN.items():
+        if plain_name(name) in {plain_name(alias) for alias in (own, *known.folders)}:
+            return own, known
+    return None

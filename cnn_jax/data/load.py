@@ -1,0 +1,101 @@
+"""`load`: a data set by name or path, with train, validation and test parts."""
+
+from __future__ import annotations
+
+import os
+
+from cnn_jax.data.assemble import Options, assemble
+from cnn_jax.data.cifar import read_cifar10, read_cifar100
+from cnn_jax.data.columns import Columns
+from cnn_jax.data.dataset import Dataset
+from cnn_jax.data.decode import Fit
+from cnn_jax.data.digits import read_digits
+from cnn_jax.data.folder import read_class_folders
+from cnn_jax.data.idx import read_idx_folder
+from cnn_jax.data.known import KNOWN
+from cnn_jax.data.locate import Location, locate
+from cnn_jax.data.npz import read_medmnist
+from cnn_jax.data.reading import Reading
+from cnn_jax.data.table import read_part_tables, read_table
+from cnn_jax.errors import DataError
+
+
+def load(
+    spec: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    fit: Fit = "crop",
+    label: str | int | None = None,
+    path_column: str | int | None = None,
+    split_column: str | int | None = None,
+    group_column: str | int | None = None,
+    validation: float = 0.1,
+    split_seed: int = 0,
+    memory_limit: int = 4 * 2**30,
+) -> Dataset:
+    """A data set with the splits `train`, `validation` and `test`, in that order.
+
+    Layouts: the digits of the package; IDX files (MNIST and its relatives); CIFAR-10 and
+    CIFAR-100 binary files; MedMNIST `.npz`; a folder per class, with or without a folder per
+    part above; a table of paths and labels, or one table per part.
+
+    Args:
+      spec: a name such as `digits`, `mnist`, `cifar10`, `pneumoniamnist`, or the path of a
+        file or folder.
+      data_dir: where names are looked for; the working folder by default.
+      image_size: side of the square that images are brought to. By default arrays keep their
+        size; files keep a size they share up to 224, or else get the median short side.
+      channels: 1 or 3; by default arrays keep theirs, files get 1 if all are grey.
+      fit: how another aspect ratio is met: `crop`, `pad` (black) or `stretch`.
+      label: the main target, by name or 0-based position: a column of a table, or `coarse`
+        of CIFAR-100. Other label columns are kept as further targets.
+      path_column, split_column, group_column: columns of a table; found by usual names.
+      validation: fraction of train carved off when a test but no validation part is given
+        (never more than 5,000 images). Without a test part, data is split 70/15/15.
+      split_seed: seed of the splits that are made.
+      memory_limit: bytes up to which files are decoded into memory; beyond, they are read
+        each time they are needed.
+
+    Raises:
+      DataError: the data cannot be found or read, or does not fit together.
+    """
+    options = Options(image_size, channels, fit, validation, split_seed, memory_limit)
+    location = locate(spec, data_dir)
+    columns = Columns(path=path_column, label=label, split=split_column, group=group_column)
+    dataset = assemble(_read(location, columns), options, location.name)
+    known = KNOWN.get(location.name)
+    if known is None:
+        return dataset
+    return dataset.replace(licence=known.licence, citation=known.citation)
+
+
+def _read(location: Location, columns: Columns) -> Reading:
+    path = location.path
+    if location.layout == "table":
+        return read_table(path, columns)
+    if location.layout == "part tables":
+        return read_part_tables(path, columns)
+    if columns.path is not None or columns.split is not None or columns.group is not None:
+        raise DataError(f"{location.name!r} is no table: it has no columns to choose from")
+    if location.layout == "cifar100":
+        return read_cifar100(path, columns.label)
+    if columns.label not in (None, "label"):
+        raise DataError(f"{location.name!r} has one target, no other called {columns.label!r}")
+    if location.layout == "digits":
+        return read_digits()
+    if location.layout == "cifar10":
+        return read_cifar10(path)
+    if location.layout == "class folders":
+        return read_class_folders(path)
+    reading = read_idx_folder(path) if location.layout == "idx" else read_medmnist(path)
+    return _with_known_names(reading, location.name)
+
+
+def _with_known_names(reading: Reading, name: str) -> Reading:
+    """The names of a known set's classes, which IDX and MedMNIST files do not hold."""
+    names = KNOWN[name].classes if name in KNOWN else ()
+    if len(names) < len(reading.classes["label"]):
+        return reading
+    return Reading(reading.parts, {"label": names}, reading.kinds, reading.notes)

@@ -1,0 +1,156 @@
+"""Images in files: which shape they get, reading them one by one or all into memory."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from cnn_jax.data.dataset import Split
+from cnn_jax.data.decode import Fit, ImageHeader, decode_image, read_header, resize_image
+from cnn_jax.errors import DataError
+
+LARGEST_DEFAULT_SIDE = 224
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """An `ImageSource` that decodes a file each time it is asked for.
+
+    Attributes:
+      paths: N image files.
+      shape: (H, W, C) to which each is brought.
+      fit: how, as in `decode_image`.
+    """
+
+    paths: Sequence[Path]
+    shape: tuple[int, int, int]
+    fit: Fit
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return decode_image(self.paths[index], self.shape, self.fit)
+
+    def read_bytes(self, index: int) -> bytes:
+        """The file at `index` as it is on disk."""
+        try:
+            return Path(self.paths[index]).read_bytes()
+        except OSError as error:
+            raise DataError(f"{str(self.paths[index])!r} cannot be read: {error}") from error
+
+
+def read_into_memory(split: Split) -> Split:
+    """The split with its images as one uint8 array, decoded by several threads.
+
+    Raises:
+      DataError: some images cannot be read; says how many and names the first three.
+    """
+    if isinstance(split.images, np.ndarray):
+        return split
+    source = split.images
+    pixels = np.empty((len(source), *source.shape), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        pixels[index] = source[index]
+
+    _for_each_image(decode, range(len(source)))
+    return replace(split, images=pixels)
+
+
+def choose_shape(
+    paths: Sequence[Path], image_size: int | None, channels: int | None
+) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """The shape (H, W, C) that image files are brought to, and notes that say why.
+
+    Without `channels`, 1 if every file has a grey mode, otherwise 3. Without `image_size`,
+    the size the files share if its long side is at most 224, otherwise a square of the
+    median short side, at most 224.
+
+    Raises:
+      DataError: some files are not images; says how many and names the first three.
+    """
+    headers = _for_each_image(read_header, paths)
+    notes = []
+    if channels is None:
+        channels = 1 if all(header.grey for header in headers) else 3
+        grey = sum(header.grey for header in headers)
+        notes.append(f"{channels} channel(s): {grey} of {len(headers)} image files are grey.")
+    if image_size is None:
+        (height, width), reason = _choose_size(headers)
+        notes.append(f"Images are {height} x {width}: {reason}.")
+    else:
+        height = width = image_size
+    animated = sum(header.animated for header in headers)
+    if animated:
+        notes.append(f"{animated} animated files: only the first frame is used.")
+    return (height, width, channels), tuple(notes)
+
+
+def conform_arrays(
+    images: np.ndarray, image_size: int | None, channels: int | None, fit: Fit
+) -> np.ndarray:
+    """uint8 images `[N, H, W, C]` brought to another size or number of channels.
+
+    Raises:
+      DataError: another shape is asked of volumes, of float images, or of images that have
+        neither 1 nor 3 channels.
+    """
+    from PIL import Image
+
+    if image_size is None and channels in (None, images.shape[-1]):
+        return images
+    size = images.shape[1:3] if image_size is None else (image_size, image_size)
+    wanted = (*size, images.shape[-1] if channels is None else channels)
+    if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+        raise DataError(
+            f"images of shape {list(images.shape[1:])} and type {images.dtype} keep their shape: "
+            "leave image_size and channels unset"
+        )
+    result = np.empty((len(images), *wanted), dtype=np.uint8)
+    for index, image in enumerate(images):
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        result[index] = resize_image(picture.convert("L" if wanted[2] == 1 else "RGB"), size, fit)
+    return result
+
+
+def _choose_size(headers: Sequence[ImageHeader]) -> tuple[tuple[int, int], str]:
+    sizes = Counter((header.height, header.width) for header in headers)
+    if len(sizes) == 1 and max(next(iter(sizes))) <= LARGEST_DEFAULT_SIDE:
+        return next(iter(sizes)), "all files have this size"
+    median = int(np.median([min(header.height, header.width) for header in headers]))
+    side = min(median, LARGEST_DEFAULT_SIDE)
+    reason = f"the files' median short side is {median}, at most {LARGEST_DEFAULT_SIDE} is chosen"
+    return (side, side), reason
+
+
+def _for_each_image(
+    function: Callable[..., _Result], images: Sequence[Path] | range
+) -> list[_Result]:
+    """`function` of every image by several threads; failures are reported together."""
+    failures: list[str] = []
+
+    def attempt(image: Path | int) -> _Result | None:
+        try:
+            return function(image)
+        except DataError as error:
+            failures.append(str(error))
+            return None
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        results = list(threads.map(attempt, images))
+    if failures:
+        shown = "; ".join(sorted(failures)[:3])
+        raise DataError(
+            f"{len(failures)} of {len(images)} images must be replaced or removed: {shown}"
+        )
+    return results  # type: ignore[return-value]

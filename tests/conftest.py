@@ -1,0 +1,30 @@
+"""The strictest settings jax has, for every test.
+
+Two CPU devices, rank promotion an error, dtype promotion strict, warnings errors (in
+pyproject.toml). XLA optimises less hard while compiling: same bits, shorter waiting.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = (
+    f"{_flags} --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1".strip()
+)
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from cnn_jax import environment  # noqa: E402
+
+environment.enable_compile_cache()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_place(tmp_path, monkeypatch):
+    """Each test runs in its own folder, so that nothing lands in the checkout."""
+    monkeypatch.chdir(tmp_path)

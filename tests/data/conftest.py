@@ -1,0 +1,58 @@
+"""Small image sets written to disk, and the folder of real ones."""
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def real(request):
+    """A function from the name of an entry in $CNN_JAX_DATA to its path."""
+    folder = os.environ.get("CNN_JAX_DATA")
+    if not folder:
+        pytest.skip("CNN_JAX_DATA is not set")
+
+    def entry(name):
+        path = Path(folder) / name
+        assert path.exists(), f"CNN_JAX_DATA is set but has no {name}"
+        return path
+
+    return entry
+
+
+@pytest.fixture
+def write_image():
+    """Writes a small image of one colour (or grey value) and returns its path."""
+
+    def write(path, value=100, size=(6, 5), mode="L"):
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, value).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_idx():
+    """Writes a uint8 array as an IDX file by the format's published layout."""
+
+    def write(path, array):
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        contents = header + array.tobytes()
+        path.write_bytes(gzip.compress(contents) if path.suffix == ".gz" else contents)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
