@@ -1,0 +1,27 @@
+"""Figures with intervals from predictions; knows no model and no data set."""
+
+from cnn_jax.evaluation.by_class import ClassRow, per_class
+from cnn_jax.evaluation.classification import (
+    Reliability,
+    classification_metrics,
+    confusion_matrix,
+    reliability,
+)
+from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.intervals import bootstrap, wilson
+from cnn_jax.evaluation.predictions import Predictions
+
+__all__ = [
+    "ClassRow",
+    "Estimate",
+    "Predictions",
+    "Reliability",
+    "bootstrap",
+    "classification_metrics",
+    "confusion_matrix",
+    "paired_difference",
+    "per_class",
+    "reliability",
+    "wilson",
+]

@@ -1,0 +1,261 @@
+"""Figures of a classifier from its predictions, each with its interval.
+
+All figures are computed on the host in float64. Ties are never broken by chance: of equal
+logits the first class is predicted, and equal scores count half in the AUROC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, wilson
+from cnn_jax.evaluation.multilabel import multilabel_statistics
+from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.weighted import (
+    Counts,
+    Ranking,
+    macro_auroc,
+    macro_average_precision,
+    mean_statistic,
+    sums_by_bin,
+)
+
+_FRACTIONS_AS_PERCENT = ("accuracy", "balanced_accuracy", "subset_accuracy")
+
+
+def classification_metrics(
+    predictions: Predictions,
+    *,
+    temperature: float = 1.0,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    top_k: Sequence[int] = (5,),
+) -> dict[str, Estimate]:
+    """The figures of one model on one split, in the order they are reported.
+
+    For kind `class`:
+
+    - `accuracy`: Wilson's interval; the bootstrap if groups hold several examples.
+    - `balanced_accuracy`: mean recall over the classes that have examples.
+    - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes.
+    - `nll`: mean -log p of the target, in nats.
+    - `brier`: Σ_k (p_k - y_k)², summed over classes (0..2; twice the usual one for 2 classes).
+    - `ece`: expected calibration error in 15 bins, see `expected_calibration_error`; its
+      interval is the basic bootstrap's, all others are percentiles.
+    - `macro_f1`: over the classes among targets or predictions.
+    - `auroc`, `average_precision`: of each class against the rest, then the mean over the
+      classes that have examples and are not all there is; for two classes that of the second
+      class (index 1). `Estimate.method` counts the classes left out.
+
+    For kind `soft`: `accuracy` against the most likely class, `nll` (cross-entropy) and
+    `brier` against the target distribution. For kind `multilabel`: the figures of
+    `multilabel_statistics`.
+
+    Args:
+      predictions: of every example of the split.
+      temperature: divides the logits; as fitted on validation data.
+      level: confidence level of the intervals.
+      resamples: number of bootstrap resamples.
+      seed: of the resamples.
+      top_k: which top-k accuracies to give.
+
+    Returns:
+      name -> estimate. A figure that is undefined is NaN and `Estimate.method` says why.
+
+    Raises:
+      EvaluationError: no examples, or a temperature, level or resamples out of range.
+    """
+    statistics = metric_statistics(predictions, temperature=temperature, top_k=top_k)
+    n = len(predictions)
+    estimates = bootstrap(
+        statistics,
+        n,
+        predictions.groups,
+        basic=("ece",),
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+    if predictions.kind != "multilabel" and Units.of(n, predictions.groups).name == "example":
+        right = int((predictions.predicted() == predictions.labels()).sum())
+        low, high = wilson(right, n, level)
+        estimates["accuracy"] = replace(
+            estimates["accuracy"], low=float(low), high=float(high), method="Wilson"
+        )
+    for name in estimates:
+        if name in _FRACTIONS_AS_PERCENT or name.startswith("top_"):
+            estimates[name] = replace(estimates[name], percent=True)
+    for name in {"auroc", "average_precision"} & set(estimates):
+        note = _ranking_note(predictions)
+        estimates[name] = add_note(estimates[name], note) if note else estimates[name]
+    return estimates
+
+
+def metric_statistics(
+    predictions: Predictions, *, temperature: float = 1.0, top_k: Sequence[int] = (5,)
+) -> dict[str, Statistic]:
+    """The figures of `classification_metrics` as functions of example weights.
+
+    Raises:
+      EvaluationError: the temperature is not positive, or a k of `top_k` is below 1.
+    """
+    if predictions.kind == "multilabel":
+        return multilabel_statistics(predictions, temperature=temperature)
+    labels, predicted = predictions.labels(), predictions.predicted()
+    k = len(predictions.classes)
+    nll = mean_statistic(predictions.negative_log_likelihood(temperature))
+    probabilities = predictions.probabilities(temperature)
+    truth = np.eye(k)[labels] if predictions.kind == "class" else predictions.targets
+    brier = mean_statistic(((probabilities - truth) ** 2).sum(axis=1))
+    accuracy = mean_statistic((predicted == labels).astype(np.float64))
+    if predictions.kind == "soft":
+        return {"accuracy": accuracy, "nll": nll, "brier": brier}
+    counts = Counts.of(_one_hot(labels, k), _one_hot(predicted, k))
+    rankings = _reported_rankings(predictions, temperature)
+    return {
+        "accuracy": accuracy,
+        "balanced_accuracy": counts.balanced_accuracy,
+        **_top_k_statistics(predictions, top_k),
+        "nll": nll,
+        "brier": brier,
+        "ece": expected_calibration_error(predictions, temperature),
+        "macro_f1": counts.macro_f1,
+        "auroc": macro_auroc(rankings),
+        "average_precision": macro_average_precision(rankings),
+    }
+
+
+def expected_calibration_error(
+    predictions: Predictions, temperature: float = 1.0, bins: int = 15
+) -> Statistic:
+    """ECE of the predicted class: Σ_b (n_b / n) |accuracy_b - confidence_b| (Guo et al., 2017).
+
+    Bins are of equal width, open below and closed above, (b / B, (b + 1) / B]. The error is
+    biased upwards, more so the fewer the examples: that of a calibrated model is not 0. Its
+    resamples repeat the bias, so that the percentile interval misses the truth; the basic
+    interval is given, which may lie below the value.
+    """
+    confidence, right = _confidence(predictions, temperature)
+    gaps = sums_by_bin(_confidence_bins(confidence, bins), bins, right - confidence)
+    return lambda weights: np.abs(gaps @ weights).sum(axis=0) / weights.sum(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Confidence against accuracy, by bin of confidence: what a reliability diagram shows.
+
+    Attributes:
+      edges: float64 `[B + 1]`; bin b is (edges[b], edges[b + 1]].
+      count: int64 `[B]`, examples in each bin.
+      confidence: float64 `[B]`, mean probability of the predicted class; NaN for empty bins.
+      accuracy: float64 `[B]`; NaN for empty bins.
+      low, high: float64 `[B]`, Wilson's interval of the accuracy (every example counted as
+        independent); [0, 1] for empty bins.
+    """
+
+    edges: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def reliability(
+    predictions: Predictions, temperature: float = 1.0, bins: int = 15, level: float = 0.95
+) -> Reliability:
+    """The reliability diagram of the predicted class, in the bins of the ECE.
+
+    Raises:
+      EvaluationError: multi-label predictions, or a temperature or level out of range.
+    """
+    _refuse_multilabel(predictions, "a reliability diagram of the predicted class")
+    confidence, right = _confidence(predictions, temperature)
+    index = _confidence_bins(confidence, bins)
+    count = np.bincount(index, minlength=bins)
+    correct = np.bincount(index, weights=right, minlength=bins)
+    divisor = np.where(count > 0, count, math.nan)
+    low, high = wilson(correct, count, level)
+    return Reliability(
+        edges=np.linspace(0, 1, bins + 1),
+        count=count,
+        confidence=np.bincount(index, weights=confidence, minlength=bins) / divisor,
+        accuracy=correct / divisor,
+        low=low,
+        high=high,
+    )
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """int64 `[K, K]`: how many examples of class (row) were predicted as class (column).
+
+    Raises:
+      EvaluationError: multi-label predictions, which have no single class.
+    """
+    _refuse_multilabel(predictions, "a confusion matrix")
+    k = len(predictions.classes)
+    cells = predictions.labels() * k + predictions.predicted()
+    return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def _refuse_multilabel(predictions: Predictions, what: str) -> None:
+    if predictions.kind == "multilabel":
+        raise EvaluationError(f"{what} needs one class per example; see per_class for multi-label")
+
+
+def _one_hot(labels: np.ndarray, k: int) -> np.ndarray:
+    return labels[:, np.newaxis] == np.arange(k)
+
+
+def _confidence(predictions: Predictions, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the predicted class and whether it is right, both float64 `[N]`."""
+    confidence = predictions.probabilities(temperature).max(axis=1)
+    return confidence, (predictions.predicted() == predictions.labels()).astype(np.float64)
+
+
+def _confidence_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+
+
+def _top_k_statistics(predictions: Predictions, top_k: Sequence[int]) -> Mapping[str, Statistic]:
+    if min(top_k, default=1) < 1:
+        raise EvaluationError(f"top_k must be 1 or more, not {min(top_k)}")
+    logits, labels = predictions.logits, predictions.labels()
+    of_target = np.take_along_axis(logits, labels[:, np.newaxis], axis=1)
+    # As for argmax, the first of equal logits goes first.
+    first = np.arange(logits.shape[1]) < labels[:, np.newaxis]
+    ahead = ((logits > of_target) | ((logits == of_target) & first)).sum(axis=1)
+    return {
+        f"top_{k}_accuracy": mean_statistic((ahead < k).astype(np.float64))
+        for k in top_k
+        if k < logits.shape[1]
+    }
+
+
+def _reported_rankings(predictions: Predictions, temperature: float) -> list[Ranking]:
+    scores, labels = predictions.log_odds(temperature), predictions.labels()
+    classes = [1] if len(predictions.classes) == 2 else range(len(predictions.classes))
+    return [Ranking.of(scores[:, k], labels == k) for k in classes]
+
+
+def _ranking_note(predictions: Predictions) -> str:
+    """What a reader must know about the mean over classes; empty if it is over all of them."""
+    k = len(predictions.classes)
+    if predictions.kind == "multilabel":
+        positives = (predictions.targets > 0.5).sum(axis=0)
+        missing = int(((positives == 0) | (positives == len(predictions))).sum())
+        return f"labels never or always present left out: {missing}" if missing else ""
+    counts = np.bincount(predictions.labels(), minlength=k)
+    if counts.max() == len(predictions):
+        return "all examples are of one class"
+    if k == 2:
+        return f"of class {predictions.classes[1]!r}"
+    missing = int((counts == 0).sum())
+    return f"classes without examples left out: {missing}" if missing else ""

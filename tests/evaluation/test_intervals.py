@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.intervals import Units, bootstrap, resampling_weights, wilson
+from cnn_jax.evaluation.weighted import mean_statistic
+
+
+@given(n=st.integers(1, 500), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_is_scipys(n, share, level):
+    s = round(share * n)
+    interval = binomtest(s, n).proportion_ci(level, method="wilson")
+    low, high = wilson(s, n, level)
+    assert low == pytest.approx(interval.low, abs=1e-12)
+    assert high == pytest.approx(interval.high, abs=1e-12)
+
+
+def test_wilson_of_no_trials_says_nothing():
+    low, high = wilson(np.array([0, 1]), np.array([0, 1]))
+    assert (low[0], high[0]) == (0, 1)
+    assert low[1] > 0.2
+
+
+def test_wilson_covers():
+    p, n = 0.9, 60
+    s = np.arange(n + 1)
+    low, high = wilson(s, n)
+    coverage = binom.pmf(s, n, p)[(low <= p) & (p <= high)].sum()
+    assert 0.93 < coverage < 0.97
+
+
+def test_bootstrap_of_a_mean_covers_and_has_the_normal_width():
+    generator = np.random.default_rng(0)
+    covered, n = 0, 80
+    for seed in range(400):
+        values = generator.normal(size=n)
+        e = bootstrap({"mean": mean_statistic(values)}, n, resamples=400, seed=seed)["mean"]
+        covered += e.low <= 0 <= e.high
+    assert 0.91 < covered / 400 < 0.98
+    assert e.high - e.low == pytest.approx(2 * 1.96 * values.std() / n**0.5, rel=0.15)
+
+
+def test_group_bootstrap_covers_where_that_of_examples_does_not():
+    generator = np.random.default_rng(1)
+    groups = np.repeat(np.arange(40), 5).astype(str)
+    by_group = by_example = 0
+    for seed in range(200):
+        values = np.repeat(generator.normal(size=40), 5)
+        statistics = {"mean": mean_statistic(values)}
+        grouped = bootstrap(statistics, 200, groups, resamples=300, seed=seed)["mean"]
+        naive = bootstrap(statistics, 200, resamples=300, seed=seed)["mean"]
+        by_group += grouped.low <= 0 <= grouped.high
+        by_example += naive.low <= 0 <= naive.high
+    assert 0.89 < by_group / 200 < 0.985
+    assert by_example / 200 < 0.75
+
+
+def test_copies_as_groups_change_nothing():
+    values = np.random.default_rng(2).normal(size=30)
+    once = bootstrap({"m": mean_statistic(values)}, 30)["m"]
+    groups = np.tile(np.array([f"g{i:02d}" for i in range(30)]), 2)
+    twice = bootstrap({"m": mean_statistic(np.tile(values, 2))}, 60, groups)["m"]
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high), abs=1e-12)
+    assert (twice.unit, twice.n, once.unit) == ("group", 60, "example")
+
+
+def test_weights_are_draws_with_replacement_whatever_the_chunk(monkeypatch):
+    units = Units.of(7, np.array(list("aabbbcd")))
+    whole = np.concatenate(list(resampling_weights(units, 50, seed=3)), axis=1)
+    monkeypatch.setattr("cnn_jax.evaluation.intervals._WEIGHTS_AT_ONCE", 21)
+    chunks = list(resampling_weights(units, 50, seed=3))
+    assert len(chunks) == 17
+    np.testing.assert_array_equal(np.concatenate(chunks, axis=1), whole)
+    first_of_each_group = whole[[0, 2, 5, 6]]
+    np.testing.assert_array_equal(first_of_each_group.sum(axis=0), 4)
+    np.testing.assert_array_equal(whole, first_of_each_group[units.index])
+
+
+def test_basic_interval_reflects_the_percentile_one():
+    statistics = {"m": mean_statistic(np.random.default_rng(4).exponential(size=40))}
+    percentile, basic = (bootstrap(statistics, 40, basic=b)["m"] for b in ((), ("m",)))
+    assert basic.low == pytest.approx(2 * percentile.value - percentile.high)
+    assert basic.high == pytest.approx(2 * percentile.value - percentile.low)
+    assert basic.method == "bootstrap (basic)"
+
+
+def test_undefined_statistics_and_single_units_say_so():
+    def undefined(weights):
+        return np.full(weights.shape[1], np.nan)
+
+    def needs_first(weights):
+        return np.where(weights[0] > 0, 1.0, np.nan)
+
+    figures = bootstrap({"never": undefined, "sometimes": needs_first}, 5)
+    assert figures["never"].method == "undefined"
+    assert "undefined in 3" in figures["sometimes"].method  # (4/5)^5 = 0.33 of 1000
+    assert (figures["sometimes"].low, figures["sometimes"].high) == (1, 1)
+    alone = bootstrap({"m": mean_statistic(np.arange(3.0))}, 3, np.array(["a"] * 3))["m"]
+    assert np.isnan(alone.low)
+    assert alone.method == "no interval: a single group"
+
+
+@pytest.mark.parametrize(
+    ("n", "changes", "message"),
+    [
+        (0, {}, "no examples"),
+        (3, {"groups": np.array(["a"])}, "1 groups"),
+        (3, {"level": 95}, "level must be"),
+        (3, {"resamples": 0}, "resamples"),
+    ],
+)
+def test_bad_input_is_refused(n, changes, message):
+    with pytest.raises(EvaluationError, match=message):
+        bootstrap({"m": mean_statistic(np.zeros(n))}, n, **changes)
