@@ -1,0 +1,23 @@
+"""Architectures, one file a family, and the registry that makes them by name."""
+
+from cnn_jax.models.compact import Compact
+from cnn_jax.models.lenet import LeNet5
+from cnn_jax.models.preact_resnet import PreactResNet
+from cnn_jax.models.registry import create, initialize, names, option_names
+from cnn_jax.models.resnet import ResNet
+from cnn_jax.models.summary import ModelSummary, count_flops, count_parameters, describe
+
+__all__ = [
+    "Compact",
+    "LeNet5",
+    "ModelSummary",
+    "PreactResNet",
+    "ResNet",
+    "count_flops",
+    "count_parameters",
+    "create",
+    "describe",
+    "initialize",
+    "names",
+    "option_names",
+]

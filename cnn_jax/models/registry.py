@@ -1,0 +1,122 @@
+"""Models by name: `create`, `names`, and `initialize`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnn_jax import nn
+from cnn_jax.errors import ModelError
+from cnn_jax.models.compact import Compact
+from cnn_jax.models.lenet import LeNet5
+from cnn_jax.models.preact_resnet import PreactResNet
+from cnn_jax.models.resnet import ResNet
+
+LARGEST_SMALL_IMAGE = 64  # pixels; the ImageNet stem would leave less than 16 x 16 of it
+
+# A name, the module, and the fields that make it that model; other fields are options.
+_MODELS: Mapping[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
+    "lenet5": (LeNet5, {}),
+    "compact": (Compact, {}),
+    "resnet18": (ResNet, {"block": "basic", "depths": (2, 2, 2, 2)}),
+    "resnet34": (ResNet, {"block": "basic", "depths": (3, 4, 6, 3)}),
+    "resnet50": (ResNet, {"block": "bottleneck", "depths": (3, 4, 6, 3)}),
+    "resnet101": (ResNet, {"block": "bottleneck", "depths": (3, 4, 23, 3)}),
+    "resnet152": (ResNet, {"block": "bottleneck", "depths": (3, 8, 36, 3)}),
+    "preact_resnet18": (PreactResNet, {"depths": (2, 2, 2, 2)}),
+    "wide_resnet16_4": (PreactResNet, {"depths": (2, 2, 2), "stem_width": 16, "width": 64}),
+    "wide_resnet28_10": (PreactResNet, {"depths": (4, 4, 4), "stem_width": 16, "width": 160}),
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names `create` knows."""
+    return tuple(_MODELS)
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options of a model, in the order of its fields.
+
+    Raises:
+      ModelError: no model of that name.
+    """
+    module, fixed = _find(name)
+    taken = {*fixed, "num_classes", "dtype", "parent", "name"}
+    return tuple(f.name for f in dataclasses.fields(module) if f.init and f.name not in taken)
+
+
+def create(
+    name: str,
+    *,
+    num_classes: int,
+    image_size: int | Sequence[int],
+    dtype: Any = jnp.float32,
+    **options: Any,
+) -> nn.Module:
+    """A model, called as `model.apply(variables, image, train=False)`.
+
+    It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`. The shapes of
+    its parameters do not depend on H and W; `image_size` only chooses the stem of residual
+    networks (3x3 up to 64 pixels), which the option `small_stem` overrules.
+
+    Args:
+      name: one of `names()`.
+      num_classes: K, at least 1.
+      image_size: pixels along each side, or (H, W); the smaller one counts.
+      dtype: dtype of the computation; parameters are float32 unless `param_dtype` says other.
+      **options: fields of the model, `option_names(name)`.
+
+    Raises:
+      ModelError: an unknown name or option, or a number below 1.
+    """
+    module, fixed = _find(name)
+    allowed = option_names(name)
+    for option in options:
+        if option not in allowed:
+            raise ModelError(f"{name} has no option {option!r}; it has {', '.join(allowed)}")
+    smallest = image_size if isinstance(image_size, int) else min(image_size)
+    if num_classes < 1 or smallest < 1:
+        raise ModelError(
+            f"num_classes={num_classes} and image_size={image_size} must be at least 1"
+        )
+    if "small_stem" in allowed:
+        options.setdefault("small_stem", smallest <= LARGEST_SMALL_IMAGE)
+    return module(num_classes=num_classes, dtype=dtype, **fixed, **options)
+
+
+def initialize(
+    model: nn.Module, key: jax.Array, image_shape: Sequence[int], batch_size: int = 1
+) -> dict[str, Any]:
+    """The variables of a model: `params`, and `batch_stats` if it normalises batches.
+
+    Bit for bit what `model.init` gives, but some times sooner on a CPU, where LLVM would
+    otherwise spend seconds on optimising the random numbers of each shape.
+
+    Args:
+      model: a module that is called with images.
+      key: random key.
+      image_shape: (H, W, C).
+      batch_size: B of the zeros the model is called with.
+    """
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        return dict(model.init(key, jnp.zeros((batch_size, *image_shape), jnp.float32)))
+
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    variables: dict[str, Any] = jax.jit(init, compiler_options=options)(key)
+    return variables
+
+
+def _find(name: str) -> tuple[type[nn.Module], Mapping[str, Any]]:
+    if name not in _MODELS:
+        near = difflib.get_close_matches(name, _MODELS, n=1, cutoff=0.0)[0]
+        raise ModelError(
+            f"no model {name!r}; did you mean {near!r}? The models are {', '.join(_MODELS)}"
+        )
+    return _MODELS[name]

@@ -1,0 +1,103 @@
+"""Small layers that Flax lacks: stochastic depth, squeeze-and-excitation, a classifier head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from cnn_jax.errors import ModelError
+from cnn_jax.nn.pooling import global_avg_pool
+
+
+class StochasticDepth(linen.Module):
+    """Drop the whole residual branch of an example at random (Huang et al. 2016).
+
+    Examples that survive are scaled by 1 / (1 - rate), so that the expectation is unchanged.
+
+    Attributes:
+      rate: probability that an example's branch is dropped, 0 <= rate < 1.
+      deterministic: drop nothing; may be given here or in the call, not both.
+      rng_collection: name of the random stream.
+
+    Raises:
+      ModelError: the rate is not in [0, 1).
+    """
+
+    rate: float
+    deterministic: bool | None = None
+    rng_collection: str = "dropout"
+
+    @linen.compact
+    def __call__(self, x: jax.Array, deterministic: bool | None = None) -> jax.Array:
+        """`x` `[B, ...]` with whole examples set to zero, the others scaled."""
+        check_rate(self.rate)
+        drop = linen.Dropout(
+            self.rate,
+            broadcast_dims=tuple(range(1, x.ndim)),
+            deterministic=self.deterministic,
+            rng_collection=self.rng_collection,
+        )
+        return drop(x, deterministic=deterministic)
+
+
+class SqueezeExcite(linen.Module):
+    """Scale each channel by a gate that looks at the whole image (Hu et al. 2018).
+
+    y = x · sigmoid(W₂ relu(W₁ mean(x))), with W₁ called `reduce` and W₂ `expand`.
+
+    Attributes:
+      reduction: how many times narrower the layer in between is.
+      dtype, param_dtype: as in Flax.
+    """
+
+    reduction: int = 16
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, spatial axes, C]` to the same shape."""
+        channels = x.shape[-1]
+        shared: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        gate = global_avg_pool(x)
+        narrow = max(1, channels // self.reduction)
+        gate = linen.relu(linen.Dense(narrow, name="reduce", **shared)(gate))
+        gate = linen.sigmoid(linen.Dense(channels, name="expand", **shared)(gate))
+        return x * gate.reshape(x.shape[0], *(1,) * (x.ndim - 2), channels)
+
+
+class ClassifierHead(linen.Module):
+    """Global average pooling, dropout, and a dense layer `logits` in float32.
+
+    Attributes:
+      num_classes: K, the number of logits.
+      dropout: probability that a pooled channel is dropped in training, 0 <= dropout < 1.
+      param_dtype: dtype of the parameters.
+
+    Raises:
+      ModelError: the rate is not in [0, 1).
+    """
+
+    num_classes: int
+    dropout: float = 0.0
+    param_dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Features `[B, spatial axes, C]` to logits float32 `[B, K]`."""
+        check_rate(self.dropout)
+        x = global_avg_pool(x.astype(jnp.float32))
+        x = linen.Dropout(self.dropout, deterministic=not train)(x)
+        dense = linen.Dense(
+            self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="logits"
+        )
+        return dense(x)
+
+
+def check_rate(rate: float) -> None:
+    """Raise `ModelError` unless 0 <= rate < 1."""
+    if not 0 <= rate < 1:
+        raise ModelError(f"rate {rate} must be at least 0 and less than 1")

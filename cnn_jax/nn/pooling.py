@@ -1,0 +1,101 @@
+"""Pooling over windows, over the whole image, and to a fixed size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cnn_jax.errors import ModelError
+from cnn_jax.ops import avg_pool, max_pool
+
+__all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
+    "global_avg_pool",
+    "global_max_pool",
+    "max_pool",
+]
+
+
+def global_avg_pool(x: jax.Array) -> jax.Array:
+    """The mean over all positions: `[B, spatial axes, C]` to `[B, C]`, in the dtype of `x`.
+
+    Raises:
+      ModelError: `x` has no spatial axis.
+    """
+    return jnp.mean(x, _spatial_axes(x))
+
+
+def global_max_pool(x: jax.Array) -> jax.Array:
+    """The maximum over all positions: `[B, spatial axes, C]` to `[B, C]`.
+
+    Raises:
+      ModelError: `x` has no spatial axis.
+    """
+    return jnp.max(x, _spatial_axes(x))
+
+
+def adaptive_avg_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Array:
+    """The mean of each of a fixed number of bins, whatever the size of the image.
+
+    Bin i of o along an axis of n pixels holds the pixels floor(i n / o) to
+    ceil((i + 1) n / o) - 1, as in PyTorch: bins overlap by a pixel where o does not divide n.
+
+    Args:
+      x: floating `[B, spatial axes, C]`.
+      output_shape: bins along each spatial axis, or one number for all.
+
+    Returns:
+      `[B, *output_shape, C]`, the dtype of `x`.
+
+    Raises:
+      ModelError: `output_shape` does not fit the spatial axes, or is not positive.
+    """
+    return _reduce_bins(x, output_shape, jnp.mean)
+
+
+def adaptive_max_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Array:
+    """The maximum of each of a fixed number of bins; bins as in `adaptive_avg_pool`.
+
+    Args:
+      x: `[B, spatial axes, C]`.
+      output_shape: bins along each spatial axis, or one number for all.
+
+    Returns:
+      `[B, *output_shape, C]`, the dtype of `x`.
+
+    Raises:
+      ModelError: `output_shape` does not fit the spatial axes, or is not positive.
+    """
+    return _reduce_bins(x, output_shape, jnp.max)
+
+
+def _spatial_axes(x: jax.Array) -> tuple[int, ...]:
+    if x.ndim < 3:
+        raise ModelError(f"pooling needs input [B, spatial axes, C], not {list(x.shape)}")
+    return tuple(range(1, x.ndim - 1))
+
+
+def _reduce_bins(
+    x: jax.Array, output_shape: int | Sequence[int], reduce: Callable[..., Any]
+) -> jax.Array:
+    axes = _spatial_axes(x)
+    bins = (output_shape,) * len(axes) if isinstance(output_shape, int) else tuple(output_shape)
+    if len(bins) != len(axes) or min(bins) < 1:
+        raise ModelError(
+            f"output_shape {bins} must hold a positive number for each of {len(axes)} spatial axes"
+        )
+    # A bin is a box, so one axis may follow the other.
+    for axis, count in zip(axes, bins, strict=True):
+        size = x.shape[axis]
+        if size == count:
+            continue
+        edges = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        parts = [reduce(lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges]
+        x = jnp.stack(parts, axis)
+    return x

@@ -1,0 +1,172 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax import models, nn
+
+SMALL = [
+    models.LeNet5(num_classes=3),
+    models.Compact(num_classes=3, widths=(4, 8), units=1, dropout=0.5),
+    models.ResNet(num_classes=3, depths=(1, 1), width=4, small_stem=True, zero_init=False),
+    models.ResNet(num_classes=3, depths=(1,), width=2, block="bottleneck", zero_init=False),
+    models.PreactResNet(num_classes=3, depths=(1, 1), width=4, small_stem=True, block_dropout=0.5),
+]
+
+
+def images(size=16, channels=3):
+    rng = np.random.default_rng(0)
+    return jnp.asarray(rng.normal(size=(4, size, size, channels)), jnp.float32)
+
+
+@pytest.mark.parametrize("model", SMALL, ids=lambda model: type(model).__name__)
+def test_every_parameter_learns(model):
+    variables = models.initialize(model, jax.random.key(0), (16, 16, 3))
+    labels = jnp.asarray([0, 1, 2, 0])
+
+    def loss(params):
+        logits, updates = model.apply(
+            {**variables, "params": params},
+            images(),
+            train=True,
+            rngs={"dropout": jax.random.key(1)},
+            mutable=["batch_stats"],
+        )
+        log_probabilities = jax.nn.log_softmax(logits)
+        return -jnp.take_along_axis(log_probabilities, labels[:, None], 1).mean(), updates
+
+    # The same bits at the lower level of optimisation, compiled sooner.
+    options = {"xla_backend_optimization_level": 1}
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=options)
+    (value, updates), gradient = step(variables["params"])
+    assert np.isfinite(value)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
+    for new, old in zip(
+        jax.tree.leaves(updates), jax.tree.leaves(variables.get("batch_stats", {})), strict=True
+    ):
+        assert np.abs(new - old).max() > 0
+
+
+def test_zero_init_makes_a_block_the_identity_of_its_shortcut():
+    model = models.ResNet(num_classes=3, depths=(1,), width=4, small_stem=True)
+    variables = models.initialize(model, jax.random.key(0), (8, 8, 3))
+    at = ("stem", "stage1/block1")
+    _, found = nn.tap(model, variables, images(8), at=at)
+    np.testing.assert_array_equal(found["stem"], found["stage1/block1"])
+
+
+def test_lenet_centres_small_images_in_its_field():
+    model = models.LeNet5(num_classes=3)
+    image = images(28, 1)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(0, 0.1, leaf.shape), jnp.float32),
+        jax.eval_shape(model.init, jax.random.key(0), image),
+    )
+    centred = jnp.pad(image, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    np.testing.assert_array_equal(model.apply(variables, image), model.apply(variables, centred))
+
+
+def torch_resnet(block, depths, width, num_classes):
+    """A minimal ResNet v1.5 in PyTorch, with the names of our tree."""
+    import torch
+    from torch import nn as tnn
+
+    def conv(inputs, outputs, size, stride=1):
+        return tnn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+
+    class Block(tnn.Module):
+        def __init__(self, inputs, features, stride):
+            super().__init__()
+            bottleneck = block == "bottleneck"
+            outputs = features * (4 if bottleneck else 1)
+            sizes = (1, 3, 1) if bottleneck else (3, 3)
+            channels = (inputs, *[features] * (len(sizes) - 1), outputs)
+            self.count = len(sizes)
+            for i, size in enumerate(sizes):
+                # The stride is on the first 3x3.
+                step = stride if i == sizes.index(3) else 1
+                setattr(self, f"conv{i + 1}", conv(channels[i], channels[i + 1], size, step))
+                setattr(self, f"norm{i + 1}", tnn.BatchNorm2d(channels[i + 1]))
+            if stride != 1 or inputs != outputs:
+                self.projection = conv(inputs, outputs, 1, stride)
+                self.projection_norm = tnn.BatchNorm2d(outputs)
+
+        def forward(self, x):
+            y = x
+            for i in range(1, self.count + 1):
+                y = getattr(self, f"norm{i}")(getattr(self, f"conv{i}")(y))
+                y = torch.relu(y) if i < self.count else y
+            if hasattr(self, "projection"):
+                x = self.projection_norm(self.projection(x))
+            return torch.relu(x + y)
+
+    class Net(tnn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = tnn.ModuleDict(
+                {"conv": conv(3, width, 7, 2), "norm": tnn.BatchNorm2d(width)}
+            )
+            inputs = width
+            for s, depth in enumerate(depths):
+                stage = tnn.ModuleDict()
+                for b in range(depth):
+                    features = width * 2**s
+                    stage[f"block{b + 1}"] = Block(inputs, features, 2 if s and not b else 1)
+                    inputs = features * (4 if block == "bottleneck" else 1)
+                setattr(self, f"stage{s + 1}", stage)
+            self.head = tnn.ModuleDict({"logits": tnn.Linear(inputs, num_classes)})
+
+        def forward(self, x):
+            x = torch.relu(self.stem["norm"](self.stem["conv"](x)))
+            x = tnn.functional.max_pool2d(x, 3, 2, 1)
+            for s in range(len(depths)):
+                for unit in getattr(self, f"stage{s + 1}").values():
+                    x = unit(x)
+            return self.head["logits"](x.mean((2, 3)))
+
+    return Net()
+
+
+def copy_to_torch(variables, network):
+    import torch
+
+    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    names |= {"mean": "running_mean", "var": "running_var"}
+    state = network.state_dict()
+    expected = {name for name in state if not name.endswith("num_batches_tracked")}
+    for collection in ("params", "batch_stats"):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables[collection]):
+            *modules, last = (entry.key for entry in path)
+            value = np.asarray(leaf)
+            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+            name = ".".join([*modules, names[last]])
+            expected.remove(name)
+            state[name] = torch.from_numpy(value.copy())
+    assert not expected
+    network.load_state_dict(state)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_resnets_are_those_of_pytorch(name):
+    torch = pytest.importorskip("torch")
+    options = {"width": 8, "zero_init": False}
+    model = models.create(name, num_classes=5, image_size=96, **options)
+    variables = models.initialize(model, jax.random.key(0), (96, 96, 3))
+    # Statistics as after training, so that the norms do something.
+    rng = np.random.default_rng(1)
+    variables["batch_stats"] = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32),
+        variables["batch_stats"],
+    )
+    network = torch_resnet(model.block, model.depths, 8, 5)
+    copy_to_torch(variables, network)
+    image = images(75)
+    for train in (False, True):
+        network.train(train)
+        with torch.no_grad():
+            theirs = network(torch.from_numpy(np.array(image)).permute(0, 3, 1, 2)).numpy()
+        ours = model.apply(variables, image, train=train, mutable=["batch_stats"])[0]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
