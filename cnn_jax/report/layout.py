@@ -1,0 +1,43 @@
+"""What every section is made of: a heading, tables, names with a small line below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnn_jax.report import wording
+from cnn_jax.report.markup import Markup, element, join, name_of
+
+NOTHING = Markup("")
+
+
+def section(title: str, lead: str, *content: str) -> Markup:
+    """A titled section with a sentence on how to read it."""
+    paragraph = element("p", lead, class_="lead") if lead else NOTHING
+    return element("section", element("header", element("h2", title), paragraph), *content)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], kinds: Sequence[str]) -> Markup:
+    """A table whose columns have the classes `kinds`; it scrolls sideways if it must."""
+    cells = [
+        element("th", text, scope="col", class_=kind)
+        for text, kind in zip(head, kinds, strict=True)
+    ]
+    body = [
+        element(
+            "tr",
+            *(element("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True)),
+        )
+        for row in rows
+    ]
+    head_row = element("thead", element("tr", *cells))
+    return element("div", element("table", head_row, element("tbody", *body)), class_="scroll")
+
+
+def named(name: str, small: str) -> Markup:
+    """A name from outside, with a small line below it unless that is empty."""
+    return join([name_of(name), element("small", small) if small else NOTHING])
+
+
+def ends_worded(ends: tuple[float, float]) -> Markup:
+    """The two ends of an interval strip, as the heading of its column."""
+    return join(element("span", wording.percent(end, decimals=0)) for end in ends)

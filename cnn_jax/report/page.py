@@ -1,0 +1,144 @@
+"""What a page shows: plain values and arrays, so that the report knows nothing of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation import ClassRow, Estimate, Reliability
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A simpler method on the same test examples.
+
+    Attributes:
+      name: what it is, such as `logistic regression on pixels`.
+      estimate: its figure, of the same kind as the page's headline.
+      difference: the model minus the baseline, paired by example; None if not computed.
+      note: one sentence, or empty.
+    """
+
+    name: str
+    estimate: Estimate
+    difference: Estimate | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """An example the model got wrong.
+
+    Attributes:
+      image: uint8 `[H, W, C]`.
+      id: the example's id in its split.
+      true, predicted: class names.
+      probability: what the model gave the predicted class, in 0..1.
+
+    Raises:
+      EvaluationError: the image is not uint8 `[H, W, C]`, or the probability is outside 0..1.
+    """
+
+    image: np.ndarray
+    id: str
+    true: str
+    predicted: str
+    probability: float
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or 0 in self.image.shape:
+            raise EvaluationError(
+                f"image of {self.id!r} is {self.image.dtype} {list(self.image.shape)}: a page "
+                "shows uint8 [H, W, C]; pass one slice of a volume"
+            )
+        if not 0 <= self.probability <= 1:
+            raise EvaluationError(
+                f"probability of {self.id!r} is {self.probability}, outside 0..1: "
+                "pass the softmax, not the logit"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """Everything the page of a run shows; what is missing is left out or shown as missing.
+
+    Attributes:
+      dataset, model: the title.
+      headline_name, headline: the figure that answers the question, such as `test accuracy`;
+        None if there is none, because training diverged for example.
+      sentence: what the headline means, in one or two sentences.
+      figures: (name, figure) for the test split, then the validation split.
+      baselines: simpler methods on the same examples.
+      baselines_note: why a baseline comes close, or empty.
+      history: one mapping an epoch: `epoch`, `train_loss`, `train_accuracy`,
+        `validation_loss`, `validation_accuracy`, `gradient_norm`, `learning_rate`,
+        `images_per_second`. A key may be absent or None; without `epoch` they are counted
+        from 1. NaN and infinity are drawn as not finite.
+      ended: why training ended.
+      train_accuracy: at the end, a fraction.
+      gradient_norm: global norm of the last gradient.
+      accuracy_gap: training minus validation accuracy, a fraction.
+      throughput: images per second in training.
+      classes: the K class names.
+      confusion: int `[K, K]`, rows true, columns predicted; or None.
+      class_rows: the figures of each class.
+      reliability, ece: confidence against accuracy, and the expected calibration error.
+      reliability_after, ece_after: the same after temperature scaling.
+      temperature: the fitted temperature.
+      mistakes: examples the model got wrong; the page shows the most confident ones.
+      filters: float `[h, w, in, out]`, kernel of the first convolution.
+      facts: (label, value): data digest, licence, seeds, device, versions, commit, ...
+      notes: what a reader should know, a sentence each.
+      test_uses: each use of the test split; the keys become columns.
+      command: shell command that repeats the run.
+
+    Raises:
+      EvaluationError: the confusion matrix does not fit the classes, or the filters are not
+        `[h, w, in, out]`.
+    """
+
+    dataset: str
+    model: str
+    headline_name: str = "test accuracy"
+    headline: Estimate | None = None
+    sentence: str = ""
+    figures: tuple[tuple[str, Estimate], ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    baselines_note: str = ""
+    history: tuple[Mapping[str, float | None], ...] = ()
+    ended: str = ""
+    train_accuracy: float | None = None
+    gradient_norm: float | None = None
+    accuracy_gap: float | None = None
+    throughput: float | None = None
+    classes: tuple[str, ...] = ()
+    confusion: np.ndarray | None = None
+    class_rows: tuple[ClassRow, ...] = ()
+    reliability: Reliability | None = None
+    ece: Estimate | None = None
+    reliability_after: Reliability | None = None
+    ece_after: Estimate | None = None
+    temperature: float | None = None
+    mistakes: tuple[Mistake, ...] = ()
+    filters: np.ndarray | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    test_uses: tuple[Mapping[str, str], ...] = ()
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        k = len(self.classes)
+        if self.confusion is not None:
+            counts = self.confusion
+            if counts.shape != (k, k) or counts.dtype.kind not in "iu" or (counts < 0).any():
+                raise EvaluationError(
+                    f"confusion matrix is {counts.dtype} {list(counts.shape)}: "
+                    f"{k} class names need counts of shape [{k}, {k}]"
+                )
+        if self.filters is not None and (self.filters.ndim != 4 or 0 in self.filters.shape):
+            raise EvaluationError(
+                f"filters are {list(self.filters.shape)}: pass a kernel [h, w, in, out]"
+            )

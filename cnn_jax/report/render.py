@@ -1,0 +1,57 @@
+"""The page of a run as one HTML file: no network, no script."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from cnn_jax.report import classes, running, sections
+from cnn_jax.report.markup import Markup, element
+from cnn_jax.report.page import Page
+
+# Even if a value got through unescaped, the browser would load and run nothing.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+_SECTIONS = (
+    sections.title,
+    sections.figures,
+    sections.baselines,
+    sections.mistakes,
+    classes.classes,
+    sections.confidence,
+    running.training,
+    sections.filters,
+    running.notes,
+    running.facts,
+    running.test_uses,
+    running.command,
+)
+
+
+def render(page: Page) -> str:
+    """The page as HTML with its style, charts and pictures inside.
+
+    Everything from outside is escaped. Sections without content are left out.
+    """
+    style = resources.files("cnn_jax.report").joinpath("style.css").read_text("utf-8")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{page.dataset}, {page.model}"),
+        element("style", Markup(style)),
+    )
+    body = element("body", element("main", *(part(page) for part in _SECTIONS)))
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def write(page: Page, path: str | os.PathLike[str]) -> None:
+    """Write `render(page)` to `path` as UTF-8; the file appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(render(page), encoding="utf-8")
+    os.replace(temporary, path)

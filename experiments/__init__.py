@@ -1,0 +1,1 @@
+"""Experiments: a folder for each, with its scripts, its results.csv and its README."""
