@@ -1,0 +1,30 @@
+"""Tasks and losses, optimizers, state, step, loop and checkpoints."""
+
+from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.loop import Outcome, Progress, fit
+from cnn_jax.training.optimizers import Optimizer, make_optimizer
+from cnn_jax.training.preprocess import Preprocess, fit_preprocess
+from cnn_jax.training.state import State, create_state, purpose_key
+from cnn_jax.training.step import TrainStep, assemble, make_eval_step, make_run_chunk
+from cnn_jax.training.task import Classification, MultiLabel, Task
+
+__all__ = [
+    "Checkpoints",
+    "Classification",
+    "MultiLabel",
+    "Optimizer",
+    "Outcome",
+    "Preprocess",
+    "Progress",
+    "State",
+    "Task",
+    "TrainStep",
+    "assemble",
+    "create_state",
+    "fit",
+    "fit_preprocess",
+    "make_eval_step",
+    "make_optimizer",
+    "make_run_chunk",
+    "purpose_key",
+]

@@ -1,0 +1,54 @@
+"""Predictions for every example of a split, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.training.feed import Feed
+
+EvalStep = Callable[
+    [Mapping[str, Any], dict[str, jax.Array], dict[str, jax.Array]], dict[str, jax.Array]
+]
+
+
+def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed) -> np.ndarray:
+    """Logits float32 `[N, K]` in the order of the split.
+
+    Batches are padded to one shape and the padding is thrown away; that every example
+    came out exactly once is counted, not assumed.
+
+    Raises:
+      EvaluationError: an example was left out or predicted twice.
+    """
+    counts = np.zeros(len(feed), np.int64)
+    logits: np.ndarray | None = None
+
+    def keep(item: dict[str, np.ndarray], outputs: dict[str, jax.Array]) -> None:
+        nonlocal logits
+        rows = np.asarray(outputs["logits"])[item["valid"]]
+        if logits is None:
+            logits = np.zeros((len(feed), rows.shape[1]), np.float32)
+        index = item["index"][item["valid"]]
+        logits[index] = rows
+        np.add.at(counts, index, 1)
+
+    # One batch late: the device computes the next while the host stores this one.
+    pending = None
+    for item, on_device in feed.eval_items():
+        outputs = eval_step(variables, feed.resident, on_device)
+        if pending is not None:
+            keep(*pending)
+        pending = (item, outputs)
+    if pending is not None:
+        keep(*pending)
+    if logits is None or not (counts == 1).all():
+        raise EvaluationError(
+            f"{int((counts == 0).sum())} examples were left out and "
+            f"{int((counts > 1).sum())} counted twice: evaluation is not exact"
+        )
+    return logits

@@ -1,0 +1,113 @@
+"""`Feed`: batches of fixed shape from a split, each example exactly once an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from cnn_jax.data import Split, epoch_order
+from cnn_jax.training.devices import Placement
+
+Item = dict[str, np.ndarray]
+
+# Chunks read ahead while a streamed one trains: enough to hide decoding, little memory.
+_READ_AHEAD = 2
+
+
+class Feed:
+    """Batches of a split, from arrays on the device or read while training.
+
+    A batch has `batch_size` rows, rounded up to a multiple of the devices; the last one
+    of an epoch is padded. Padded rows have `valid` False and repeat row 0.
+
+    Attributes:
+      resident: the arrays of the split on every device, or nothing if it is streamed.
+      batch_size: examples in a batch.
+      steps: batches in an epoch.
+      padded: whether any batch has padded rows.
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int, placement: Placement, *, memory_limit: int
+    ) -> None:
+        self._split = split
+        self._placement = placement
+        self.batch_size = min(batch_size, len(split))
+        self.steps = -(-len(split) // self.batch_size)
+        self._rows = -(-self.batch_size // placement.count) * placement.count
+        self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
+        self.resident: dict[str, jax.Array] = {}
+        images = split.images
+        if isinstance(images, np.ndarray) and images.nbytes <= memory_limit:
+            # A copy of our own: on a CPU device_put may alias the caller's memory.
+            arrays = {"image": images, **split.targets}
+            self.resident = placement.replicate({k: np.array(v) for k, v in arrays.items()})
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def chunk_steps(self, wanted: int | None) -> int:
+        """Steps in a chunk: the largest divisor of `steps` that is at most `wanted`.
+
+        All chunks then have one shape and the program compiles once. Without a wish it
+        is 1 where batches are streamed and on a CPU (see `step.make_run_chunk`), else 32.
+        """
+        if wanted is None:
+            streamed = not self.resident
+            wanted = 1 if streamed or jax.default_backend() == "cpu" else 32
+        return max(k for k in range(1, min(wanted, self.steps) + 1) if self.steps % k == 0)
+
+    def train_chunks(
+        self, *, seed: int, epoch: int, first_step: int, chunk_steps: int
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Chunks `[K, B]` of an epoch from `first_step` on, on the devices.
+
+        The order is a pure function of (seed, epoch), so a resumed epoch goes on exactly
+        where it was.
+        """
+        order = epoch_order(len(self._split), seed=seed, epoch=epoch)
+        starts = range(first_step, self.steps, chunk_steps)
+        for item in self._read_ahead(order, starts, chunk_steps):
+            yield self._placement.split(item, axis=1)
+
+    def eval_items(self) -> Iterator[tuple[Item, dict[str, jax.Array]]]:
+        """Batches `[B]` in the order of the split: index and valid, and the device item."""
+        order = np.arange(len(self._split))
+        for item in self._read_ahead(order, range(self.steps), 1):
+            item = {name: rows[0] for name, rows in item.items()}
+            yield item, self._placement.split(item)
+
+    def _read_ahead(self, order: np.ndarray, starts: range, steps: int) -> Iterator[Item]:
+        if self.resident:
+            for start in starts:
+                yield self._item(order, start, steps)
+            return
+        with ThreadPoolExecutor(_READ_AHEAD, "cnn_jax-read") as pool:
+            waiting = [pool.submit(self._item, order, s, steps) for s in starts[:_READ_AHEAD]]
+            try:
+                for ahead in range(len(starts)):
+                    if ahead + _READ_AHEAD < len(starts):
+                        start = starts[ahead + _READ_AHEAD]
+                        waiting.append(pool.submit(self._item, order, start, steps))
+                    yield waiting.pop(0).result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _item(self, order: np.ndarray, start: int, steps: int) -> Item:
+        index = np.zeros((steps, self._rows), np.int32)
+        valid = np.zeros((steps, self._rows), bool)
+        for k in range(steps):
+            rows = order[(start + k) * self.batch_size : (start + k + 1) * self.batch_size]
+            index[k, : len(rows)], valid[k, : len(rows)] = rows, True
+            index[k, len(rows) :] = order[0]
+        item: Item = {"index": index, "valid": valid}
+        if not self.resident:
+            flat = index.reshape(-1)
+            images = self._split.read_images(flat)
+            item["image"] = images.reshape(*index.shape, *images.shape[1:])
+            for name, target in self._split.targets.items():
+                item[name] = target[flat].reshape(*index.shape, *target.shape[1:])
+        return item

@@ -1,0 +1,176 @@
+"""What is learned: the loss, and the figures that tell how well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn_jax.errors import ModelError
+from cnn_jax.evaluation import Estimate, Predictions, classification_metrics
+
+Batch = Mapping[str, jax.Array]
+Hyper = Mapping[str, jax.Array]
+
+
+class Task(Protocol):
+    """What the step minimises and what evaluation reports."""
+
+    @property
+    def num_outputs(self) -> int:
+        """K, the number of logits."""
+        ...
+
+    def loss(
+        self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Loss and weight of each example, float32 `[B]`; the step minimises
+        sum(weight * loss * valid) / sum(weight * valid) over the global batch."""
+        ...
+
+    def correct(self, outputs: Any, batch: Batch) -> jax.Array:
+        """How right each example is, float32 `[B]` in 0..1."""
+        ...
+
+    def predictions(self, outputs: Any) -> dict[str, jax.Array]:
+        """What is kept of every example; `logits` float32 `[B, K]` among it."""
+        ...
+
+    def score(self, predictions: Predictions) -> dict[str, float]:
+        """Mean `loss` and `accuracy`, in float64 on the host, without intervals."""
+        ...
+
+    def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
+        """Every figure of the task, with its interval."""
+        ...
+
+
+def logits_of(outputs: Any) -> jax.Array:
+    """The logits `[B, K]` of a model's output, float32.
+
+    Raises:
+      ModelError: the output is neither `[B, K]` nor a dict with such `logits`.
+    """
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    if logits is None or jnp.ndim(logits) != 2:
+        shape = "nothing called 'logits'" if logits is None else f"shape {list(jnp.shape(logits))}"
+        raise ModelError(f"the model must return logits [B, K], or a dict with them; got {shape}")
+    return logits.astype(jnp.float32)
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of K classes: cross-entropy with label smoothing, hard or soft targets.
+
+    loss = - sum_k q_k log softmax(logits)_k with q = (1 - e) target + e / K.
+
+    Attributes:
+      num_outputs: K.
+      class_weights: weight of an example by its class, or None for 1; soft targets take
+        the mean weight under the target.
+    """
+
+    num_outputs: int
+    class_weights: tuple[float, ...] | None = None
+
+    def loss(
+        self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cross-entropy and weight, float32 `[B]`."""
+        log_p = jax.nn.log_softmax(logits_of(outputs))
+        target = _mixed(batch, self._dense)
+        smooth = hyper["label_smoothing"]
+        q = (1 - smooth) * target + smooth / self.num_outputs
+        if self.class_weights is None:
+            weight = jnp.ones(len(log_p), jnp.float32)
+        else:
+            weight = target @ jnp.asarray(self.class_weights, jnp.float32)
+        return -(q * log_p).sum(axis=1), weight
+
+    def correct(self, outputs: Any, batch: Batch) -> jax.Array:
+        """1 where the largest logit is the (largest) target."""
+        label = batch["label"]
+        label = label if label.ndim == 1 else label.argmax(axis=1)
+        return (logits_of(outputs).argmax(axis=1) == label).astype(jnp.float32)
+
+    def predictions(self, outputs: Any) -> dict[str, jax.Array]:
+        """The logits."""
+        return {"logits": logits_of(outputs)}
+
+    def score(self, predictions: Predictions) -> dict[str, float]:
+        """Mean cross-entropy (no smoothing, no weights) and accuracy."""
+        log_p = np.log(np.maximum(predictions.probabilities(), np.finfo(np.float64).tiny))
+        targets = predictions.targets
+        if targets.ndim == 1:
+            loss = -log_p[np.arange(len(targets)), targets]
+        else:
+            loss, targets = -(targets * log_p).sum(axis=1), targets.argmax(axis=1)
+        accuracy = (predictions.predicted() == targets).mean()
+        return {"loss": float(loss.mean()), "accuracy": float(accuracy)}
+
+    def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
+        """See `evaluation.classification_metrics`."""
+        return classification_metrics(predictions)
+
+    def _dense(self, label: jax.Array) -> jax.Array:
+        if label.ndim == 2:
+            return label
+        return jax.nn.one_hot(label, self.num_outputs, dtype=jnp.float32)
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any of K labels: binary cross-entropy, averaged over the labels.
+
+    loss = mean_k [softplus(z_k) - q_k z_k] with q = (1 - e) target + e / 2.
+
+    Attributes:
+      num_outputs: K.
+      class_weights: weight of each label within the mean, or None for 1.
+    """
+
+    num_outputs: int
+    class_weights: tuple[float, ...] | None = None
+
+    def loss(
+        self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Binary cross-entropy and weight 1, float32 `[B]`."""
+        logits = logits_of(outputs)
+        smooth = hyper["label_smoothing"]
+        q = (1 - smooth) * _mixed(batch, lambda label: label) + smooth / 2
+        loss = jax.nn.softplus(logits) - q * logits
+        if self.class_weights is not None:
+            loss = loss * jnp.asarray(self.class_weights, jnp.float32)[None, :]
+        return loss.mean(axis=1), jnp.ones(len(logits), jnp.float32)
+
+    def correct(self, outputs: Any, batch: Batch) -> jax.Array:
+        """Share of the labels on the right side of probability 1/2."""
+        return ((logits_of(outputs) > 0) == (batch["label"] > 0.5)).astype(jnp.float32).mean(axis=1)
+
+    def predictions(self, outputs: Any) -> dict[str, jax.Array]:
+        """The logits."""
+        return {"logits": logits_of(outputs)}
+
+    def score(self, predictions: Predictions) -> dict[str, float]:
+        """Mean binary cross-entropy and mean label accuracy."""
+        z, q = predictions.logits.astype(np.float64), predictions.targets
+        loss = np.logaddexp(0, z) - q * z
+        return {"loss": float(loss.mean()), "accuracy": float(((z > 0) == (q > 0.5)).mean())}
+
+    def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
+        """See `evaluation.classification_metrics`."""
+        return classification_metrics(predictions)
+
+
+def _mixed(batch: Batch, dense: Any) -> jax.Array:
+    """The target `[B, K]`, with mixup's second label in it where there is one."""
+    target: jax.Array = dense(batch["label"])
+    if "mix_label" not in batch:
+        return target
+    share = batch["mix_share"][:, None]
+    return (1 - share) * target + share * dense(batch["mix_label"])

@@ -1,0 +1,60 @@
+"""A small problem that the tests of training share."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from cnn_jax import data, nn
+
+
+class Tiny(nn.Module):
+    """One convolution with batch norm: everything a step can get wrong, little to compile."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = nn.Conv(4, (3, 3), use_bias=False, name="conv")(image)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x)
+        x = nn.Dropout(0.1, deterministic=not train)(nn.relu(x))
+        return nn.Dense(self.num_classes, name="head")(nn.global_avg_pool(x))
+
+
+class Linear(nn.Module):
+    """Logistic regression."""
+
+    num_classes: int = 3
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = image.reshape(image.shape[0], -1)
+        return nn.Dense(self.num_classes, name="head", kernel_init=nn.initializers.ones)(x)
+
+
+def small_set(n=22, classes=3, size=6, seed=0):
+    """Squares of three brightnesses with noise, as a data set with all parts."""
+    rng = np.random.default_rng(seed)
+
+    def part(m):
+        labels = np.arange(m) % classes
+        images = rng.integers(0, 80, (m, size, size, 1)) + 80 * labels[:, None, None, None]
+        return images.astype(np.uint8), labels
+
+    images, labels = part(n)
+    return data.from_arrays(images, labels, test=part(9), validation=part(9), name="squares")
+
+
+def batch_of(dataset, rows, padding=0):
+    """Rows of the training part as a batch, with so many padded rows of garbage."""
+    split = dataset.splits["train"]
+    image = split.images[rows]
+    label = split.targets["label"][rows]
+    image = np.concatenate([image, np.full((padding, *image.shape[1:]), 255, np.uint8)])
+    label = np.concatenate([label, np.zeros(padding, np.int32)])
+    valid = np.arange(len(label)) < len(rows)
+    index = np.arange(len(label), dtype=np.int32)
+    return {
+        "image": jnp.asarray(image),
+        "label": jnp.asarray(label),
+        "valid": jnp.asarray(valid),
+        "index": jnp.asarray(index),
+    }

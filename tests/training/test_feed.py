@@ -1,0 +1,136 @@
+"""Every example exactly once an epoch, at any batch size and device count."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn_jax.data import Split
+from cnn_jax.errors import EvaluationError, RecipeError
+from cnn_jax.training.devices import place
+from cnn_jax.training.evaluate import predict_logits
+from cnn_jax.training.feed import Feed
+from cnn_jax.training.step import assemble
+
+
+def split_of(n):
+    images = np.arange(n, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
+    ids = np.array([f"example {i}" for i in range(n)])
+    return Split(images, {"label": np.arange(n, dtype=np.int32) % 7}, ids)
+
+
+class Lazy:
+    """An image source that counts what was read."""
+
+    shape = (2, 2, 1)
+
+    def __init__(self, images):
+        self._images = images
+        self.read = []
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self._images[index]
+
+
+def lazy(split):
+    return Split(Lazy(split.images), split.targets, split.ids)
+
+
+def batches(feed, **kwargs):
+    for chunk in feed.train_chunks(**kwargs):
+        for k in range(len(chunk["index"])):
+            yield assemble(feed.resident, {name: rows[k] for name, rows in chunk.items()})
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    devices=st.sampled_from([1, 2]),
+    streamed=st.booleans(),
+)
+def test_each_example_once_and_with_its_own_label(n, batch_size, devices, streamed):
+    split = lazy(split_of(n)) if streamed else split_of(n)
+    feed = Feed(split, batch_size, place(devices), memory_limit=2**30)
+    seen, shapes = [], set()
+    for batch in batches(feed, seed=3, epoch=1, first_step=0, chunk_steps=feed.chunk_steps(None)):
+        valid = np.asarray(batch["valid"])
+        index = np.asarray(batch["index"])[valid]
+        np.testing.assert_array_equal(np.asarray(batch["image"])[valid][:, 0, 0, 0], index)
+        np.testing.assert_array_equal(np.asarray(batch["label"])[valid], index % 7)
+        assert feed.padded or valid.all()
+        seen += index.tolist()
+        shapes.add(batch["image"].shape)
+    assert sorted(seen) == list(range(n))
+    assert len(shapes) == 1
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_and_of_nothing_else():
+    def order(feed, **kwargs):
+        parts = [np.asarray(b["index"])[np.asarray(b["valid"])] for b in batches(feed, **kwargs)]
+        return np.concatenate(parts).tolist()
+
+    start = {"first_step": 0, "chunk_steps": 1}
+    small = Feed(split_of(20), 3, place(1), memory_limit=2**30)
+    large = Feed(lazy(split_of(20)), 8, place(2), memory_limit=2**30)
+    first = order(small, seed=1, epoch=0, **start)
+    assert order(large, seed=1, epoch=0, **start) == first
+    assert order(small, seed=1, epoch=1, **start) != first
+    assert order(small, seed=2, epoch=0, **start) != first
+    # A resumed epoch goes on in the middle.
+    assert order(small, seed=1, epoch=0, first_step=4, chunk_steps=1) == first[12:]
+
+
+def test_chunks_divide_an_epoch():
+    feed = Feed(split_of(36), 3, place(1), memory_limit=2**30)
+    assert feed.steps == 12
+    assert [feed.chunk_steps(k) for k in (1, 5, 6, 7, 100)] == [1, 4, 6, 6, 12]
+    chunks = list(feed.train_chunks(seed=0, epoch=0, first_step=6, chunk_steps=3))
+    assert [c["index"].shape for c in chunks] == [(3, 3)] * 2
+
+
+def test_a_batch_larger_than_the_set_is_the_set():
+    feed = Feed(split_of(5), 64, place(1), memory_limit=2**30)
+    assert (feed.batch_size, feed.steps, feed.padded) == (5, 1, False)
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(RecipeError, match=r"train\.devices is 99"):
+        place(99)
+
+
+def echo(variables, resident, item):
+    batch = assemble(resident, item)
+    return {"logits": batch["image"][:, 0, 0].astype(np.float32)}
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 20])
+@pytest.mark.parametrize("make", [split_of, lambda n: lazy(split_of(n))])
+def test_evaluation_is_exact_and_in_the_order_of_the_split(make, batch_size, devices):
+    feed = Feed(make(10), batch_size, place(devices), memory_limit=2**30)
+    np.testing.assert_array_equal(predict_logits(jax.jit(echo), {}, feed)[:, 0], np.arange(10))
+
+
+@pytest.mark.parametrize("fault", ["dropped", "twice"])
+def test_evaluation_that_drops_or_repeats_an_example_fails(monkeypatch, fault):
+    feed = Feed(split_of(10), 4, place(1), memory_limit=2**30)
+    items = list(feed.eval_items())
+    items = items[:-1] if fault == "dropped" else [*items, items[0]]
+    monkeypatch.setattr(feed, "eval_items", lambda: iter(items))
+    with pytest.raises(EvaluationError, match="not exact"):
+        predict_logits(jax.jit(echo), {}, feed)
+
+
+def test_the_callers_arrays_are_copied():
+    """On a CPU, device_put may alias them (ecosystem trap): changing one must not show."""
+    split = split_of(64)
+    feed = Feed(split, 64, place(1), memory_limit=2**30)
+    before = np.array(feed.resident["image"])
+    split.images[:] = 99
+    np.testing.assert_array_equal(feed.resident["image"], before)
