@@ -1,0 +1,75 @@
+"""Convolutional networks for image recognition in JAX and Flax.
+
+    import cnn_jax
+    run = cnn_jax.train(epochs=5)
+    run.evaluate("test")["accuracy"]
+
+Names are imported when they are first used: `import cnn_jax` does not import jax.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnn_jax import augment, data, decision, evaluation, models, nn, ops, report, training
+    from cnn_jax.classifier import Classified, Classifier
+    from cnn_jax.errors import CnnJaxError
+    from cnn_jax.evaluation import Estimate, Predictions
+    from cnn_jax.recipe import Recipe
+    from cnn_jax.run import Run, train
+
+_HOME = {
+    "Classified": "classifier",
+    "Classifier": "classifier",
+    "CnnJaxError": "errors",
+    "Estimate": "evaluation",
+    "Predictions": "evaluation",
+    "Recipe": "recipe",
+    "Run": "run",
+    "train": "run",
+}
+_ROOMS = (
+    "augment",
+    "data",
+    "decision",
+    "evaluation",
+    "models",
+    "nn",
+    "ops",
+    "report",
+    "training",
+)
+
+__all__ = [
+    "Classified",
+    "Classifier",
+    "CnnJaxError",
+    "Estimate",
+    "Predictions",
+    "Recipe",
+    "Run",
+    "augment",
+    "data",
+    "decision",
+    "evaluation",
+    "models",
+    "nn",
+    "ops",
+    "report",
+    "train",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"cnn_jax.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"cnn_jax.{name}")
+    raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

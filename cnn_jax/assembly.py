@@ -1,0 +1,263 @@
+"""From a recipe to the parts of a run: data, model, step, state."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from cnn_jax import data as data_room
+from cnn_jax import models, nn
+from cnn_jax.augment import Augment
+from cnn_jax.classifier import build_model
+from cnn_jax.data import Dataset, Split
+from cnn_jax.errors import DataError, ModelError, RecipeError
+from cnn_jax.evaluation import Predictions
+from cnn_jax.recipe import LossRecipe, Recipe
+from cnn_jax.training import optimizers, schedules
+from cnn_jax.training.devices import Placement, place
+from cnn_jax.training.evaluate import EvalStep, predict_logits
+from cnn_jax.training.feed import Feed
+from cnn_jax.training.loop import RunChunk
+from cnn_jax.training.optimizers import Optimizer
+from cnn_jax.training.preprocess import Preprocess, fit_preprocess
+from cnn_jax.training.state import State, create_state, purpose_key
+from cnn_jax.training.step import TrainStep, linen_apply, make_eval_step, make_run_chunk
+from cnn_jax.training.task import Classification, MultiLabel, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Assembly:
+    """Everything a run is made of, built once.
+
+    Attributes:
+      recipe, dataset, model, task, preprocess, placement: as their names say.
+      feeds: name of the part -> its batches.
+      run_chunk, eval_step: compiled at their first call.
+      template: the state's structure, without arrays.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    model: nn.Module
+    task: Task
+    preprocess: Preprocess
+    placement: Placement
+    feeds: dict[str, Feed]
+    run_chunk: RunChunk
+    eval_step: EvalStep
+    template: State
+    optimizer: Optimizer
+
+    def initial_state(self) -> State:
+        """The state before the first step: parameters from the seed."""
+        key = jax.random.key(self.recipe.seed)
+        variables = models.initialize(
+            self.model, purpose_key(key, "init"), self.dataset.image_shape
+        )
+        state = create_state(
+            variables, self.optimizer.init(variables["params"]), hyper_of(self.recipe), key
+        )
+        return self.placement.replicate(state)
+
+    def predict(self, part: str, variables: Any, run_digest: str = "") -> Predictions:
+        """Predictions for every example of a part."""
+        split = self.dataset.splits[part]
+        return Predictions(
+            split=part,
+            ids=split.ids,
+            targets=split.targets["label"],
+            logits=predict_logits(self.eval_step, variables, self.feeds[part]),
+            classes=self.dataset.classes["label"],
+            kind=self.dataset.kinds["label"],
+            groups=split.groups,
+            run_digest=run_digest,
+        )
+
+
+def load_data(recipe: Recipe) -> Dataset:
+    """The data set a recipe names, with all three parts.
+
+    Raises:
+      DataError: it cannot be found or read.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        raise DataError(f"this run was trained on arrays ({d.source}): give them as data=")
+    return data_room.load(
+        d.source,
+        data_dir=d.root,
+        image_size=d.image_size,
+        channels=d.channels,
+        fit=d.fit,
+        label=_column(d.label),
+        path_column=_column(d.path_column),
+        split_column=_column(d.split_column),
+        group_column=_column(d.group_column),
+        validation=d.validation,
+        split_seed=d.split_seed,
+        memory_limit=recipe.train.memory_limit,
+    )
+
+
+def _column(name: str | None) -> str | int | None:
+    """A column's name, or its position where the text is a number."""
+    return int(name) if name is not None and name.isdecimal() else name
+
+
+def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = None) -> Assembly:
+    """Build the parts of a run.
+
+    Args:
+      recipe: what to build.
+      dataset: with train, validation and test parts.
+      model: a module of the user's own, in place of the one the recipe names.
+
+    Raises:
+      ModelError: the model does not fit the contract or the images.
+      RecipeError: augmentation, weights or patterns do not fit.
+      DataError: a part is missing or empty.
+    """
+    for part in ("train", "validation", "test"):
+        if part not in dataset.splits or not len(dataset.splits[part]):
+            raise DataError(f"data set {dataset.name!r} has no {part} part")
+    image_shape = dataset.image_shape
+    classes = dataset.classes["label"]
+    train = dataset.splits["train"]
+    model = model or build_model(recipe, len(classes), image_shape)
+    _check_signature(model)
+    augment = Augment(
+        recipe.augment.translate,
+        recipe.augment.padding,
+        recipe.augment.flip,
+        recipe.augment.cutout,
+        recipe.augment.mixup,
+    )
+    augment.check(image_shape)
+    task = make_task(recipe.loss, dataset, train)
+    placement = place(recipe.train.devices)
+    preprocess = fit_preprocess(train)
+    feeds = {
+        name: Feed(
+            split,
+            recipe.train.batch_size if name == "train" else recipe.train.eval_batch_size,
+            placement,
+            memory_limit=recipe.train.memory_limit,
+        )
+        for name, split in dataset.splits.items()
+    }
+    template, optimizer = abstract_state(recipe, model, image_shape, len(classes))
+    apply = linen_apply(model)
+    step = TrainStep(
+        apply=apply,
+        task=task,
+        optimizer=optimizer,
+        schedule=recipe.schedule,
+        augment=augment,
+        preprocess=preprocess,
+        steps_per_epoch=feeds["train"].steps,
+        epochs=recipe.train.epochs,
+        padded=feeds["train"].padded,
+    )
+    return Assembly(
+        recipe=recipe,
+        dataset=dataset,
+        model=model,
+        task=task,
+        preprocess=preprocess,
+        placement=placement,
+        feeds=feeds,
+        run_chunk=make_run_chunk(step),
+        eval_step=make_eval_step(apply, task, preprocess),
+        template=template,
+        optimizer=optimizer,
+    )
+
+
+def abstract_state(
+    recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...], num_outputs: int
+) -> tuple[State, Optimizer]:
+    """The state's structure without arrays, and the optimizer it is for.
+
+    Raises:
+      ModelError: the model does not take such images or returns no logits `[B, K]`.
+      RecipeError: a decay pattern matches no parameter.
+    """
+    variables = _abstract_variables(model, image_shape, num_outputs)
+    optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
+
+    def create(variables: Any) -> State:
+        opt_state = optimizer.init(variables["params"])
+        return create_state(variables, opt_state, hyper_of(recipe), jax.random.key(recipe.seed))
+
+    return jax.eval_shape(create, variables), optimizer
+
+
+def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
+    """The task that the kind of the labels asks for.
+
+    Raises:
+      RecipeError: the class weights do not fit.
+    """
+    k = len(dataset.classes["label"])
+    weights: tuple[float, ...] | None = None
+    if loss.class_weights == "balanced":
+        weights = _balanced(train.targets["label"], k)
+    elif loss.class_weights != "none":
+        weights = tuple(loss.class_weights)
+        if len(weights) != k:
+            raise RecipeError(f"loss.class_weights has {len(weights)} weights for {k} classes")
+    kind = MultiLabel if dataset.kinds["label"] == "multilabel" else Classification
+    return kind(k, weights)
+
+
+def _balanced(labels: np.ndarray, k: int) -> tuple[float, ...]:
+    """n / (K n_k): every class has the same total weight, and the mean weight is 1."""
+    if labels.ndim == 1:
+        counts = np.bincount(labels, minlength=k).astype(np.float64)
+    else:
+        counts = labels.sum(axis=0, dtype=np.float64)
+    return tuple((counts.sum() / (k * np.maximum(counts, 1))).tolist())
+
+
+def hyper_of(recipe: Recipe) -> dict[str, float]:
+    """Every scalar that the step reads from the state."""
+    return {
+        **optimizers.hyper_of(recipe.optimizer),
+        **schedules.hyper_of(recipe.schedule),
+        "label_smoothing": recipe.loss.label_smoothing,
+    }
+
+
+def _check_signature(model: nn.Module) -> None:
+    if "train" not in inspect.signature(type(model).__call__).parameters:
+        raise ModelError(
+            f"{type(model).__name__}.__call__ must take `train`: "
+            "def __call__(self, image, *, train: bool = False)"
+        )
+
+
+def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) -> Any:
+    """Shapes of the variables, and a check that the logits are `[B, K]`."""
+    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
+    init = functools.partial(model.init, train=False)
+    try:
+        variables = jax.eval_shape(init, jax.random.key(0), image)
+        outputs = jax.eval_shape(functools.partial(model.apply, train=False), variables, image)
+    except (TypeError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(
+            f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"
+        ) from error
+    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
+    shape = getattr(logits, "shape", None)
+    if shape != (2, k):
+        raise ModelError(
+            f"{type(model).__name__} must return logits [B, {k}] for {k} classes; "
+            f"for a batch of 2 it returns {list(shape) if shape else type(outputs).__name__}"
+        )
+    return dict(variables)

@@ -1,0 +1,231 @@
+"""`Classifier`: a trained network with all it needs to name what is in a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from cnn_jax import data, models, nn
+from cnn_jax.errors import DataError, RunError
+from cnn_jax.evaluation import Predictions
+from cnn_jax.recipe import Recipe
+from cnn_jax.run_folder import write_text
+from cnn_jax.training.devices import place
+from cnn_jax.training.evaluate import predict_logits
+from cnn_jax.training.feed import Feed
+from cnn_jax.training.preprocess import Preprocess
+from cnn_jax.training.step import linen_apply, make_eval_step
+from cnn_jax.training.task import Classification
+
+Images = np.ndarray | Sequence[str | os.PathLike[str]]
+
+_WEIGHTS, _DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """Answers for N images.
+
+    Attributes:
+      ids: path of each image, or its position.
+      classes: K class names.
+      probabilities: float64 `[N, K]`, calibrated with the run's temperature.
+      kind: `class`, `multilabel` or `soft`.
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    kind: str = "class"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of the most probable class of each image."""
+        return [self.classes[k] for k in self.probabilities.argmax(axis=1)]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of that class, float64 `[N]`."""
+        return self.probabilities.max(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A model, its variables, and how pictures become its input.
+
+    Attributes:
+      recipe: of the run; names the model.
+      model: the Linen module.
+      variables: its parameters and other collections.
+      preprocess: pixels to network input.
+      classes: class names.
+      kind: `class`, `multilabel` or `soft`.
+      image_shape: (H, W, C) that images are brought to.
+      temperature: divides the logits; fitted on validation data.
+    """
+
+    recipe: Recipe
+    model: nn.Module
+    variables: Mapping[str, Any]
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    kind: Literal["class", "multilabel", "soft"]
+    image_shape: tuple[int, ...]
+    temperature: float = 1.0
+
+    def predict(self, images: Images) -> Classified:
+        """Class probabilities of images.
+
+        Args:
+          images: uint8 `[N, H, W, C]` (or `[N, H, W]` for grey ones), float32 in 0..1, or
+            paths of files, which are decoded and fitted as the training images were.
+
+        Raises:
+          DataError: no images, a wrong shape, or a file that cannot be decoded.
+        """
+        array, ids = self._array(images)
+        split = data.Split(array, {}, np.asarray(ids, dtype=np.str_))
+        task = Classification(len(self.classes))
+        eval_step = make_eval_step(linen_apply(self.model), task, self.preprocess)
+        placement = place(self.recipe.train.devices)
+        feed = Feed(
+            split,
+            self.recipe.train.eval_batch_size,
+            placement,
+            memory_limit=self.recipe.train.memory_limit,
+        )
+        logits = predict_logits(eval_step, placement.replicate(self.variables), feed)
+        answers = Predictions(
+            split="new",
+            ids=split.ids,
+            targets=np.zeros(len(split), np.int32),
+            logits=logits,
+            classes=self.classes,
+            kind=self.kind,
+        )
+        return Classified(
+            tuple(ids), self.classes, answers.probabilities(self.temperature), self.kind
+        )
+
+    def _array(self, images: Images) -> tuple[np.ndarray, list[str]]:
+        if isinstance(images, str | os.PathLike):
+            raise DataError("predict takes a list of paths or an array, not one path")
+        if not len(images):
+            raise DataError("no images to predict")
+        if not isinstance(images, np.ndarray):
+            shape = self.image_shape
+            fit = self.recipe.data.fit
+            decoded = [data.decode_image(path, shape, fit) for path in images]
+            return np.stack(decoded), [str(path) for path in images]
+        array = images[..., None] if images.ndim == len(self.image_shape) else images
+        if array.shape[1:] != self.image_shape:
+            raise DataError(
+                f"images are {list(images.shape[1:])}, but the model was trained on "
+                f"{list(self.image_shape)}"
+            )
+        if array.dtype not in (np.uint8, np.float32):
+            raise DataError(f"images must be uint8, or float32 in 0..1, not {array.dtype}")
+        return array, [str(i) for i in range(len(array))]
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `model.safetensors` and, beside it, `model.json` with all the rest.
+
+        Raises:
+          RunError: the folder has such files already, or cannot be written.
+        """
+        import safetensors.numpy
+
+        folder = Path(folder)
+        weights = folder / _WEIGHTS
+        if weights.exists():
+            raise RunError(f"{str(weights)!r} exists already: choose another folder")
+        flat = flax.traverse_util.flatten_dict(jax.device_get(dict(self.variables)), sep="/")
+        tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
+        description = {
+            "schema": 1,
+            "recipe": self.recipe.to_dict(),
+            "classes": list(self.classes),
+            "kind": self.kind,
+            "image_shape": list(self.image_shape),
+            "preprocess": asdict(self.preprocess),
+            "temperature": self.temperature,
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = weights.with_suffix(".tmp")
+            safetensors.numpy.save_file(tensors, temporary, {"recipe": self.recipe.to_toml()})
+            write_text(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
+            temporary.replace(weights)
+        except OSError as error:
+            raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+        return weights
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, model: nn.Module | None = None) -> Classifier:
+        """Read what `save` wrote.
+
+        Args:
+          folder: with `model.safetensors` and `model.json`.
+          model: the module, if it is not one of ours.
+
+        Raises:
+          RunError: a file is missing or damaged.
+        """
+        import safetensors
+        import safetensors.numpy
+
+        folder = Path(folder)
+        try:
+            text = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
+            tensors = safetensors.numpy.load_file(folder / _WEIGHTS)
+            recipe = Recipe.from_dict(text["recipe"])
+            shape = tuple(text["image_shape"])
+            preprocess = Preprocess(
+                tuple(text["preprocess"]["mean"]), tuple(text["preprocess"]["std"])
+            )
+            return cls(
+                recipe=recipe,
+                model=model or build_model(recipe, len(text["classes"]), shape),
+                variables=flax.traverse_util.unflatten_dict(tensors, sep="/"),
+                preprocess=preprocess,
+                classes=tuple(text["classes"]),
+                kind=text["kind"],
+                image_shape=shape,
+                temperature=float(text["temperature"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            raise RunError(f"cannot read a model from {str(folder)!r}: {error}") from error
+
+
+def build_model(recipe: Recipe, num_outputs: int, image_shape: tuple[int, ...]) -> nn.Module:
+    """The module a recipe names.
+
+    Raises:
+      ModelError: there is none of that name, or its options do not fit.
+      RunError: the recipe is of a module of the user's own.
+    """
+    import jax.numpy as jnp
+
+    if recipe.model.name.startswith("custom:"):
+        raise RunError(
+            f"this run trained {recipe.model.name.removeprefix('custom:')}, a module of your own: "
+            "give it as model="
+        )
+    return models.create(
+        recipe.model.name,
+        num_classes=num_outputs,
+        image_size=min(image_shape[:-1]),
+        dtype=jnp.bfloat16 if recipe.train.dtype == "bfloat16" else jnp.float32,
+        **recipe.model.options,
+    )

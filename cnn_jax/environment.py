@@ -1,0 +1,100 @@
+"""What a run ran on: versions, devices, commit; and the compile cache."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("cnn_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def devices() -> dict[str, Any]:
+    """Platform, kind and number of the devices jax uses, and the processor's name."""
+    import jax
+
+    first = jax.devices()[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": jax.device_count(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+    }
+
+
+def hardware() -> str:
+    """One phrase for tables: `2 CPU cores (...)` or `1 x NVIDIA H200`."""
+    found = devices()
+    if found["platform"] == "cpu":
+        return f"{found['cores']} CPU cores ({found['processor']})"
+    return f"{found['count']} x {found['kind']}"
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def commit() -> str:
+    """Commit of the checkout this package lies in, `+` appended if it was changed; or empty."""
+    here = Path(__file__).parent
+    if not (here.parent / ".git").exists():
+        return ""
+    try:
+        head = _git(here, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(here, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
+
+
+def compile_cache() -> str:
+    """Folder of XLA's persistent compile cache; empty if it is switched off.
+
+    `JAX_COMPILATION_CACHE_DIR` names another; `CNN_JAX_COMPILE_CACHE=off` switches it off.
+    """
+    if os.environ.get("CNN_JAX_COMPILE_CACHE", "").lower() == "off":
+        return ""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cnn_jax" / "xla"
+    return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+
+
+def enable_compile_cache() -> None:
+    """Let XLA keep compiled programs on disk, so that a second start is fast."""
+    import jax
+
+    folder = compile_cache()
+    if folder and jax.config.values["jax_compilation_cache_dir"] != folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

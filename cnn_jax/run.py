@@ -1,0 +1,340 @@
+"""A run: train it, load it, evaluate it, predict with it, resume it.
+
+run = cnn_jax.train(epochs=5)
+run.evaluate("test")["accuracy"]
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnn_jax import nn
+from cnn_jax import recipe as recipes
+from cnn_jax.assembly import Assembly, abstract_state, assemble_run, load_data
+from cnn_jax.classifier import Classified, Classifier, Images, build_model
+from cnn_jax.data import Dataset
+from cnn_jax.errors import RunError
+from cnn_jax.evaluation import Estimate, Predictions
+from cnn_jax.execution import carry_out, describe, numerics
+from cnn_jax.recipe import Recipe
+from cnn_jax.run_folder import RunFolder
+from cnn_jax.training import checkpoints as saved
+from cnn_jax.training.preprocess import Preprocess
+from cnn_jax.training.progress import Console, Reporter
+
+# Shorter names of the fields that are changed most.
+SHORT_NAMES = {
+    "data": "data.source",
+    "data_dir": "data.root",
+    "model": "model.name",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "until": "train.until",
+}
+
+
+class Run:
+    """A run folder and what can be done with it.
+
+    Attributes:
+      path: the folder.
+      recipe: the resolved recipe.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        model: nn.Module | None = None,
+        data: Dataset | None = None,
+        assembly: Assembly | None = None,
+    ) -> None:
+        self._folder = folder
+        self._model = model
+        self._data = data
+        self._assembly = assembly
+        self.path = folder.path
+        self.recipe = Recipe.from_toml(folder.recipe)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: nn.Module | None = None,
+        data: Dataset | None = None,
+    ) -> Run:
+        """Open a run folder.
+
+        Args:
+          path: the folder.
+          model, data: the module and the data set, where they were your own.
+
+        Raises:
+          RunError: it is not there or is no run folder.
+        """
+        return cls(RunFolder.open(path), model=model, data=data)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status}: {self.summary()})"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What run.json holds: data identity, environment, figures."""
+        return self._folder.read_info()
+
+    @property
+    def status(self) -> str:
+        """`running`, `interrupted`, `failed` or `finished`."""
+        return str(self.info["status"])
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A row for each finished epoch."""
+        rows = self._folder.read_table(self._folder.metrics)
+        return [{name: float(value) for name, value in row.items()} for row in rows]
+
+    @property
+    def timings(self) -> dict[int, float]:
+        """Epoch -> images a second."""
+        rows = self._folder.read_table(self._folder.timings)
+        return {int(row["epoch"]): float(row["images_per_second"]) for row in rows}
+
+    @property
+    def test_uses(self) -> list[dict[str, str]]:
+        """Each time the test part was looked at."""
+        return self._folder.read_table(self._folder.test_use)
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Estimate]]:
+        """Part -> name -> figure, as computed when training ended."""
+        parts = self.info.get("metrics", {})
+        return {
+            part: {name: Estimate.from_dict(value) for name, value in figures.items()}
+            for part, figures in parts.items()
+        }
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data, read again and checked to be the same.
+
+        Raises:
+          DataError: it cannot be read.
+          RunError: it has changed since the run.
+        """
+        dataset = self._data or load_data(self.recipe)
+        recorded = self.info["data"]["digest"]
+        if dataset.digest != recorded:
+            raise RunError(
+                f"the data set {dataset.name!r} has changed since this run "
+                f"(digest {dataset.digest[:12]}, then {recorded[:12]}): nothing would compare"
+            )
+        return dataset
+
+    @functools.cached_property
+    def assembly(self) -> Assembly:
+        """Model, step and batches, rebuilt from the recipe."""
+        return self._assembly or assemble_run(self.recipe, self.dataset, self._model)
+
+    @functools.cached_property
+    def variables(self) -> dict[str, Any]:
+        """Parameters and other collections of the evaluated state, from its checkpoint.
+
+        Raises:
+          RunError: training has not ended.
+          CheckpointError: the checkpoint is damaged.
+        """
+        info = self._selected_info()
+        described = info["data"]
+        shape, outputs = tuple(described["image_shape"]), len(described["classes"])
+        template, _ = abstract_state(self.recipe, self.model, shape, outputs)
+        step = int(info["selected"]["step"])
+        state, _ = saved.read(self._folder.checkpoints, step, template)
+        return dict(state.variables)
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        """The Linen module."""
+        described = self.info["data"]
+        shape = tuple(described["image_shape"])
+        return self._model or build_model(self.recipe, len(described["classes"]), shape)
+
+    def predictions(self, part: str) -> Predictions:
+        """The saved predictions for a part.
+
+        Raises:
+          EvaluationError: there are none; `evaluate` makes them.
+        """
+        return Predictions.load(self._folder.predictions / f"{part}.npz")
+
+    def evaluate(self, part: str = "test", *, command: str = "Run.evaluate") -> dict[str, Estimate]:
+        """Predict every example of a part once, save the predictions, compute all figures.
+
+        Args:
+          part: `test`, `validation` or `train`. Each look at `test` is logged in the run.
+          command: what the log says.
+
+        Raises:
+          RunError: there is no such part, or training has not ended.
+        """
+        with numerics(self.recipe):
+            if part not in self.dataset.splits:
+                raise RunError(f"no part {part!r}: there are {', '.join(self.dataset.splits)}")
+            variables = self.assembly.placement.replicate(self.variables)
+            predictions = self.assembly.predict(part, variables, self.info["digest"])
+        predictions.save(self._folder.predictions / f"{part}.npz")
+        if part == "test":
+            step = int(self.info["selected"]["step"])
+            self._folder.log_test_use(part, step, len(predictions), command)
+        return self.assembly.task.metrics(predictions)
+
+    @functools.cached_property
+    def classifier(self) -> Classifier:
+        """The trained network, ready for new images; needs no data set.
+
+        Raises:
+          RunError: training has not ended.
+        """
+        info = self._selected_info()
+        described, preprocess = info["data"], info["preprocess"]
+        return Classifier(
+            recipe=self.recipe,
+            model=self.model,
+            variables=self.variables,
+            preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+            classes=tuple(described["classes"]),
+            kind=described["kind"],
+            image_shape=tuple(described["image_shape"]),
+            temperature=float(info["temperature"]["value"]),
+        )
+
+    def predict(self, images: Images) -> Classified:
+        """Calibrated class probabilities of new images; see `Classifier.predict`."""
+        with numerics(self.recipe):
+            return self.classifier.predict(images)
+
+    def export(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the network to one safetensors file with its description beside it.
+
+        `Classifier.load` reads it; see `Classifier.save` for the errors.
+        """
+        return self.classifier.save(folder)
+
+    def resume(self, *, reporter: Reporter | None = None, command: str = "Run.resume") -> Run:
+        """Go on where training stopped, bit for bit as if it never had.
+
+        Raises:
+          RunError: another process trains in the folder, or the data have changed.
+          CheckpointError: no checkpoint is sound.
+        """
+        if self.status != "finished":
+            with self._folder.lock():
+                self._carry_out(reporter, command)
+        return self
+
+    def _carry_out(self, reporter: Reporter | None, command: str) -> None:
+        reporter = reporter or Console(self.recipe.train.epochs)
+        carry_out(self._folder, self.assembly, reporter, command)
+        if self.status == "finished":
+            self.report()
+
+    def report(self) -> Path:
+        """Write report.html from what the run folder holds, and return its path."""
+        from cnn_jax.run_page import write_page
+
+        return write_page(self)
+
+    def summary(self) -> str:
+        """One line: `test accuracy 98.06 % [96.0, 99.1], n = 360`."""
+        figures = self.metrics.get("test")
+        if not figures:
+            return f"{len(self.history)} epochs trained, not evaluated"
+        name, estimate = next(iter(figures.items()))
+        return f"test {name.replace('_', ' ')} {estimate}"
+
+    def _repr_html_(self) -> str:
+        """One screen in a notebook."""
+        from cnn_jax.run_page import summary_html
+
+        return summary_html(self)
+
+    def _selected_info(self) -> dict[str, Any]:
+        info = self.info
+        if "selected" not in info:
+            raise RunError(
+                f"{str(self.path)!r} has not finished training: go on with "
+                f"cnn-jax train --resume {self.path}"
+            )
+        return info
+
+
+def train(
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    *,
+    model: nn.Module | str | None = None,
+    data: Dataset | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    baselines: bool = False,
+    reporter: Reporter | None = None,
+    command: str = "cnn_jax.train",
+    **overrides: Any,
+) -> Run:
+    """Train a network, evaluate it exactly and write a run folder.
+
+    Args:
+      recipe: a recipe, the name of a bundled one, or a TOML file; None takes the one for
+        the data set.
+      model: the name of a model, or any Linen module with
+        `__call__(self, image, *, train=False)` that returns logits `[B, K]`.
+      data: the name or path of a data set, or a `Dataset` (see `data.from_arrays`).
+      out: the run folder; None for `runs/DATA-MODEL-001` or the next free number.
+      overwrite: move a run that lies in `out` aside.
+      baselines: also evaluate pixel 1-nearest neighbour and logistic regression.
+      reporter: what shows progress; None for the console.
+      command: recorded as what started the run.
+      **overrides: fields of the recipe: `epochs=5`, `seed=1`, or
+        `**{"optimizer.weight_decay": 1e-4}`.
+
+    Returns:
+      The run. If a signal ended it early, its `status` is `interrupted` and `resume`
+      goes on.
+
+    Raises:
+      CnnJaxError: whatever is wrong, in one line.
+    """
+    named = {k: v for k, v in (("model", model), ("data", data)) if isinstance(v, str)}
+    resolved = resolve(recipe, {**named, **overrides})
+    if isinstance(model, nn.Module):
+        resolved = resolved.override({"model.name": f"custom:{type(model).__name__}"})
+    if isinstance(data, Dataset):
+        resolved = resolved.override({"data.source": f"custom:{data.name}"})
+    own_model = model if isinstance(model, nn.Module) else None
+    dataset = data if isinstance(data, Dataset) else load_data(resolved)
+    name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
+    assembly = assemble_run(resolved, dataset, own_model)
+    folder = RunFolder.create(out, name, overwrite=overwrite)
+    with folder.lock():
+        folder.write_recipe(resolved)
+        folder.write_splits(dataset)
+        folder.write_info(describe(assembly, command, baselines=baselines))
+        run = Run(folder, model=own_model, data=dataset, assembly=assembly)
+        run._carry_out(reporter, command)
+    return run
+
+
+def resolve(recipe: Recipe | str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe a run will have: given or bundled, with the overrides applied."""
+    dotted = {SHORT_NAMES.get(name, name): value for name, value in overrides.items()}
+    if isinstance(recipe, Recipe):
+        base = recipe
+    elif recipe is not None:
+        base = Recipe.from_dict(recipes.load(os.fspath(recipe)))
+    else:
+        base = recipes.for_data(str(dotted.get("data.source", Recipe().data.source)))
+    return base.override(dotted)

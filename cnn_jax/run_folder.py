@@ -1,0 +1,223 @@
+"""The folder of a run: what lies in it, and how it is written without losing anything."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from cnn_jax.data import Dataset
+from cnn_jax.errors import RunError
+from cnn_jax.recipe import Recipe
+
+SCHEMA = 1
+
+_TEST_USE = ("date", "split", "step", "n", "command")
+_TIMINGS = ("epoch", "seconds", "images_per_second")
+
+
+class RunFolder:
+    """Files of a run.
+
+    recipe.toml      the resolved recipe
+    run.json         schema, status, data identity, environment, figures
+    splits.json      ids of each part
+    metrics.csv      a row an epoch; the same for a resumed and an unbroken run
+    timings.csv      a row an epoch and process: what may differ between the two
+    test_use.csv     each time the test part was looked at
+    checkpoints/     verified checkpoints (`training.checkpoints`)
+    predictions/     one .npz for each evaluated part
+    report.html      the page
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.toml"
+        self.info = self.path / "run.json"
+        self.splits = self.path / "splits.json"
+        self.metrics = self.path / "metrics.csv"
+        self.timings = self.path / "timings.csv"
+        self.test_use = self.path / "test_use.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.predictions = self.path / "predictions"
+        self.report = self.path / "report.html"
+
+    @classmethod
+    def create(cls, out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> RunFolder:
+        """Make a new run folder.
+
+        Args:
+          out: the folder; None for `runs/NAME-001`, or the next free number.
+          name: what the run is about.
+          overwrite: whether a run that is already there may be moved aside, to
+            `OUT.old-1` and so on; nothing is deleted.
+
+        Raises:
+          RunError: the folder exists and is not empty, or cannot be made.
+        """
+        try:
+            if out is None:
+                return cls(_next_free(Path("runs"), name))
+            path = Path(out)
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                if not overwrite:
+                    raise RunError(
+                        f"{str(path)!r} exists already: choose another --out, go on with it by "
+                        "--resume, or give --overwrite to move it aside"
+                    )
+                number = 1
+                while path.with_name(f"{path.name}.old-{number}").exists():
+                    number += 1
+                path.rename(path.with_name(f"{path.name}.old-{number}"))
+            path.mkdir(parents=True, exist_ok=True)
+            return cls(path)
+        except OSError as error:
+            where = out or "runs"
+            raise RunError(
+                f"cannot make a run folder in {str(where)!r}: {error.strerror}"
+            ) from error
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """A run folder that exists.
+
+        Raises:
+          RunError: it is not there, is none, or was written by a newer version.
+        """
+        folder = cls(path)
+        if not folder.path.is_dir():
+            raise RunError(f"no run folder {str(path)!r}")
+        if not folder.info.exists() or not folder.recipe.exists():
+            raise RunError(f"{str(path)!r} is not a run folder: it has no run.json and recipe.toml")
+        schema = folder.read_info().get("schema")
+        if schema != SCHEMA:
+            raise RunError(
+                f"{str(path)!r} has schema {schema}, this version of cnn_jax reads {SCHEMA}"
+            )
+        return folder
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held by the process that trains; the system frees it if the process dies.
+
+        Raises:
+          RunError: another process holds it.
+        """
+        import filelock
+
+        lock = filelock.FileLock(self.path / "lock", timeout=0)
+        try:
+            return lock.acquire()
+        except filelock.Timeout as error:
+            raise RunError(
+                f"another process is training in {str(self.path)!r}: wait for it, "
+                "or choose another --out"
+            ) from error
+
+    def read_info(self) -> dict[str, Any]:
+        """What run.json holds.
+
+        Raises:
+          RunError: it is damaged.
+        """
+        try:
+            return dict(json.loads(self.info.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {str(self.info)!r}: {error}") from error
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replace run.json as a whole."""
+        write_text(
+            self.info, json.dumps(info, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        )
+
+    def update_info(self, **changes: Any) -> dict[str, Any]:
+        """Change some entries of run.json and return all."""
+        info = {**self.read_info(), **changes}
+        self.write_info(info)
+        return info
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.toml."""
+        write_text(self.recipe, recipe.to_toml())
+
+    def write_splits(self, dataset: Dataset) -> None:
+        """Write the ids of each part."""
+        ids = {name: split.ids.tolist() for name, split in dataset.splits.items()}
+        write_text(self.splits, json.dumps(ids, ensure_ascii=False, indent=0) + "\n")
+
+    def epoch(
+        self, history: list[dict[str, float]], seconds: float, images_per_second: float
+    ) -> None:
+        """Write all rows of metrics.csv, and append one to timings.csv."""
+        write_text(self.metrics, _csv(history[0].keys(), history))
+        timing = (int(history[-1]["epoch"]), round(seconds, 3), round(images_per_second, 1))
+        append_row(self.timings, _TIMINGS, timing)
+
+    def read_table(self, path: Path) -> list[dict[str, str]]:
+        """Rows of a CSV file of this folder; none if it was not written yet."""
+        if not path.exists():
+            return []
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def log_test_use(self, split: str, step: int, n: int, command: str) -> None:
+        """Record that a part was evaluated."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        append_row(self.test_use, _TEST_USE, (now, split, step, n, command))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def append_row(path: Path, header: Sequence[str], row: Sequence[Any]) -> None:
+    """Append a row to a CSV file, with its header if the file is new.
+
+    Raises:
+      RunError: it cannot be written.
+    """
+    try:
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            if file.tell() == 0:
+                table.writerow(header)
+            table.writerow(row)
+    except OSError as error:
+        raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+def _csv(header: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(header), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    safe = "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-.") or "run"
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = parent / f"{safe}-{number:03d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            number += 1

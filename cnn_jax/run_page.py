@@ -1,0 +1,213 @@
+"""From a run folder to its page."""
+
+from __future__ import annotations
+
+import functools
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.traverse_util
+import numpy as np
+
+from cnn_jax.data import Dataset
+from cnn_jax.errors import CnnJaxError
+from cnn_jax.evaluation import (
+    Estimate,
+    Predictions,
+    classification_metrics,
+    confusion_matrix,
+    paired_difference,
+    per_class,
+    reliability,
+)
+from cnn_jax.report import Baseline, Mistake, Page, write
+
+if TYPE_CHECKING:
+    from cnn_jax.run import Run
+
+_MISTAKES = 24  # pictures on the page
+_CLOSE = 0.05  # a baseline within so much of the model needs an explanation
+
+
+def write_page(run: Run) -> Path:
+    """Write report.html from what the run folder holds.
+
+    A run that did not finish gets a page too, without figures.
+    """
+    path = run.path / "report.html"
+    write(make_page(run), path)
+    return path
+
+
+def make_page(run: Run) -> Page:
+    """Everything the page shows."""
+    info = run.info
+    rates = run.timings
+    history = tuple(
+        {**row, "images_per_second": rates.get(int(row["epoch"]))} for row in run.history
+    )
+    page = functools.partial(
+        Page,
+        dataset=info["data"]["name"],
+        model=info["model"]["name"].removeprefix("custom:"),
+        history=history,
+        ended=info.get("reason", ""),
+        throughput=float(np.median(list(rates.values()))) if rates else None,
+        classes=tuple(info["data"]["classes"]),
+        facts=_facts(run, info),
+        notes=tuple(info["data"]["notes"]),
+        test_uses=tuple(run.test_uses),
+        command=info["command"],
+    )
+    if "selected" not in info:
+        return page()
+    metrics, end, test = run.metrics, info["end"], run.predictions("test")
+    name, headline = next(iter(metrics["test"].items()))
+    temperature = float(info["temperature"]["value"])
+    baselines = _baselines(run, test, headline)
+    before, after = (
+        (None, None)
+        if test.kind == "multilabel"
+        else (reliability(test), reliability(test, temperature=temperature))
+    )
+    return page(
+        headline_name=f"test {name.replace('_', ' ')}",
+        headline=headline,
+        sentence=_sentence(headline),
+        figures=tuple(
+            (f"{part} {key.replace('_', ' ')}", estimate)
+            for part in ("test", "validation")
+            for key, estimate in metrics[part].items()
+        ),
+        baselines=baselines,
+        baselines_note=_baselines_note(baselines),
+        train_accuracy=end["train_accuracy"],
+        gradient_norm=end["gradient_norm"],
+        accuracy_gap=end["gap"],
+        confusion=confusion_matrix(test) if test.kind != "multilabel" else None,
+        class_rows=per_class(test),
+        reliability=before,
+        ece=metrics["test"].get("ece"),
+        reliability_after=after,
+        ece_after=classification_metrics(test, temperature=temperature).get("ece"),
+        temperature=temperature,
+        mistakes=_mistakes(run, test, temperature),
+        filters=_first_kernel(run.variables["params"]),
+    )
+
+
+def _sentence(headline: Estimate) -> str:
+    resampled = {"example": "images", "group": "groups of images", "seed": "seeds"}[headline.unit]
+    return (
+        f"On {headline.n:,} images the network had not seen. Another test set of this size would "
+        f"give a figure in the interval 95 times in 100 ({headline.method}, over {resampled}); "
+        "what another seed would change is not in it."
+    )
+
+
+def _baselines(run: Run, test: Predictions, headline: Estimate) -> tuple[Baseline, ...]:
+    rows = []
+    for name, note in run.info.get("baselines", {}).items():
+        other = run.predictions(f"{name}-test")
+        figures = classification_metrics(other)
+        key = next(iter(figures))
+        difference = None if key != "accuracy" else paired_difference(test, other, key)
+        rows.append(Baseline(f"{name} on pixels", figures[key], difference, note))
+    return tuple(rows)
+
+
+def _baselines_note(baselines: tuple[Baseline, ...]) -> str:
+    close = [b.name for b in baselines if b.difference is not None and b.difference.value < _CLOSE]
+    if not close:
+        return ""
+    return (
+        f"{' and '.join(close)} come{'s' if len(close) == 1 else ''} within five points of the "
+        "network: the set is easy, or test images resemble training images too closely. "
+        "Small, centred, evenly lit pictures are easy; copies and neighbours across the parts "
+        "are a leak."
+    )
+
+
+def _mistakes(run: Run, test: Predictions, temperature: float) -> tuple[Mistake, ...]:
+    """The most confident mistakes, with their pictures where the data can be read."""
+    if test.kind == "multilabel":
+        return ()
+    truth = test.targets if test.targets.ndim == 1 else test.targets.argmax(axis=1)
+    predicted, probability = test.predicted(), test.probabilities(temperature).max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    chosen = wrong[np.argsort(-probability[wrong], kind="stable")][:_MISTAKES]
+    images = _pictures(run, chosen)
+    if images is None:
+        return ()
+    return tuple(
+        Mistake(
+            image,
+            str(test.ids[i]),
+            test.classes[truth[i]],
+            test.classes[predicted[i]],
+            float(probability[i]),
+        )
+        for image, i in zip(images, chosen, strict=True)
+    )
+
+
+def _pictures(run: Run, index: np.ndarray) -> np.ndarray | None:
+    try:
+        dataset: Dataset = run.dataset
+    except CnnJaxError:
+        return None  # the data are gone or were the user's arrays; the page does without
+    if not len(index):
+        return None
+    images = dataset.splits["test"].read_images(index)
+    if images.ndim == 5:  # of a volume, the middle slice
+        images = images[:, images.shape[1] // 2]
+    if images.dtype != np.uint8:
+        images = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    return images
+
+
+def _first_kernel(params: Any) -> np.ndarray | None:
+    """The kernel of the first 2-D convolution."""
+    for leaf in flax.traverse_util.flatten_dict(dict(params)).values():
+        if leaf.ndim == 4 and min(leaf.shape) > 0:
+            return np.asarray(leaf, np.float32)
+    return None
+
+
+def _facts(run: Run, info: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    data, model, where = info["data"], info["model"], info["environment"]
+    parts = ", ".join(f"{n:,} {name}" for name, n in data["parts"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    facts = [
+        ("images", f"{parts}; {'×'.join(map(str, data['image_shape']))}"),
+        ("data digest", data["digest"]),
+        ("licence", data["licence"]),
+        ("source", data["citation"]),
+        ("parameters", f"{model['parameters']:,}"),
+        ("FLOPs", f"{model['flops']:,} a forward pass of one image"),
+        ("seed", str(info["seed"])),
+        ("precision", f"{run.recipe.train.dtype}, matrix products {run.recipe.train.precision}"),
+        ("hardware", where["hardware"]),
+        ("versions", versions),
+        ("commit", where["commit"]),
+        ("began", info["started"]),
+        ("took", f"{info['seconds']:,.0f} s" if "seconds" in info else ""),
+    ]
+    return tuple((name, value) for name, value in facts if value)
+
+
+def summary_html(run: Run) -> str:
+    """One screen for a notebook: the headline, the figures, where the page is."""
+    figures = run.metrics.get("test", {})
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{html.escape(name.replace('_', ' '))}</td>"
+        f"<td style='text-align:left'>{html.escape(str(estimate))}</td></tr>"
+        for name, estimate in figures.items()
+    )
+    title = html.escape(run.summary())
+    state = html.escape(f"{run.status}: {run.info.get('reason', '')}")
+    return (
+        f"<h3>{title}</h3><p>{state}</p><table>{rows}</table>"
+        f"<p>page: <code>{html.escape(str(run.path / 'report.html'))}</code></p>"
+    )

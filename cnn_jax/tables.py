@@ -1,0 +1,133 @@
+"""What the command line prints: aligned text, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from cnn_jax import models as model_room
+from cnn_jax.classifier import Classified
+from cnn_jax.data import Dataset
+from cnn_jax.evaluation import Estimate
+
+Format = Literal["table", "csv", "json"]
+
+
+def figures(estimates: Mapping[str, Estimate], form: Format) -> str:
+    """Figures with their intervals."""
+    if form == "json":
+        values = {name: estimate.to_dict() for name, estimate in estimates.items()}
+        return json.dumps(values, indent=1)
+    if form == "csv":
+        rows = [{"metric": name, **e.to_dict()} for name, e in estimates.items()]
+        return _csv(rows)
+    return _aligned([(name.replace("_", " "), str(e)) for name, e in estimates.items()])
+
+
+def answers(classified: Classified, form: Format) -> str:
+    """What was seen in each image."""
+    if form == "table":
+        rows = [
+            (_printable(i), _printable(label), f"{100 * p:6.2f} %")
+            for i, label, p in zip(
+                classified.ids, classified.labels, classified.confidence, strict=True
+            )
+        ]
+        return _aligned([("image", "class", "probability"), *rows])
+    records: list[dict[str, Any]] = [
+        {
+            "image": i,
+            "class": label,
+            "probability": float(p),
+            "probabilities": dict(zip(classified.classes, map(float, row), strict=True)),
+        }
+        for i, label, p, row in zip(
+            classified.ids,
+            classified.labels,
+            classified.confidence,
+            classified.probabilities,
+            strict=True,
+        )
+    ]
+    if form == "json":
+        return json.dumps(records, indent=1, ensure_ascii=False)
+    return _csv(
+        [
+            {
+                "image": r["image"],
+                "class": r["class"],
+                "probability": r["probability"],
+                **{f"p({name})": p for name, p in r["probabilities"].items()},
+            }
+            for r in records
+        ]
+    )
+
+
+def dataset(data: Dataset) -> str:
+    """Parts, classes, origin."""
+    lines = [f"{data.name}: images of {'×'.join(map(str, data.image_shape))}"]
+    lines += [f"  {note}" for note in data.notes]
+    classes = data.classes["label"]
+    header = ("class", *data.splits)
+    counts = [
+        np.bincount(t, minlength=len(classes)) if t.ndim == 1 else t.sum(axis=0).astype(int)
+        for t in (split.targets["label"] for split in data.splits.values())
+    ]
+    rows = [
+        (_printable(name), *(f"{int(column[k]):,}" for column in counts))
+        for k, name in enumerate(classes)
+    ]
+    total = ("in all", *(f"{len(split):,}" for split in data.splits.values()))
+    lines.append(_aligned([header, *rows, total]))
+    for label, value in (
+        ("licence", data.licence),
+        ("cite", data.citation),
+        ("digest", data.digest),
+    ):
+        if value:
+            lines.append(f"{label}: {value}")
+    return "\n".join(lines)
+
+
+def models(image_size: int, channels: int, num_classes: int) -> str:
+    """Every network with its parameters and FLOPs."""
+    rows = [("model", "parameters", "FLOPs a forward pass", "stem")]
+    for name in model_room.names():
+        row = model_room.describe(
+            name, num_classes=num_classes, image_shape=(image_size, image_size, channels)
+        )
+        rows.append((row.name, f"{row.parameters:,}", _si(row.flops), row.stem))
+    return _aligned(rows) + f"\nat {image_size}×{image_size}×{channels}, {num_classes} classes"
+
+
+def _si(number: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which a file name may hold and a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().rstrip("\n")
