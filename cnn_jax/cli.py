@@ -26,25 +26,25 @@ usage: cnn-jax COMMAND [...]
   export     weights to one safetensors file with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
-  doctor     devices, versions, precision, caches: what is missing here
+  doctor     devices, versions, precision, caches
 
 examples:
-  cnn-jax train                                    handwritten digits, half a minute
-  cnn-jax train --data path/to/folder              a folder of images per class
-  cnn-jax train --data cifar10 --data-dir ~/sets --optimizer.weight_decay 1e-3
+  cnn-jax train                            handwritten digits, half a minute
+  cnn-jax train --data path/to/folder      a folder of images for each class
+  cnn-jax train --data cifar10 --data-dir ~/sets --epochs 20
   cnn-jax predict runs/digits-compact-001 image.png
 'cnn-jax COMMAND --help' has more."""
 
 _TRAIN_HELP = """\
 usage: cnn-jax train [RECIPE] [options]
 
-  RECIPE                a .toml file or a bundled name; else the one for the data
+  RECIPE                a .toml file or a bundled name; else that of the data
   --data NAME|PATH      digits, mnist, cifar10, ..., an .npz, a table, a folder
   --data-dir DIR        where named data sets lie
   --model NAME          see 'cnn-jax models'
   --epochs N            --batch-size N     --learning-rate X     --seed N
-  --until converged     until the loss no longer falls, not for a number of epochs
-  --baselines           pixel 1-nearest neighbour and logistic regression beside it
+  --until converged     until the loss no longer falls
+  --baselines           also pixel nearest neighbour and logistic regression
   --out DIR             the run folder (else runs/DATA-MODEL-001, -002, ...)
   --overwrite           move aside what lies in DIR
   --resume RUN          go on with an interrupted run, bit for bit

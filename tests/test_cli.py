@@ -1,0 +1,273 @@
+"""The command line: one-line errors, plain output, and the same run as the Python API."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax import Classifier, Run
+from cnn_jax.cli import main
+
+SMALL = [
+    *("--model.options.widths", "[4]", "--model.options.units", "1"),
+    *("--epochs", "2", "--batch-size", "100"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "my run"
+    assert main(["train", *SMALL, "--seed", "3", "--baselines", "--out", str(out)]) == 0
+    return out
+
+
+def run(capsys, *arguments):
+    status = main(list(arguments))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "report", "data", "doctor"])
+def test_help_fits_a_screen(capsys, command):
+    arguments = [command, "--help"] if command else ["--help"]
+    try:
+        status, out, _ = run(capsys, *arguments)
+    except SystemExit as ended:
+        status, out = ended.code, capsys.readouterr().out
+    assert status == 0
+    assert len(out.splitlines()) <= 24
+    assert max(len(line) for line in out.splitlines()) <= 80
+    if command in ("", "train"):
+        assert "examples:" in out
+
+
+def test_help_needs_no_jax_and_answers_at_once():
+    script = (
+        "import sys; from cnn_jax.cli import main; main(['--help']); main(['train', 'x', '--nope'])\n"
+        "heavy = {'jax', 'numpy', 'flax', 'orbax', 'PIL', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    root = str(Path(__file__).parents[1])
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 10  # 0.1 s on an idle machine; this one may be busy
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "no command 'trian'; did you mean 'train'?"),
+        (["train", "--epoch", "3"], "no option '--epoch'; did you mean '--epochs'?"),
+        (["train", "--optimizer.lr", "3"], "no option '--optimizer.lr'"),
+        (["train", "--train.epoch=3"], "did you mean '--train.epochs'?"),
+        (["train", "--epochs", "many"], "train.epochs must be a whole number, not 'many'"),
+        (["train", "--epochs", "-1"], "train.epochs must be at least 1"),
+        (["train", "--epochs"], "argument --epochs: expected one argument"),
+        (["train", "--augment.flip"], "--augment.flip needs a value"),
+        (["train", "--until", "convergd"], "did you mean 'converged'?"),
+        (["train", "--data", "digit"], "did you mean 'digits'?"),
+        (["train", "--model", "resnet19"], "did you mean 'resnet18'?"),
+        (["train", "--model.options.width", "3"], "width"),
+        (["train", "nothing.toml"], "cannot read recipe 'nothing.toml'"),
+        (["train", "mnst"], "did you mean 'mnist'?"),
+        (["train", "--resume", "nowhere"], "no run folder 'nowhere'"),
+        (["train", "--resume", "x", "--epochs", "3"], "--resume goes on with the run's own recipe"),
+        (["train", "--augment.translate", "8"], "augment.translate is 8 pixels"),
+        (["train", "--train.devices", "99"], "train.devices is 99"),
+        (["train", "--optimizer.decay_exclude", "['krnel']"], "'krnel' matches no parameter"),
+        (["evaluate", "nowhere"], "no run folder 'nowhere'"),
+        (["predict", "nowhere", "x.png"], "x.png"),
+        (["report", "nowhere"], "no run folder"),
+        (["data", "nowhere"], "nowhere"),
+        (["data", "--data-dr", "x"], "did you mean '--data-dir'?"),
+        (["models", "--image-size", "x"], "--image-size"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(capsys, arguments, message):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert message in err
+    assert err.startswith("cnn-jax: ") and len(err.splitlines()) == 1
+    assert not list(Path().glob("runs/*"))  # a refused run leaves no folder behind
+
+
+def test_train_says_what_it_did(capsys):
+    status, out, _ = run(capsys, "train", *SMALL)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "digits: 1,257 train, 180 validation, 360 test images of 8×8×1, 10 classes"
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert "training ended: all 2 epochs are done" in lines
+    pattern = r"test accuracy \d+\.\d\d % \[\d+\.\d, \d+\.\d\], n = 360"
+    assert re.fullmatch(pattern, lines[-2])
+    assert lines[-1].startswith("run folder runs/digits-compact-001")
+    assert "\r" not in out and "\x1b" not in out
+    status, out, _ = run(capsys, "train", *SMALL)
+    assert "digits-compact-002" in out
+
+
+def test_the_run_folder_is_complete(trained):
+    files = {p.relative_to(trained).as_posix() for p in trained.rglob("*") if p.is_file()}
+    expected = {"recipe.toml", "run.json", "splits.json", "metrics.csv", "timings.csv"}
+    expected |= {"test_use.csv", "report.html"}
+    expected |= {
+        f"predictions/{name}{part}.npz"
+        for part in ("validation", "test")
+        for name in ("", "nearest neighbour-", "logistic regression-")
+    }
+    assert expected <= files
+    info = json.loads((trained / "run.json").read_text())
+    assert info["status"] == "finished" and info["seed"] == 3
+    assert info["environment"]["versions"]["jax"]
+    assert set(info["baselines"]) == {"nearest neighbour", "logistic regression"}
+    with open(trained / "test_use.csv", newline="") as file:
+        (use,) = csv.DictReader(file)
+    assert use["split"] == "test" and use["n"] == "360"
+    splits = json.loads((trained / "splits.json").read_text())
+    assert [len(splits[part]) for part in ("train", "validation", "test")] == [1257, 180, 360]
+
+
+def test_evaluate_repeats_the_figures_and_is_logged(capsys, trained):
+    expected = Run.load(trained).metrics["test"]
+    status, out, _ = run(capsys, "evaluate", str(trained), "--format", "json")
+    assert status == 0
+    figures = json.loads(out)
+    assert figures == {name: e.to_dict() for name, e in expected.items()}
+    assert len((trained / "test_use.csv").read_text().splitlines()) == 3
+    _, out, _ = run(capsys, "evaluate", str(trained), "--split", "validation")
+    assert out.startswith("accuracy")
+    _, out, _ = run(capsys, "evaluate", str(trained), "--split", "train", "--format", "csv")
+    assert list(csv.DictReader(io.StringIO(out)))[0]["n"] == "1257"
+    status, _, err = run(capsys, "evaluate", str(trained), "--split", "tset")
+    assert status == 2 and "train, validation, test" in err
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "new images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, shape in {
+        "a b.png": (8, 8),
+        "<script>.png": (20, 12, 3),
+        "line\nbreak.png": (9, 9, 4),
+        "'quoted'.jpg": (8, 16, 3),
+    }.items():
+        Image.fromarray(rng.integers(0, 255, shape).astype(np.uint8)).save(folder / name)
+    return folder
+
+
+def test_predict_in_every_form(capsys, trained, pictures):
+    status, out, _ = run(capsys, "predict", str(trained), str(pictures))
+    assert status == 0
+    assert len(out.splitlines()) == 5 and "line\\nbreak.png" in out
+    _, out, _ = run(capsys, "predict", str(trained), str(pictures), "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 4
+    for row in rows:
+        probabilities = [float(row[f"p({k})"]) for k in range(10)]
+        assert sum(probabilities) == pytest.approx(1)
+        assert max(probabilities) == float(row["probability"])
+        assert probabilities[int(row["class"])] == max(probabilities)
+    _, out, _ = run(capsys, "predict", str(trained), str(pictures), "--format", "json")
+    assert [r["class"] for r in json.loads(out)] == [r["class"] for r in rows]
+    one = str(pictures / "a b.png")
+    _, out, _ = run(capsys, "predict", str(trained), one, "--format", "json")
+    assert len(json.loads(out)) == 1
+
+
+def test_predict_names_what_it_cannot_read(capsys, trained, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for path in (bad, empty, tmp_path / "missing.png"):
+        status, _, err = run(capsys, "predict", str(trained), str(path))
+        assert status == 2 and path.name in err and len(err.splitlines()) == 1
+
+
+def test_export_predicts_alike(capsys, trained, pictures, tmp_path):
+    folder = tmp_path / "exported"
+    status, out, _ = run(capsys, "export", str(trained), str(folder))
+    assert status == 0 and out.strip().endswith("model.safetensors")
+    outputs = [
+        run(capsys, "predict", str(source), str(pictures), "--format", "csv")[1]
+        for source in (trained, folder)
+    ]
+    assert outputs[0] == outputs[1]
+    described = json.loads((folder / "model.json").read_text())
+    assert described["classes"] == [str(k) for k in range(10)]
+    status, _, err = run(capsys, "export", str(trained), str(folder))
+    assert status == 2 and "exists already" in err
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(Exception, match="cannot read a model"):
+        Classifier.load(folder)
+
+
+def test_what_lies_in_the_way_is_never_overwritten(capsys, trained, tmp_path):
+    before = (trained / "run.json").read_bytes()
+    status, _, err = run(capsys, "train", *SMALL, "--out", str(trained))
+    assert status == 2 and "--overwrite" in err
+    assert (trained / "run.json").read_bytes() == before
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+    assert run(capsys, "train", *SMALL, "--out", str(out), "--overwrite")[0] == 0
+    assert (tmp_path / "out.old-1" / "precious.txt").read_text() == "mine"
+    file = tmp_path / "file"
+    file.write_text("")
+    assert run(capsys, "train", *SMALL, "--out", str(file / "below"))[0] == 2
+
+
+def test_report_data_models_and_doctor(capsys, trained):
+    page = trained / "report.html"
+    page.unlink()
+    status, out, _ = run(capsys, "report", str(trained))
+    assert status == 0 and page.exists() and out.strip() == str(page)
+    text = page.read_text("utf-8")
+    assert "nearest neighbour on pixels" in text and "http-equiv" in text
+    status, out, _ = run(capsys, "data", "digits")
+    assert status == 0 and "CC BY 4.0" in out and "1,257" in out
+    status, out, _ = run(capsys, "models")
+    assert status == 0 and "resnet18" in out and "compact" in out
+    status, out, _ = run(capsys, "doctor")
+    assert status == 0 and "float32" in out and "compile cache" in out
+
+
+def test_an_unfinished_run_folder_is_explained(capsys, trained, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    status, _, err = run(capsys, "evaluate", str(broken))
+    assert status == 2 and "is not a run folder" in err
+    (broken / "recipe.toml").write_text("")
+    (broken / "run.json").write_text("{")
+    status, _, err = run(capsys, "evaluate", str(broken))
+    assert status == 2 and "cannot read" in err
+    (broken / "run.json").write_text('{"schema": 99}')
+    status, _, err = run(capsys, "evaluate", str(broken))
+    assert status == 2 and "schema 99" in err
+
+
+def test_a_closed_pipe_is_no_traceback():
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        f"{sys.executable} -m cnn_jax.cli models | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr and done.stdout.startswith("model")
