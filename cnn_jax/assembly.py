@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset, Split
 from cnn_jax.errors import DataError, ModelError, RecipeError
 from cnn_jax.evaluation import Predictions
-from cnn_jax.recipe import LossRecipe, Recipe
+from cnn_jax.recipe import LossRecipe, Recipe, ScheduleRecipe
 from cnn_jax.training import optimizers, schedules
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, predict_logits
@@ -141,10 +142,14 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     task = make_task(recipe.loss, dataset, train)
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(train)
+    # One size for all parts that are evaluated, so that evaluation compiles once.
+    evaluated = max(len(split) for name, split in dataset.splits.items() if name != "train")
     feeds = {
         name: Feed(
             split,
-            recipe.train.batch_size if name == "train" else recipe.train.eval_batch_size,
+            min(recipe.train.batch_size, len(split))
+            if name == "train"
+            else min(recipe.train.eval_batch_size, evaluated),
             placement,
             memory_limit=recipe.train.memory_limit,
         )
@@ -156,7 +161,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         apply=apply,
         task=task,
         optimizer=optimizer,
-        schedule=recipe.schedule,
+        schedule=_schedule(recipe),
         augment=augment,
         preprocess=preprocess,
         steps_per_epoch=feeds["train"].steps,
@@ -171,7 +176,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         preprocess=preprocess,
         placement=placement,
         feeds=feeds,
-        run_chunk=make_run_chunk(step),
+        run_chunk=make_run_chunk(step, _compiler_options(recipe)),
         eval_step=make_eval_step(apply, task, preprocess),
         template=template,
         optimizer=optimizer,
@@ -231,6 +236,20 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
         **schedules.hyper_of(recipe.schedule),
         "label_smoothing": recipe.loss.label_smoothing,
     }
+
+
+def _schedule(recipe: Recipe) -> ScheduleRecipe:
+    """The recipe's; until convergence the rate is constant and only plateaus lower it."""
+    if recipe.train.until == "converged":
+        return dataclasses.replace(recipe.schedule, name="constant")
+    return recipe.schedule
+
+
+def _compiler_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's options of XLA that concern this platform."""
+    on_cpu = jax.default_backend() == "cpu"
+    options = recipe.train.compiler_options
+    return {k: v for k, v in options.items() if on_cpu or not k.startswith("xla_cpu_")}
 
 
 def _check_signature(model: nn.Module) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.traverse_util
 import jax
 import numpy as np
 
-from cnn_jax import data, models, nn
+from cnn_jax import data, environment, models, nn
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.evaluation import Predictions
+from cnn_jax.evaluation import log_probabilities
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import write_text
-from cnn_jax.training.devices import place
-from cnn_jax.training.evaluate import predict_logits
+from cnn_jax.training.devices import Placement, numerics, place
+from cnn_jax.training.evaluate import EvalStep, predict_logits
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.step import linen_apply, make_eval_step
@@ -60,6 +63,21 @@ class Classified:
         return self.probabilities.max(axis=1)
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """Image files, decoded when they are asked for: a folder may be larger than memory."""
+
+    paths: tuple[str, ...]
+    shape: tuple[int, int, int]
+    fit: data.Fit
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        return data.decode_image(self.paths[index], self.shape, self.fit)
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A model, its variables, and how pictures become its input.
@@ -94,40 +112,42 @@ class Classifier:
         Raises:
           DataError: no images, a wrong shape, or a file that cannot be decoded.
         """
-        array, ids = self._array(images)
-        split = data.Split(array, {}, np.asarray(ids, dtype=np.str_))
-        task = Classification(len(self.classes))
-        eval_step = make_eval_step(linen_apply(self.model), task, self.preprocess)
-        placement = place(self.recipe.train.devices)
-        feed = Feed(
-            split,
-            self.recipe.train.eval_batch_size,
-            placement,
-            memory_limit=self.recipe.train.memory_limit,
-        )
-        logits = predict_logits(eval_step, placement.replicate(self.variables), feed)
-        answers = Predictions(
-            split="new",
-            ids=split.ids,
-            targets=np.zeros(len(split), np.int32),
-            logits=logits,
-            classes=self.classes,
-            kind=self.kind,
-        )
-        return Classified(
-            tuple(ids), self.classes, answers.probabilities(self.temperature), self.kind
-        )
+        source, ids = self._source(images)
+        split = data.Split(source, {}, np.asarray(ids, dtype=np.str_))
+        train = self.recipe.train
+        # Powers of two: however many images come, few programs are compiled.
+        batch_size = min(train.eval_batch_size, 1 << (len(split) - 1).bit_length())
+        feed = Feed(split, batch_size, self._placement, memory_limit=train.memory_limit)
+        environment.enable_compile_cache()
+        with numerics(train.precision):
+            logits = predict_logits(self._eval_step, self._on_device, feed)
+        probabilities = np.exp(log_probabilities(logits / self.temperature, self.kind))
+        return Classified(tuple(ids), self.classes, probabilities, self.kind)
 
-    def _array(self, images: Images) -> tuple[np.ndarray, list[str]]:
+    @functools.cached_property
+    def _eval_step(self) -> EvalStep:
+        task = Classification(len(self.classes))
+        return make_eval_step(linen_apply(self.model), task, self.preprocess)
+
+    @functools.cached_property
+    def _placement(self) -> Placement:
+        return place(self.recipe.train.devices)
+
+    @functools.cached_property
+    def _on_device(self) -> Any:
+        return self._placement.replicate(dict(self.variables))
+
+    def _source(self, images: Images) -> tuple[np.ndarray | data.ImageSource, list[str]]:
         if isinstance(images, str | os.PathLike):
             raise DataError("predict takes a list of paths or an array, not one path")
         if not len(images):
             raise DataError("no images to predict")
         if not isinstance(images, np.ndarray):
-            shape = self.image_shape
-            fit = self.recipe.data.fit
-            decoded = [data.decode_image(path, shape, fit) for path in images]
-            return np.stack(decoded), [str(path) for path in images]
+            paths = tuple(os.fspath(path) for path in images)
+            # The same file twice is two questions, but ids are unique.
+            if len(set(paths)) != len(paths):
+                raise DataError("a file is named twice among the images to predict")
+            return _Pictures(paths, self.image_shape, self.recipe.data.fit), list(paths)
         array = images[..., None] if images.ndim == len(self.image_shape) else images
         if array.shape[1:] != self.image_shape:
             raise DataError(
@@ -136,6 +156,8 @@ class Classifier:
             )
         if array.dtype not in (np.uint8, np.float32):
             raise DataError(f"images must be uint8, or float32 in 0..1, not {array.dtype}")
+        if array.dtype == np.float32 and not (array.min() >= 0 and array.max() <= 1):
+            raise DataError("float32 images must be in 0..1; give uint8 for 0..255")
         return array, [str(i) for i in range(len(array))]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -148,12 +170,14 @@ class Classifier:
 
         folder = Path(folder)
         weights = folder / _WEIGHTS
-        if weights.exists():
-            raise RunError(f"{str(weights)!r} exists already: choose another folder")
+        if weights.exists() or (folder / _DESCRIPTION).exists():
+            raise RunError(f"a model is in {str(folder)!r} already: choose another folder")
         flat = flax.traverse_util.flatten_dict(jax.device_get(dict(self.variables)), sep="/")
         tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
+        content = safetensors.numpy.save(tensors, {"recipe": self.recipe.to_toml()})
         description = {
             "schema": 1,
+            "sha256": hashlib.sha256(content).hexdigest(),
             "recipe": self.recipe.to_dict(),
             "classes": list(self.classes),
             "kind": self.kind,
@@ -164,7 +188,7 @@ class Classifier:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             temporary = weights.with_suffix(".tmp")
-            safetensors.numpy.save_file(tensors, temporary, {"recipe": self.recipe.to_toml()})
+            temporary.write_bytes(content)
             write_text(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
             temporary.replace(weights)
         except OSError as error:
@@ -188,9 +212,15 @@ class Classifier:
         folder = Path(folder)
         try:
             text = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
-            tensors = safetensors.numpy.load_file(folder / _WEIGHTS)
+            content = (folder / _WEIGHTS).read_bytes()
+            if hashlib.sha256(content).hexdigest() != text["sha256"]:
+                raise RunError(f"{str(folder / _WEIGHTS)!r} is not what was exported: damaged")
+            tensors = safetensors.numpy.load(content)
             recipe = Recipe.from_dict(text["recipe"])
-            shape = tuple(text["image_shape"])
+            shape = tuple(int(n) for n in text["image_shape"])
+            temperature = float(text["temperature"])
+            if text["kind"] not in get_args(data.TargetKind) or not 0 < temperature < math.inf:
+                raise ValueError(f"kind {text['kind']!r} or temperature {temperature}")
             preprocess = Preprocess(
                 tuple(text["preprocess"]["mean"]), tuple(text["preprocess"]["std"])
             )
@@ -202,9 +232,12 @@ class Classifier:
                 classes=tuple(text["classes"]),
                 kind=text["kind"],
                 image_shape=shape,
-                temperature=float(text["temperature"]),
+                temperature=temperature,
             )
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        except (
+            *(OSError, ValueError, KeyError, TypeError, AttributeError),
+            safetensors.SafetensorError,
+        ) as error:
             raise RunError(f"cannot read a model from {str(folder)!r}: {error}") from error
 
 

@@ -9,12 +9,12 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from cnn_jax import fields
 from cnn_jax.errors import CnnJaxError
-from cnn_jax.recipe import Recipe
+from cnn_jax.recipe import SHORT_NAMES, Recipe, resolve
 
 _HELP = """\
 usage: cnn-jax COMMAND [...]
@@ -54,18 +54,6 @@ examples:
   cnn-jax train --data mnist --data-dir ~/sets
   cnn-jax train my.toml --model resnet18 --train.dtype bfloat16
   cnn-jax train --augment.translate 2 --model.options.widths '[16, 32]'"""
-
-# Option -> field of the recipe.
-_TRAIN_FIELDS = {
-    "data": "data.source",
-    "data_dir": "data.root",
-    "model": "model.name",
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-    "learning_rate": "optimizer.learning_rate",
-    "seed": "seed",
-    "until": "train.until",
-}
 
 
 class _UsageError(CnnJaxError):
@@ -126,20 +114,20 @@ def _dispatch(arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     parser = _Parser(prog="cnn-jax train", text=_TRAIN_HELP)
     parser.add_argument("recipe", nargs="?")
-    for option in _TRAIN_FIELDS:
+    for option in SHORT_NAMES:
         parser.add_argument("--" + option.replace("_", "-"))
     for option in ("out", "resume"):
         parser.add_argument("--" + option)
     for option in ("overwrite", "baselines"):
         parser.add_argument("--" + option, action="store_true")
     known = [s for action in parser._actions for s in action.option_strings]
+    command = shlex.join(["cnn-jax", "train", *arguments])
     arguments, dotted = _take_dotted(arguments, known)
     options = vars(parser.parse_args(arguments))
-    overrides = {f: options[o] for o, f in _TRAIN_FIELDS.items() if options[o] is not None}
+    overrides = {o: options[o] for o in SHORT_NAMES if options[o] is not None}
     overrides.update(dotted)
-    command = shlex.join(["cnn-jax", "train", *sys.argv[2:]])
     if options["resume"]:
-        if overrides or options["recipe"] or options["out"]:
+        if overrides or any(options[o] for o in ("recipe", "out", "overwrite", "baselines")):
             raise _UsageError("--resume goes on with the run's own recipe: give nothing else")
         from cnn_jax.run import Run
 
@@ -148,7 +136,7 @@ def _train(arguments: list[str]) -> int:
             print(f"{run.path} is finished: nothing to resume")
         run.resume(command=command)
     else:
-        from cnn_jax.run import resolve, train
+        from cnn_jax.run import train
 
         run = train(
             resolve(options["recipe"], overrides),
@@ -167,6 +155,7 @@ def _train(arguments: list[str]) -> int:
 def _take_dotted(arguments: list[str], known: list[str]) -> tuple[list[str], dict[str, str]]:
     """Options with a dot, or that are unknown, out of the arguments; fields by name."""
     names = fields.names(Recipe())
+    tables = tuple(f"{n}." for n in names if isinstance(fields.get(Recipe(), n), Mapping))
     kept, dotted = [], {}
     waiting = iter(arguments)
     for argument in waiting:
@@ -175,7 +164,7 @@ def _take_dotted(arguments: list[str], known: list[str]) -> tuple[list[str], dic
             kept.append(argument)
             continue
         field = name[2:].replace("-", "_")
-        if field not in names and not field.startswith("model.options."):
+        if field not in names and not field.startswith(tables):
             near = fields.nearest(name, known + [f"--{n}" for n in names])
             raise _UsageError(f"no option {name!r}{near}")
         if not equals:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
 from typing import Any
-
-import jax
 
 from cnn_jax import environment, models
 from cnn_jax.assembly import Assembly
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import CheckpointError
-from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import SCHEMA, RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.devices import numerics
 from cnn_jax.training.loop import Outcome, Progress, fit
 from cnn_jax.training.progress import Reporter
 
@@ -41,7 +38,7 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
     for note in notes(assembly):
         reporter.say(note)
     with (
-        numerics(assembly.recipe),
+        numerics(assembly.recipe.train.precision),
         Checkpoints(folder.checkpoints, reporter.say) as checkpoints,
     ):
         folder.update_info(status="running")
@@ -197,10 +194,3 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
             "commit": environment.commit(),
         },
     }
-
-
-def numerics(recipe: Recipe) -> contextlib.AbstractContextManager[Any]:
-    """The precision the recipe asks for, while anything is traced."""
-    if recipe.train.precision == "highest":
-        return jax.default_matmul_precision("highest")
-    return contextlib.nullcontext()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -150,7 +151,8 @@ def _as_type(value: Any, hint: Any) -> tuple[Any, bool]:
         fitted_items = [_as_type(v, inner) for v in value]
         return tuple(v for v, _ in fitted_items), all(ok for _, ok in fitted_items)
     if hint is float:
-        ok = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        ok = isinstance(value, int | float) and not isinstance(value, bool)
+        ok = ok and math.isfinite(value)
         return (float(value), True) if ok else (None, False)
     if hint is int:
         ok = isinstance(value, int) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ image shape, digests, versions) follows from it and from the data, and is record
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import tomllib
@@ -70,8 +71,8 @@ class AugmentRecipe:
       mixup: alpha of the Beta distribution of mixing weights; 0 for none.
     """
 
-    translate: int = 0
-    padding: Literal["zero", "reflect"] = "zero"
+    translate: int = 2
+    padding: Literal["zero", "reflect"] = "reflect"
     flip: bool = False
     cutout: int = 0
     mixup: float = 0.0
@@ -159,6 +160,10 @@ class TrainRecipe:
       chunk_steps: steps between two looks of the host; None chooses.
       devices: number of devices the batch is split over; 0 for all (one, on a CPU).
       checkpoint_seconds: least time between two checkpoints that are not a new best.
+      compiler_options: options of XLA for the compiled step, such as
+        `xla_cpu_experimental_ynn_fusion_type`. Those of the CPU (`xla_cpu_...`) are left
+        out on other platforms. They may change results in the last bits and vanish with
+        a version of jaxlib.
       memory_limit: bytes of images that are held in memory (and on the device); larger
         data are read while training.
     """
@@ -174,6 +179,7 @@ class TrainRecipe:
     chunk_steps: int | None = None
     devices: int = 0
     checkpoint_seconds: float = 30.0
+    compiler_options: Mapping[str, Any] = field(default_factory=dict)
     memory_limit: int = 4 * 2**30
 
 
@@ -288,6 +294,43 @@ def for_data(source: str) -> Recipe:
     name = _RECIPE_OF.get(key, key)
     values = load(name) if name in bundled() else {}
     return Recipe().override(values).override({"data": {"source": source}})
+
+
+# Shorter names of the fields that are changed most, in Python and on the command line.
+SHORT_NAMES = {
+    "data": "data.source",
+    "data_dir": "data.root",
+    "model": "model.name",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "seed": "seed",
+    "until": "train.until",
+}
+
+
+def resolve(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
+    """The recipe a run will have.
+
+    Args:
+      recipe: a recipe, the name of a bundled one or a TOML file; None takes the one for the
+        data set.
+      overrides: fields by dotted or short name. Another model than the recipe's starts
+        from that model's own options.
+
+    Raises:
+      RecipeError: an unknown name or a value that does not fit.
+    """
+    dotted = {SHORT_NAMES.get(name, name): value for name, value in overrides.items()}
+    if isinstance(recipe, Recipe):
+        base = recipe
+    elif recipe is not None:
+        base = Recipe.from_dict(load(str(recipe)))
+    else:
+        base = for_data(str(dotted.get("data.source", Recipe().data.source)))
+    if dotted.get("model.name", base.model.name) != base.model.name:
+        base = dataclasses.replace(base, model=ModelRecipe())
+    return base.override(dotted)
 
 
 # Sets of the same kind share a recipe; nothing in it was tuned on these.

@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cnn_jax import nn
-from cnn_jax import recipe as recipes
 from cnn_jax.assembly import Assembly, abstract_state, assemble_run, load_data
 from cnn_jax.classifier import Classified, Classifier, Images, build_model
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import Estimate, Predictions
-from cnn_jax.execution import carry_out, describe, numerics
-from cnn_jax.recipe import Recipe
+from cnn_jax.execution import carry_out, describe
+from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
+from cnn_jax.training.devices import numerics
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.progress import Console, Reporter
-
-# Shorter names of the fields that are changed most.
-SHORT_NAMES = {
-    "data": "data.source",
-    "data_dir": "data.root",
-    "model": "model.name",
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-    "learning_rate": "optimizer.learning_rate",
-    "until": "train.until",
-}
 
 
 class Run:
@@ -182,7 +170,7 @@ class Run:
         Raises:
           RunError: there is no such part, or training has not ended.
         """
-        with numerics(self.recipe):
+        with numerics(self.recipe.train.precision):
             if part not in self.dataset.splits:
                 raise RunError(f"no part {part!r}: there are {', '.join(self.dataset.splits)}")
             variables = self.assembly.placement.replicate(self.variables)
@@ -215,8 +203,7 @@ class Run:
 
     def predict(self, images: Images) -> Classified:
         """Calibrated class probabilities of new images; see `Classifier.predict`."""
-        with numerics(self.recipe):
-            return self.classifier.predict(images)
+        return self.classifier.predict(images)
 
     def export(self, folder: str | os.PathLike[str]) -> Path:
         """Write the network to one safetensors file with its description beside it.
@@ -309,11 +296,11 @@ def train(
       CnnJaxError: whatever is wrong, in one line.
     """
     named = {k: v for k, v in (("model", model), ("data", data)) if isinstance(v, str)}
-    resolved = resolve(recipe, {**named, **overrides})
     if isinstance(model, nn.Module):
-        resolved = resolved.override({"model.name": f"custom:{type(model).__name__}"})
+        named["model"] = f"custom:{type(model).__name__}"
     if isinstance(data, Dataset):
-        resolved = resolved.override({"data.source": f"custom:{data.name}"})
+        named["data"] = f"custom:{data.name}"
+    resolved = resolve(recipe, {**named, **overrides})
     own_model = model if isinstance(model, nn.Module) else None
     dataset = data if isinstance(data, Dataset) else load_data(resolved)
     name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
@@ -326,15 +313,3 @@ def train(
         run = Run(folder, model=own_model, data=dataset, assembly=assembly)
         run._carry_out(reporter, command)
     return run
-
-
-def resolve(recipe: Recipe | str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> Recipe:
-    """The recipe a run will have: given or bundled, with the overrides applied."""
-    dotted = {SHORT_NAMES.get(name, name): value for name, value in overrides.items()}
-    if isinstance(recipe, Recipe):
-        base = recipe
-    elif recipe is not None:
-        base = Recipe.from_dict(recipes.load(os.fspath(recipe)))
-    else:
-        base = recipes.for_data(str(dotted.get("data.source", Recipe().data.source)))
-    return base.override(dotted)

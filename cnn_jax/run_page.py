@@ -66,11 +66,7 @@ def make_page(run: Run) -> Page:
     name, headline = next(iter(metrics["test"].items()))
     temperature = float(info["temperature"]["value"])
     baselines = _baselines(run, test, headline)
-    before, after = (
-        (None, None)
-        if test.kind == "multilabel"
-        else (reliability(test), reliability(test, temperature=temperature))
-    )
+    hard = test.kind == "class"  # one true class each, so that they can be counted
     return page(
         headline_name=f"test {name.replace('_', ' ')}",
         headline=headline,
@@ -85,11 +81,11 @@ def make_page(run: Run) -> Page:
         train_accuracy=end["train_accuracy"],
         gradient_norm=end["gradient_norm"],
         accuracy_gap=end["gap"],
-        confusion=confusion_matrix(test) if test.kind != "multilabel" else None,
-        class_rows=per_class(test),
-        reliability=before,
+        confusion=confusion_matrix(test) if hard else None,
+        class_rows=per_class(test) if test.kind != "soft" else (),
+        reliability=reliability(test) if hard else None,
         ece=metrics["test"].get("ece"),
-        reliability_after=after,
+        reliability_after=reliability(test, temperature=temperature) if hard else None,
         ece_after=classification_metrics(test, temperature=temperature).get("ece"),
         temperature=temperature,
         mistakes=_mistakes(run, test, temperature),

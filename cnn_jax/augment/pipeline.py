@@ -46,7 +46,10 @@ class Augment:
         """
         active = self.translate or self.flip or self.cutout
         if active and len(image_shape) != 3:
-            raise RecipeError(f"augment works on [H, W, C] images, not {list(image_shape)}")
+            raise RecipeError(
+                f"augment works on [H, W, C] images, not {list(image_shape)}: set "
+                "augment.translate and augment.cutout to 0 and augment.flip to false"
+            )
         side = min(image_shape[:2])
         for name, pixels in (("translate", self.translate), ("cutout", self.cutout)):
             if pixels >= side:

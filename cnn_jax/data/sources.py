@@ -105,10 +105,10 @@ def conform_arrays(
       DataError: another shape is asked of volumes, of float images, or of images that have
         neither 1 nor 3 channels.
     """
-    from PIL import Image
-
     if image_size is None and channels in (None, images.shape[-1]):
         return images
+    from PIL import Image
+
     size = images.shape[1:3] if image_size is None else (image_size, image_size)
     wanted = (*size, images.shape[-1] if channels is None else channels)
     if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):

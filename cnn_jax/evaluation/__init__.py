@@ -10,7 +10,7 @@ from cnn_jax.evaluation.classification import (
 from cnn_jax.evaluation.comparison import paired_difference
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import bootstrap, wilson
-from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.predictions import Predictions, log_probabilities
 
 __all__ = [
     "ClassRow",
@@ -20,6 +20,7 @@ __all__ = [
     "bootstrap",
     "classification_metrics",
     "confusion_matrix",
+    "log_probabilities",
     "paired_difference",
     "per_class",
     "reliability",

@@ -28,6 +28,15 @@ _UNREADABLE = (
 )
 
 
+def log_probabilities(logits: np.ndarray, kind: TargetKind) -> np.ndarray:
+    """float64 `[N, K]`: log softmax of the logits; the log sigmoid for multi-label."""
+    z = logits.astype(np.float64)
+    if kind == "multilabel":
+        return -np.logaddexp(0, -z)
+    z -= z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Logits and targets of every example of one split, each exactly once.
@@ -123,11 +132,7 @@ class Predictions:
         Raises:
           EvaluationError: the temperature is not positive.
         """
-        z = self._scaled_logits(temperature)
-        if self.kind == "multilabel":
-            return -np.logaddexp(0, -z)
-        z -= z.max(axis=1, keepdims=True)
-        return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+        return log_probabilities(self._scaled_logits(temperature), self.kind)
 
     def log_odds(self, temperature: float = 1.0) -> np.ndarray:
         """float64 `[N, K]`: log p / (1 - p) of each class against the rest.

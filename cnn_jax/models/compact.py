@@ -14,10 +14,11 @@ from cnn_jax.models.inputs import check_images
 
 
 class Block(nn.Module):
-    """3x3 convolution, batch norm, ReLU."""
+    """Convolution, batch norm, ReLU; padded so that stride s divides H and W by s."""
 
     features: int
     stride: int = 1
+    size: int = 3
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -27,9 +28,9 @@ class Block(nn.Module):
         shared: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv = nn.Conv(
             self.features,
-            (3, 3),
+            (self.size, self.size),
             strides=self.stride,
-            padding=1,
+            padding=self.size // 2 if self.size % 2 else (self.size - self.stride) // 2,
             use_bias=False,
             kernel_init=nn.initializers.he_normal(),
             name="conv",
@@ -40,11 +41,12 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, of which the first may halve the image."""
+    """Blocks of one width, of which the first may shrink the image."""
 
     features: int
     units: int
     stride: int
+    size: int = 3
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -55,6 +57,7 @@ class Stage(nn.Module):
             block = Block(
                 self.features,
                 stride=self.stride if index == 0 else 1,
+                size=self.size if index == 0 else 3,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
                 name=f"block{index + 1}",
@@ -64,12 +67,15 @@ class Stage(nn.Module):
 
 
 class Compact(nn.Module):
-    """Stages of 3x3 convolutions, global average pooling, one dense layer.
+    """Stages of convolutions, global average pooling, one dense layer (all-convolutional:
+    Springenberg et al. 2015, Striving for simplicity).
 
     Attributes:
       num_classes: K, the number of logits.
       widths: channels of each stage; each stage after the first halves the image.
-      units: convolutions in a stage.
+      units: convolutions in each stage, or one number for all.
+      stem_stride: stride of the first convolution: 1 for a 3x3 one, an even s for one of
+        2s x 2s. `create` chooses it by the image size.
       dropout: probability that a pooled channel is dropped in training.
       dtype: dtype of the computation; logits are float32 in any case.
       param_dtype: dtype of the parameters.
@@ -77,7 +83,8 @@ class Compact(nn.Module):
 
     num_classes: int
     widths: Sequence[int] = (32, 64, 128)
-    units: int = 2
+    units: int | Sequence[int] = 2
+    stem_stride: int = 1
     dropout: float = 0.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -90,14 +97,15 @@ class Compact(nn.Module):
           ModelError: the images are not floating `[B, H, W, C]`, or a field makes no network.
         """
         check_images(image)
-        if not self.widths or min(self.widths) < 1 or self.units < 1:
-            raise ModelError(f"widths={tuple(self.widths)} and units={self.units} must be positive")
+        units = self._units()
         x = image
         for index, width in enumerate(self.widths):
+            stem = index == 0
             stage = Stage(
                 width,
-                self.units,
-                stride=1 if index == 0 else 2,
+                units[index],
+                stride=self.stem_stride if stem else 2,
+                size=2 * self.stem_stride if stem and self.stem_stride > 1 else 3,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
                 name=f"stage{index + 1}",
@@ -107,3 +115,15 @@ class Compact(nn.Module):
             self.num_classes, self.dropout, param_dtype=self.param_dtype, name="head"
         )
         return head(x, train=train)
+
+    def _units(self) -> tuple[int, ...]:
+        units = self.units
+        units = (units,) * len(self.widths) if isinstance(units, int) else tuple(units)
+        if not self.widths or len(units) != len(self.widths) or min(*self.widths, *units) < 1:
+            raise ModelError(
+                f"widths={tuple(self.widths)} and units={self.units} must be positive, "
+                "and units one number or one for each width"
+            )
+        if self.stem_stride != 1 and (self.stem_stride < 1 or self.stem_stride % 2):
+            raise ModelError(f"stem_stride={self.stem_stride} must be 1 or even")
+        return units

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ def create(
 
     It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`. The shapes of
     its parameters do not depend on H and W; `image_size` only chooses the stem of residual
-    networks (3x3 up to 64 pixels), which the option `small_stem` overrules.
+    networks (3x3 up to 64 pixels), which the option `small_stem` overrules, and the stride of
+    the compact network's (a map of 16 to 31 pixels is left), which `stem_stride` overrules.
 
     Args:
       name: one of `names()`.
@@ -86,6 +88,8 @@ def create(
         )
     if "small_stem" in allowed:
         options.setdefault("small_stem", smallest <= LARGEST_SMALL_IMAGE)
+    if "stem_stride" in allowed:
+        options.setdefault("stem_stride", _stem_stride(smallest))
     return module(num_classes=num_classes, dtype=dtype, **fixed, **options)
 
 
@@ -111,6 +115,11 @@ def initialize(
     options = {"xla_backend_optimization_level": 1} if on_cpu else None
     variables: dict[str, Any] = jax.jit(init, compiler_options=options)(key)
     return variables
+
+
+def _stem_stride(image_size: int) -> int:
+    """The largest power of two that leaves a map of at least 16 pixels."""
+    return max(1, 2 ** int(math.log2(max(image_size, 1) / 16))) if image_size >= 16 else 1
 
 
 def _find(name: str) -> tuple[type[nn.Module], Mapping[str, Any]]:

@@ -44,8 +44,11 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         self._folder = Path(folder).absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._say = say
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
         self._ocp = ocp
         keep = ocp.training.preservation_policies
         self._set_aside_damaged()
@@ -135,7 +138,7 @@ class Checkpoints:
 
     def _cannot_write(self, error: Exception) -> CheckpointError:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        good = self.steps
+        good = self.steps if self._folder.is_dir() else []
         last = f"the last good one is of step {good[-1]}" if good else "there is no earlier one"
         return CheckpointError(
             f"cannot write a checkpoint to {str(self._folder)!r} ({reason}); {last}. "
@@ -309,15 +312,19 @@ def file_fault(path: Path) -> str | None:
     try:
         lines = [line.split("  ", 1) for line in sums.read_text("utf-8").splitlines()]
         expected = {name: digest for digest, name in lines}
-    except (ValueError, UnicodeDecodeError):
+    except ValueError:
         return f"{_SUMS} is damaged"
-    actual = _file_sums(path)
-    for name in sorted({*expected, *actual}):
+    if not expected:
+        return f"{_SUMS} is empty"
+    try:
+        actual = _file_sums(path)
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    # What others left there (.DS_Store, .nfs...) is no damage.
+    for name, digest in sorted(expected.items()):
         if name not in actual:
             return f"{name} is missing"
-        if name not in expected:
-            return f"{name} does not belong to it" if len(expected) else f"{_SUMS} is empty"
-        if expected[name] != actual[name]:
+        if actual[name] != digest:
             return f"{name} is not as it was written"
     return None
 
@@ -341,7 +348,7 @@ def _digests(leaves: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> d
 
 
 def _file_sums(path: Path) -> dict[str, str]:
-    files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.name != _SUMS]
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and _SUMS not in p.name]
     return {
         str(p.relative_to(path).as_posix()): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in files

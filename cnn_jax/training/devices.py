@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -47,3 +48,10 @@ def place(devices: int = 0) -> Placement:
     return Placement(
         jax.make_mesh((wanted,), ("data",), (AxisType.Auto,), devices=available[:wanted])
     )
+
+
+def numerics(precision: Literal["default", "highest"]) -> contextlib.AbstractContextManager[Any]:
+    """The precision of matrix products and convolutions of what is traced meanwhile."""
+    if precision == "highest":
+        return jax.default_matmul_precision("highest")
+    return contextlib.nullcontext()

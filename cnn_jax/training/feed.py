@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +36,7 @@ class Feed:
     ) -> None:
         self._split = split
         self._placement = placement
-        self.batch_size = min(batch_size, len(split))
+        self.batch_size = batch_size
         self.steps = -(-len(split) // self.batch_size)
         self._rows = -(-self.batch_size // placement.count) * placement.count
         self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
@@ -49,16 +50,18 @@ class Feed:
     def __len__(self) -> int:
         return len(self._split)
 
-    def chunk_steps(self, wanted: int | None) -> int:
-        """Steps in a chunk: the largest divisor of `steps` that is at most `wanted`.
+    def chunk_steps(self, wanted: int | None, first_step: int = 0) -> int:
+        """Steps in a chunk: at most `wanted`, a divisor of `steps` and of `first_step`.
 
-        All chunks then have one shape and the program compiles once. Without a wish it
-        is 1 where batches are streamed and on a CPU (see `step.make_run_chunk`), else 32.
+        All chunks then have one shape and the program compiles once, also in an epoch that
+        a resume enters at `first_step`. Without a wish it is 1 where batches are streamed
+        and on a CPU (see `step.make_run_chunk`), else 32.
         """
         if wanted is None:
             streamed = not self.resident
             wanted = 1 if streamed or jax.default_backend() == "cpu" else 32
-        return max(k for k in range(1, min(wanted, self.steps) + 1) if self.steps % k == 0)
+        whole = math.gcd(self.steps, first_step)
+        return max(k for k in range(1, min(wanted, whole) + 1) if whole % k == 0)
 
     def train_chunks(
         self, *, seed: int, epoch: int, first_step: int, chunk_steps: int

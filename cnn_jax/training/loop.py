@@ -64,7 +64,7 @@ class Progress:
 
 
 class Recorder(Protocol):
-    """Keeps the figures of finished epochs; see `run_folder.Folder`."""
+    """Keeps the figures of finished epochs; see `run_folder.RunFolder`."""
 
     def epoch(self, history: list[Row], seconds: float, images_per_second: float) -> None:
         """Called after each epoch with all rows so far."""
@@ -126,7 +126,8 @@ def fit(
         were.
       CheckpointError: a checkpoint could not be written.
     """
-    chunk_steps = feed.chunk_steps(recipe.chunk_steps)
+    entered = int(state.step) - len(progress.history) * feed.steps
+    chunk_steps = feed.chunk_steps(recipe.chunk_steps, entered)
     verdict = judge(progress.history, recipe)
     last_saved = time.monotonic()
     with Interrupt() as interrupt:
@@ -145,14 +146,15 @@ def fit(
                     _account(progress, epoch, feed, pending, reporter, checkpoints)
                 pending, done = (done, metrics), done + chunk_steps
                 due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
-                if done == feed.steps or not (interrupt.name or due):
+                stopped = interrupt.name
+                if done == feed.steps or not (stopped or due):
                     continue  # the end of an epoch is saved below, once it is validated
                 _account(progress, epoch, feed, pending, reporter, checkpoints)
                 pending = None
                 checkpoints.save(state, progress.to_dict(), best_epoch=None)
                 last_saved = time.monotonic()
-                if interrupt.name:
-                    return _interrupted(state, progress, checkpoints, interrupt.name)
+                if stopped:
+                    return _interrupted(state, progress, checkpoints, stopped)
             if pending is not None:
                 _account(progress, epoch, feed, pending, reporter, checkpoints)
 
@@ -165,12 +167,13 @@ def fit(
             reporter.epoch(row, speed)
             is_best = verdict.best_epoch == epoch + 1
             due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
-            if is_best or due or verdict.reason or interrupt.name:
+            stopped = interrupt.name  # read once: a signal may come at any time
+            if is_best or due or verdict.reason or stopped:
                 best = verdict.best_epoch if is_best else None
                 checkpoints.save(state, progress.to_dict(), best_epoch=best)
                 last_saved = time.monotonic()
-            if interrupt.name and verdict.reason is None:
-                return _interrupted(state, progress, checkpoints, interrupt.name)
+            if stopped and verdict.reason is None:
+                return _interrupted(state, progress, checkpoints, stopped)
     checkpoints.wait()
     return Outcome(state, progress, verdict.best_epoch, verdict.reason)
 

@@ -99,9 +99,8 @@ class TrainStep:
             with self._padding(batch["valid"]):
                 outputs, model_state = self.apply(variables, image, True, rngs)
             loss, weight = self.task.loss(outputs, batch, state.hyper, key=loss_key)
-            # Where, not times: what a padded row holds must not matter even if not finite.
-            loss = jnp.where(batch["valid"], loss, 0.0)
-            total, count = (weight * loss).sum(), (weight * valid).sum()
+            weight = weight * valid
+            total, count = (weight * loss).sum(), weight.sum()
             return total / jnp.maximum(count, 1e-9), (outputs, model_state, total, count)
 
         gradient = jax.value_and_grad(objective, has_aux=True)
@@ -139,8 +138,13 @@ def assemble(resident: Batch, item: Batch) -> Batch:
 
 def make_run_chunk(
     train_step: Callable[[State, Batch], tuple[State, Metrics]],
+    compiler_options: Mapping[str, Any] | None = None,
 ) -> Callable[[State, Batch, Batch], tuple[State, Metrics]]:
     """K steps as one compiled call.
+
+    Args:
+      train_step: one step, a pure function.
+      compiler_options: of XLA, for this function alone.
 
     Returns:
       `run_chunk(state, resident, items) -> (state, metrics)`: `items` have a leading axis
@@ -158,7 +162,8 @@ def make_run_chunk(
         state, metrics = lax.scan(body, state, items)
         return state, jax.tree.map(lambda x: x.sum(axis=0), metrics)
 
-    return jax.jit(run_chunk, donate_argnums=0)
+    options = dict(compiler_options) if compiler_options else None
+    return jax.jit(run_chunk, donate_argnums=0, compiler_options=options)
 
 
 def make_eval_step(

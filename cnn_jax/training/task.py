@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cnn_jax.errors import ModelError
 from cnn_jax.evaluation import Estimate, Predictions, classification_metrics
@@ -103,14 +102,9 @@ class Classification:
 
     def score(self, predictions: Predictions) -> dict[str, float]:
         """Mean cross-entropy (no smoothing, no weights) and accuracy."""
-        log_p = np.log(np.maximum(predictions.probabilities(), np.finfo(np.float64).tiny))
-        targets = predictions.targets
-        if targets.ndim == 1:
-            loss = -log_p[np.arange(len(targets)), targets]
-        else:
-            loss, targets = -(targets * log_p).sum(axis=1), targets.argmax(axis=1)
-        accuracy = (predictions.predicted() == targets).mean()
-        return {"loss": float(loss.mean()), "accuracy": float(accuracy)}
+        accuracy = (predictions.predicted() == predictions.labels()).mean()
+        loss = predictions.negative_log_likelihood().mean()
+        return {"loss": float(loss), "accuracy": float(accuracy)}
 
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
         """See `evaluation.classification_metrics`."""
@@ -158,9 +152,9 @@ class MultiLabel:
 
     def score(self, predictions: Predictions) -> dict[str, float]:
         """Mean binary cross-entropy and mean label accuracy."""
-        z, q = predictions.logits.astype(np.float64), predictions.targets
-        loss = np.logaddexp(0, z) - q * z
-        return {"loss": float(loss.mean()), "accuracy": float(((z > 0) == (q > 0.5)).mean())}
+        loss = predictions.negative_log_likelihood().mean()
+        accuracy = ((predictions.logits > 0) == (predictions.targets > 0.5)).mean()
+        return {"loss": float(loss), "accuracy": float(accuracy)}
 
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
         """See `evaluation.classification_metrics`."""

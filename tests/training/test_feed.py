@@ -94,9 +94,15 @@ def test_chunks_divide_an_epoch():
     assert [c["index"].shape for c in chunks] == [(3, 3)] * 2
 
 
-def test_a_batch_larger_than_the_set_is_the_set():
+def test_a_resumed_epoch_has_whole_chunks_only():
+    feed = Feed(split_of(60), 3, place(1), memory_limit=2**30)
+    assert feed.steps == 20
+    assert [feed.chunk_steps(20, first) for first in (0, 5, 3, 20)] == [20, 5, 1, 20]
+
+
+def test_a_batch_larger_than_the_set_is_padded():
     feed = Feed(split_of(5), 64, place(1), memory_limit=2**30)
-    assert (feed.batch_size, feed.steps, feed.padded) == (5, 1, False)
+    assert (feed.steps, feed.padded) == (1, True)
 
 
 def test_more_devices_than_there_are():

@@ -14,6 +14,7 @@ from cnn_jax.training.step import assemble, make_run_chunk
 
 PLAIN = {
     "train.batch_size": 8,
+    "augment.translate": 0,
     "optimizer.momentum": 0.0,
     "optimizer.weight_decay": 0.0,
     "schedule.name": "constant",

@@ -1,0 +1,99 @@
+"""Add the figures of finished runs to an experiment's results.csv.
+
+    python -m experiments.record FOLDER RUN [RUN ...] [--note TEXT]
+
+writes accuracy, NLL, ECE and AUROC on the test part of each run, and of the baselines beside
+it where the run has them, to experiments/FOLDER/results.csv, and the paired difference
+between the network and each baseline. `python -m experiments.tables` then writes the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnn_jax import Estimate, Run
+from cnn_jax.errors import CnnJaxError
+from cnn_jax.evaluation import classification_metrics, paired_difference
+from experiments.results import ResultsError, Row, append
+from experiments.tables import ROOT
+
+METRICS = ("accuracy", "nll", "ece", "auroc")
+
+
+def rows_of(run: Run, note: str = "") -> Iterator[Row]:
+    """Rows for a finished run and its baselines.
+
+    Raises:
+      RunError, EvaluationError: the run has not finished, or its predictions are gone.
+    """
+    info = run.info
+    where = info["environment"]
+
+    def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
+        return Row(
+            experiment=experiment,
+            command=info["command"],
+            data=info["data"]["name"],
+            data_digest=info["data"]["digest"][:16],
+            split="test",
+            metric=metric,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            n=estimate.n,
+            level=estimate.level,
+            n_seeds=estimate.n_seeds,
+            seed=seed,
+            covers=estimate.covers,
+            method=estimate.method,
+            hardware=where["hardware"],
+            versions=" ".join(f"{k}={v}" for k, v in where["versions"].items()),
+            commit=where["commit"],
+            date=info["started"][:10],
+            note=note,
+        )
+
+    seed, test = str(info["seed"]), run.predictions("test")
+    for metric, estimate in run.metrics["test"].items():
+        if metric in METRICS:
+            yield row(info["model"]["name"], metric, estimate, seed, note)
+    seconds = float(info["seconds"])
+    nan = float("nan")
+    took = Estimate(seconds, nan, nan, 1, "wall time of training and evaluation")
+    yield row(info["model"]["name"], "seconds", took, seed, note)
+    for name, described in info.get("baselines", {}).items():
+        predictions = run.predictions(f"{name}-test")
+        for metric, estimate in classification_metrics(predictions).items():
+            if metric in ("accuracy", "auroc"):
+                yield row(f"{name} on pixels", metric, estimate, "", described)
+        gain = paired_difference(test, predictions, "accuracy")
+        yield row(f"{info['model']['name']} minus {name}", "gain in accuracy", gain, seed, note)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Add runs to experiments/FOLDER/results.csv.")
+    parser.add_argument("folder", help="folder below experiments/")
+    parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument("--note", default="", help="one sentence for every row")
+    options = parser.parse_args(arguments)
+    path = ROOT / "experiments" / options.folder / "results.csv"
+    known: set[tuple[str, ...]] = set()
+    try:
+        for place in options.runs:
+            # The baselines of runs that differ in their seed are the same.
+            rows = [r for r in rows_of(Run.load(place), options.note) if r.identity not in known]
+            known |= {r.identity for r in rows}
+            append(path, rows)
+    except (CnnJaxError, ResultsError) as error:
+        print(f"record: {error}", file=sys.stderr)
+        return 2
+    print(Path(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

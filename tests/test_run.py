@@ -1,0 +1,360 @@
+"""The Python API: any Linen module, any arrays, and guards that answer in one line."""
+
+import json
+import os
+import threading
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from small import Tiny, small_set
+
+import cnn_jax
+from cnn_jax import Run, data, nn
+from cnn_jax.errors import CnnJaxError, DataError, ModelError, NonFiniteLossError, RunError
+from cnn_jax.recipe import Recipe, resolve
+from cnn_jax.training.progress import Console, Silent
+
+FAST = {"epochs": 2, "batch_size": 8, "reporter": Silent()}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    out = tmp_path_factory.mktemp("own") / "run"
+    return cnn_jax.train(model=Tiny(), data=small_set(40), out=out, **FAST)
+
+
+def test_any_module_and_any_arrays(own):
+    assert own.status == "finished"
+    assert own.recipe.model.name == "custom:Tiny" and own.recipe.data.source == "custom:squares"
+    assert set(own.metrics) == {"validation", "test"}
+    assert own.metrics["test"]["accuracy"].n == 9
+    assert len(own.history) == 2
+    assert set(own.variables) == {"params", "batch_stats"}
+    assert isinstance(own.model, Tiny)
+    assert own.summary() in repr(own)
+    assert "<table>" in own._repr_html_()
+
+
+def test_a_loaded_run_needs_what_was_the_users_own(own):
+    loaded = Run.load(own.path)
+    assert loaded.metrics == own.metrics and loaded.history == own.history
+    with pytest.raises(RunError, match="Tiny, a module of your own: give it as model="):
+        loaded.predict(np.zeros((1, 6, 6, 1), np.uint8))
+    with pytest.raises(DataError, match="give them as data="):
+        loaded.evaluate("test")
+    again = Run.load(own.path, model=Tiny(), data=small_set(40))
+    assert again.evaluate("test") == own.metrics["test"]
+    other = Run.load(own.path, model=Tiny(), data=small_set(41))
+    with pytest.raises(RunError, match="has changed since this run"):
+        other.evaluate("test")
+
+
+def test_predict_is_what_evaluate_saw(own):
+    test = own.dataset.splits["test"]
+    answers = own.predict(test.images)
+    saved = own.predictions("test")
+    temperature = own.info["temperature"]["value"]
+    np.testing.assert_allclose(
+        answers.probabilities, saved.probabilities(temperature), rtol=1e-5, atol=1e-6
+    )
+    assert answers.labels == [saved.classes[k] for k in saved.predicted()]
+    assert len(answers) == 9 and (answers.confidence <= 1).all()
+    grey = own.predict(test.images[..., 0])
+    np.testing.assert_array_equal(grey.probabilities, answers.probabilities)
+    unit = own.predict((test.images / 255).astype(np.float32))
+    np.testing.assert_allclose(unit.probabilities, answers.probabilities, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((0, 6, 6, 1), np.uint8), "no images"),
+        ([], "no images"),
+        ("one.png", "a list of paths"),
+        (np.zeros((1, 7, 6, 1), np.uint8), r"images are \[7, 6, 1\]"),
+        (np.zeros((1, 6, 6, 1), np.int64), "uint8, or float32"),
+        (["missing.png"], "missing.png"),
+    ],
+)
+def test_predict_refuses_other_input(own, images, message):
+    with pytest.raises(DataError, match=message):
+        own.predict(images)
+
+
+def test_the_same_seed_is_the_same_run(own, tmp_path):
+    again = cnn_jax.train(model=Tiny(), data=small_set(40), out=tmp_path / "again", **FAST)
+    assert again.history == own.history
+    np.testing.assert_array_equal(again.predictions("test").logits, own.predictions("test").logits)
+    other = cnn_jax.train(model=Tiny(), data=small_set(40), seed=1, out=tmp_path / "other", **FAST)
+    assert other.history != own.history
+
+
+def test_the_step_compiles_once_in_a_run(tmp_path):
+    """Two epochs with a ragged last batch, an evaluation and a resume."""
+    run = cnn_jax.train(model=Tiny(), data=small_set(42), out=tmp_path / "run", **FAST)
+    assembly = run.assembly
+    assert assembly.feeds["train"].padded
+    assert assembly.run_chunk._cache_size() == 1
+    assert assembly.eval_step._cache_size() == 1  # both parts have nine images
+    run.evaluate("test")
+    assert assembly.eval_step._cache_size() == 1
+    run._folder.update_info(status="interrupted")
+    run._folder.write_recipe(run.recipe.override({"train.epochs": 2}))
+    resumed = run.resume(reporter=Silent())
+    assert resumed.status == "finished"
+    assert assembly.run_chunk._cache_size() == 1
+
+
+def test_no_data_travel_implicitly_in_the_loop(tmp_path, monkeypatch):
+    """The loop itself disallows transfers around the step; here the guard is seen to be on."""
+    seen = []
+    run = Recipe().override({"train.epochs": 1})
+    original = jax.transfer_guard
+
+    def spy(level):
+        seen.append(level)
+        return original(level)
+
+    monkeypatch.setattr(jax, "transfer_guard", spy)
+    cnn_jax.train(run, model=Tiny(), data=small_set(20), out=tmp_path / "r", reporter=Silent())
+    assert set(seen) == {"disallow"} and len(seen) == 1
+
+
+def test_best_is_the_best_epoch(tmp_path):
+    run = cnn_jax.train(
+        model=Tiny(),
+        data=small_set(40),
+        out=tmp_path / "run",
+        epochs=4,
+        batch_size=8,
+        reporter=Silent(),
+        **{"train.select": "best", "optimizer.learning_rate": 0.5},
+    )
+    scores = [(r["validation_accuracy"], -r["validation_loss"]) for r in run.history]
+    best = scores.index(max(scores)) + 1
+    assert run.info["selected"]["epoch"] == best
+    assert run.metrics["validation"]["accuracy"].value == pytest.approx(max(scores)[0])
+
+
+def test_patience_ends_training_and_says_so(tmp_path):
+    run = cnn_jax.train(
+        model=Tiny(),
+        data=small_set(20),
+        out=tmp_path / "run",
+        epochs=50,
+        batch_size=8,
+        reporter=Silent(),
+        **{"train.patience": 1},
+    )
+    assert len(run.history) < 50
+    assert run.info["reason"].startswith("validation has not improved for 1 epochs")
+
+
+def test_until_converged_ends_by_itself(tmp_path):
+    run = cnn_jax.train(
+        model=Tiny(),
+        data=small_set(30),
+        out=tmp_path / "run",
+        epochs=200,
+        until="converged",
+        reporter=Silent(),
+        **{"train.patience": 1, "optimizer.learning_rate": 0.01},
+    )
+    assert run.info["reason"].startswith("converged: after 2 drops")
+    assert len(run.history) < 200
+    rates = [row["learning_rate"] for row in run.history]
+    assert rates[-1] == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_a_diverging_run_stops_with_advice_and_keeps_its_checkpoints(tmp_path):
+    with pytest.raises(NonFiniteLossError) as caught:
+        cnn_jax.train(
+            model=Tiny(),
+            data=small_set(40),
+            out=tmp_path / "run",
+            reporter=Silent(),
+            batch_size=8,
+            **{"optimizer.learning_rate": 1e30, "schedule.warmup_epochs": 0.0},
+        )
+    message = str(caught.value)
+    assert "step" in message and "Lower optimizer.learning_rate" in message
+    run = Run.load(tmp_path / "run", model=Tiny(), data=small_set(40))
+    assert run.status == "failed" and run.info["reason"] == message
+    assert run.report().exists()  # a page without figures
+
+
+class NoTrain(nn.Module):
+    """Lacks the train argument."""
+
+    def __call__(self, image):
+        return image
+
+
+class WrongShape(nn.Module):
+    """Returns images."""
+
+    def __call__(self, image, *, train=False):
+        return image
+
+
+class WantsSeven(nn.Module):
+    """Takes seven numbers only."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        return nn.Dense(3)(image.reshape(image.shape[0], 7))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (NoTrain(), "must take `train`"),
+        (WrongShape(), r"must return logits \[B, 3\] for 3 classes"),
+        (Tiny(num_classes=5), r"for a batch of 2 it returns \[2, 5\]"),
+        (WantsSeven(), "WantsSeven does not take images of"),
+    ],
+)
+def test_a_module_that_breaks_the_contract_is_explained(model, message):
+    with pytest.raises(ModelError, match=message):
+        cnn_jax.train(model=model, data=small_set(), **FAST)
+    assert not Path("runs").exists()
+
+
+def test_multilabel_and_soft_targets_train(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 6, 6, 1)).astype(np.uint8)
+    many = np.stack([np.arange(60) % 2, np.arange(60) // 2 % 2], axis=1).astype(np.float32)
+    soft = rng.dirichlet(np.ones(3), 60).astype(np.float32)
+    for name, targets, k in (("many", many, 2), ("soft", soft, 3)):
+        dataset = data.from_arrays(images, targets, name=name)
+        run = cnn_jax.train(model=Tiny(k), data=dataset, out=tmp_path / name, **FAST)
+        assert run.status == "finished" and run.info["data"]["kind"] in ("multilabel", "soft")
+        assert run.predict(images[:2]).probabilities.shape == (2, k)
+        assert run.report().exists()
+
+
+def test_one_class_in_validation_has_an_answer(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (30, 6, 6, 1)).astype(np.uint8)
+    labels = np.arange(30) % 3
+    only = (images[labels == 1], labels[labels == 1])
+    dataset = data.from_arrays(images, labels, validation=only, test=(images, labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+    assert run.status == "finished"
+    assert np.isnan(run.metrics["validation"]["auroc"].value)
+    assert json.loads((run.path / "run.json").read_text())  # NaN is null, so any reader reads it
+
+
+def test_a_batch_larger_than_the_set_is_said(tmp_path, capsys):
+    cnn_jax.train(model=Tiny(), data=small_set(20), out=tmp_path / "r", epochs=1, batch_size=999)
+    assert "the batch size is 20, all there is, not 999" in capsys.readouterr().out
+
+
+def test_names_with_anything_in_them(tmp_path):
+    classes = ["<script>alert(1)</script>", 'a "quoted"\nname', "größe & co"]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (30, 6, 6, 1)).astype(np.uint8)
+    dataset = data.from_arrays(images, np.arange(30) % 3, classes=classes, name="../<b> 'x'\n")
+    out = tmp_path / "a run with 'quotes' & <tags>"
+    run = cnn_jax.train(model=Tiny(), data=dataset, out=out, **FAST)
+    page = (run.path / "report.html").read_text("utf-8")
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert tuple(run.info["data"]["classes"]) == tuple(classes)
+    unnamed = cnn_jax.train(model=Tiny(), data=dataset, **FAST)
+    assert unnamed.path.parent == Path("runs")
+    assert (tmp_path / unnamed.path).is_dir()
+
+
+@pytest.mark.faults
+def test_an_unwritable_folder_is_one_line(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(RunError, match="cannot make a run folder in 'x': Permission denied"):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out="x", **FAST)
+
+
+@pytest.mark.faults
+def test_a_full_disk_stops_in_one_line_and_can_be_resumed(tmp_path, monkeypatch):
+    real, calls = Path.write_text, []
+
+    def full(self, *args, **kwargs):
+        if self.name.startswith("metrics.csv"):
+            calls.append(self)
+            if len(calls) > 1:
+                raise OSError(28, "No space left on device")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    own = {"model": Tiny(), "data": small_set(20)}
+    with pytest.raises(CnnJaxError, match="No space left on device"):
+        cnn_jax.train(**own, out=tmp_path / "run", epochs=3, reporter=Silent())
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    run = Run.load(tmp_path / "run", **own)
+    assert run.status == "failed"
+    run.resume(reporter=Silent())
+    assert run.status == "finished" and len(run.history) == 3
+
+
+def test_training_works_outside_the_main_thread(tmp_path):
+    """Signals cannot be caught there; nothing else changes."""
+    runs = []
+
+    def work():
+        runs.append(cnn_jax.train(model=Tiny(), data=small_set(20), out=tmp_path / "r", **FAST))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert runs and runs[0].status == "finished"
+
+
+class Screen:
+    """A terminal that remembers."""
+
+    def __init__(self):
+        self.text = ""
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+def test_progress_fits_a_narrow_terminal(monkeypatch):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 24)))
+    screen = Screen()
+    console = Console(10, screen)
+    row = {
+        "epoch": 3,
+        "train_loss": 0.5,
+        "train_accuracy": 0.9,
+        "validation_accuracy": 0.8,
+    }
+    console.chunk(3, 5, 10, 0.5)
+    console.epoch(row, 1234.5)
+    console.say("done")
+    for line in screen.text.replace("\r", "\n").split("\n"):
+        assert len(line) <= 40
+    assert "epoch  3/10  loss 0.5000" in screen.text and screen.text.endswith("done\n")
+
+
+def test_overrides_reach_the_recipe():
+    recipe = resolve(None, {"data": "mnist", "epochs": 3, "optimizer.weight_decay": 0.1})
+    assert recipe.train.epochs == 3 and recipe.optimizer.weight_decay == 0.1
+    assert recipe.data.source == "mnist"
+    assert resolve(Recipe(seed=4), {"model": "lenet5"}) == Recipe(seed=4).override(
+        {"model.name": "lenet5"}
+    )
+    assert resolve("digits", {}).augment.translate == 1
