@@ -8,6 +8,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
+import flax.errors
 import jax
 import numpy as np
 
@@ -264,10 +265,16 @@ def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) 
     """Shapes of the variables, and a check that the logits are `[B, K]`."""
     image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
     init = functools.partial(model.init, train=False)
+    apply = linen_apply(model)
+
+    def both(variables: Any, image: jax.Array) -> tuple[Any, Any]:
+        rngs = {"dropout": jax.random.key(0)}
+        return apply(variables, image, False, {})[0], apply(variables, image, True, rngs)[0]
+
     try:
-        variables = jax.eval_shape(init, jax.random.key(0), image)
-        outputs = jax.eval_shape(functools.partial(model.apply, train=False), variables, image)
-    except (TypeError, ValueError) as error:
+        variables = dict(jax.eval_shape(init, jax.random.key(0), image))
+        outputs, _ = jax.eval_shape(both, variables, image)
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
             f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"
@@ -279,4 +286,4 @@ def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) 
             f"{type(model).__name__} must return logits [B, {k}] for {k} classes; "
             f"for a batch of 2 it returns {list(shape) if shape else type(outputs).__name__}"
         )
-    return dict(variables)
+    return variables

@@ -147,7 +147,11 @@ class Classifier:
             # The same file twice is two questions, but ids are unique.
             if len(set(paths)) != len(paths):
                 raise DataError("a file is named twice among the images to predict")
-            return _Pictures(paths, self.image_shape, self.recipe.data.fit), list(paths)
+            if len(self.image_shape) != 3:
+                raise DataError("this model takes volumes: give them as an array, not as files")
+            height, width, channels = self.image_shape
+            pictures = _Pictures(paths, (height, width, channels), self.recipe.data.fit)
+            return pictures, list(paths)
         array = images[..., None] if images.ndim == len(self.image_shape) else images
         if array.shape[1:] != self.image_shape:
             raise DataError(

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -80,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 2: the input is wrong, said in one line. 128 + n: ended by signal n, saved.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no UTF-8; they go out as they came in.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()
@@ -87,10 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CnnJaxError as error:
         print(f"cnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("cnn-jax: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # The reader went away, as with `| head`; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        print(f"cnn-jax: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -127,13 +138,17 @@ def _train(arguments: list[str]) -> int:
     overrides = {o: options[o] for o in SHORT_NAMES if options[o] is not None}
     overrides.update(dotted)
     if options["resume"]:
+        moved = overrides.pop("data", None)
         if overrides or any(options[o] for o in ("recipe", "out", "overwrite", "baselines")):
-            raise _UsageError("--resume goes on with the run's own recipe: give nothing else")
+            raise _UsageError(
+                "--resume goes on with the run's own recipe: give nothing else (but --data PATH, "
+                "if the data have moved)"
+            )
         from cnn_jax.run import Run
 
-        run = Run.load(options["resume"])
+        run = Run.load(options["resume"], data=moved)
         if run.status == "finished":
-            print(f"{run.path} is finished: nothing to resume")
+            print(f"{run.shown} is finished: nothing to resume")
         run.resume(command=command)
     else:
         from cnn_jax.run import train
@@ -148,7 +163,7 @@ def _train(arguments: list[str]) -> int:
     if run.status == "interrupted":
         return 143 if "SIGTERM" in str(run.info["reason"]) else 130
     print(run.summary())
-    print(f"run folder {run.path}, page {run.path / 'report.html'}")
+    print(f"run folder {run.shown}, page {run.shown}/report.html")
     return 0
 
 
@@ -180,13 +195,14 @@ def _evaluate(arguments: list[str]) -> int:
     parser = _Parser(prog="cnn-jax evaluate", description="Figures of a run, each with interval.")
     parser.add_argument("run", help="run folder")
     parser.add_argument("--split", default="test", help="test, validation or train")
+    parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from cnn_jax import tables
     from cnn_jax.run import Run
 
     command = shlex.join(["cnn-jax", "evaluate", *arguments])
-    figures = Run.load(options.run).evaluate(options.split, command=command)
+    figures = Run.load(options.run, data=options.data).evaluate(options.split, command=command)
     print(tables.figures(figures, options.format))
     return 0
 
@@ -216,10 +232,11 @@ def _predict(arguments: list[str]) -> int:
 def _report(arguments: list[str]) -> int:
     parser = _Parser(prog="cnn-jax report", description="Write report.html of a run again.")
     parser.add_argument("run", help="run folder")
+    parser.add_argument("--data", help="where the data are, if they have moved")
     options = parser.parse_args(arguments)
     from cnn_jax.run import Run
 
-    print(Run.load(options.run).report())
+    print(Run.load(options.run, data=options.data).report())
     return 0
 
 

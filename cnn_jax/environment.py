@@ -86,15 +86,23 @@ def compile_cache() -> str:
     """
     if os.environ.get("CNN_JAX_COMPILE_CACHE", "").lower() == "off":
         return ""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cnn_jax" / "xla"
-    return os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+    if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return named
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return ""
+    return str(Path(caches) / "cnn_jax" / "xla")
 
 
 def enable_compile_cache() -> None:
-    """Let XLA keep compiled programs on disk, so that a second start is fast."""
+    """Let XLA keep compiled programs on disk, so that a second start is fast.
+
+    A folder that the user has set in jax's configuration stays.
+    """
     import jax
 
     folder = compile_cache()
-    if folder and jax.config.values["jax_compilation_cache_dir"] != folder:
+    if folder and not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

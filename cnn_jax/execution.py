@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 import time
 from typing import Any
 
@@ -37,27 +38,31 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
     seconds_before = float(folder.read_info().get("seconds", 0.0))
     for note in notes(assembly):
         reporter.say(note)
-    with (
-        numerics(assembly.recipe.train.precision),
-        Checkpoints(folder.checkpoints, reporter.say) as checkpoints,
-    ):
-        folder.update_info(status="running")
-        try:
+    folder.update_info(status="running")
+    try:
+        with (
+            numerics(assembly.recipe.train.precision),
+            Checkpoints(folder.checkpoints, reporter.say) as checkpoints,
+        ):
             outcome = _train(folder, assembly, checkpoints, reporter)
-        except Exception as error:  # recorded, and raised again
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            folder.update_info(status="failed", reason=reason)
-            raise
-        seconds = round(seconds_before + time.monotonic() - started, 1)
-        if outcome.interrupted:
-            folder.update_info(status="interrupted", reason=outcome.reason, seconds=seconds)
-            reporter.say(f"{outcome.reason}; go on with: cnn-jax train --resume {folder.path}")
-            return
-        reporter.say(f"training ended: {outcome.reason}")
-        _evaluate(folder, assembly, outcome, command)
-        if folder.read_info()["wants_baselines"]:
-            _baselines(folder, assembly, reporter)
-        folder.update_info(status="finished", seconds=seconds)
+            seconds = round(seconds_before + time.monotonic() - started, 1)
+            if outcome.interrupted:
+                folder.update_info(status="interrupted", reason=outcome.reason, seconds=seconds)
+                reporter.say(
+                    f"{outcome.reason}; go on with: "
+                    f"cnn-jax train --resume {shlex.quote(folder.shown)}"
+                )
+                return
+            reporter.say(f"training ended: {outcome.reason}")
+            _evaluate(folder, assembly, outcome, command)
+            if folder.read_info()["wants_baselines"]:
+                _baselines(folder, assembly, reporter, command)
+    except BaseException as error:  # whatever ends it is recorded, and raised again
+        stopped = isinstance(error, KeyboardInterrupt)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        folder.update_info(status="interrupted" if stopped else "failed", reason=reason)
+        raise
+    folder.update_info(status="finished", seconds=seconds)
 
 
 def _train(
@@ -65,6 +70,8 @@ def _train(
 ) -> Outcome:
     restored = checkpoints.restore(assembly.template)
     if restored is None:
+        if folder.metrics.exists():
+            reporter.say("no sound checkpoint is left: training starts from the beginning")
         state, progress = assembly.initial_state(), Progress()
     else:
         state = assembly.placement.replicate(restored[0])
@@ -132,7 +139,7 @@ def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> tuple[in
     return step, outcome.best_epoch, assembly.placement.replicate(state).variables
 
 
-def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter) -> None:
+def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str) -> None:
     from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 
     described = {}
@@ -142,6 +149,8 @@ def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter) -> Non
         described[baseline.name] = baseline.note
         for part, predictions in baseline.predictions.items():
             predictions.save(folder.predictions / f"{baseline.name}-{part}.npz")
+            if part == "test":
+                folder.log_test_use(part, 0, len(predictions), f"{command} ({baseline.name})")
     folder.update_info(baselines=described)
 
 
@@ -167,6 +176,7 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
         "schema": SCHEMA,
         "status": "running",
         "command": command,
+        "recipe_digest": recipe.digest(),
         "wants_baselines": baselines,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,

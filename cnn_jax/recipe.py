@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -309,7 +310,7 @@ SHORT_NAMES = {
 }
 
 
-def resolve(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) -> Recipe:
+def resolve(recipe: Recipe | str | os.PathLike[str] | None, overrides: Mapping[str, Any]) -> Recipe:
     """The recipe a run will have.
 
     Args:
@@ -325,7 +326,7 @@ def resolve(recipe: Recipe | str | Path | None, overrides: Mapping[str, Any]) ->
     if isinstance(recipe, Recipe):
         base = recipe
     elif recipe is not None:
-        base = Recipe.from_dict(load(str(recipe)))
+        base = Recipe.from_dict(load(os.fspath(recipe)))
     else:
         base = for_data(str(dotted.get("data.source", Recipe().data.source)))
     if dotted.get("model.name", base.model.name) != base.model.name:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import nn
+from cnn_jax import environment, nn
 from cnn_jax.assembly import Assembly, abstract_state, assemble_run, load_data
 from cnn_jax.classifier import Classified, Classifier, Images, build_model
 from cnn_jax.data import Dataset
@@ -39,7 +40,7 @@ class Run:
         folder: RunFolder,
         *,
         model: nn.Module | None = None,
-        data: Dataset | None = None,
+        data: Dataset | str | None = None,
         assembly: Assembly | None = None,
     ) -> None:
         self._folder = folder
@@ -48,6 +49,11 @@ class Run:
         self._assembly = assembly
         self.path = folder.path
         self.recipe = Recipe.from_toml(folder.recipe)
+        if self.recipe.digest() != self.info["recipe_digest"]:
+            raise RunError(
+                f"{str(folder.recipe)!r} was changed after the run began: start a new run with "
+                f"cnn-jax train {folder.recipe}, and put this one back as it was"
+            )
 
     @classmethod
     def load(
@@ -55,13 +61,14 @@ class Run:
         path: str | os.PathLike[str],
         *,
         model: nn.Module | None = None,
-        data: Dataset | None = None,
+        data: Dataset | str | None = None,
     ) -> Run:
         """Open a run folder.
 
         Args:
           path: the folder.
-          model, data: the module and the data set, where they were your own.
+          model: the module, where it was your own.
+          data: the data set, where it was your own; or the path to which it has moved.
 
         Raises:
           RunError: it is not there or is no run folder.
@@ -69,7 +76,12 @@ class Run:
         return cls(RunFolder.open(path), model=model, data=data)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.status}: {self.summary()})"
+        return f"Run({self.shown!r}, {self.status}: {self.summary()})"
+
+    @property
+    def shown(self) -> str:
+        """The path as a person would type it."""
+        return self._folder.shown
 
     @property
     def info(self) -> dict[str, Any]:
@@ -84,14 +96,13 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """A row for each finished epoch."""
-        rows = self._folder.read_table(self._folder.metrics)
-        return [{name: float(value) for name, value in row.items()} for row in rows]
+        return self._folder.read_numbers(self._folder.metrics)
 
     @property
     def timings(self) -> dict[int, float]:
         """Epoch -> images a second."""
-        rows = self._folder.read_table(self._folder.timings)
-        return {int(row["epoch"]): float(row["images_per_second"]) for row in rows}
+        rows = self._folder.read_numbers(self._folder.timings)
+        return {int(row["epoch"]): row["images_per_second"] for row in rows}
 
     @property
     def test_uses(self) -> list[dict[str, str]]:
@@ -115,7 +126,11 @@ class Run:
           DataError: it cannot be read.
           RunError: it has changed since the run.
         """
-        dataset = self._data or load_data(self.recipe)
+        if isinstance(self._data, Dataset):
+            dataset = self._data
+        else:
+            moved = {"data.source": self._data, "data.root": None} if self._data else {}
+            dataset = load_data(self.recipe.override(moved))
         recorded = self.info["data"]["digest"]
         if dataset.digest != recorded:
             raise RunError(
@@ -170,6 +185,7 @@ class Run:
         Raises:
           RunError: there is no such part, or training has not ended.
         """
+        environment.enable_compile_cache()
         with numerics(self.recipe.train.precision):
             if part not in self.dataset.splits:
                 raise RunError(f"no part {part!r}: there are {', '.join(self.dataset.splits)}")
@@ -219,9 +235,11 @@ class Run:
           RunError: another process trains in the folder, or the data have changed.
           CheckpointError: no checkpoint is sound.
         """
-        if self.status != "finished":
-            with self._folder.lock():
+        with self._folder.lock():
+            if self.status != "finished":
                 self._carry_out(reporter, command)
+            elif not self._folder.report.exists():
+                self.report()
         return self
 
     def _carry_out(self, reporter: Reporter | None, command: str) -> None:
@@ -254,8 +272,8 @@ class Run:
         info = self.info
         if "selected" not in info:
             raise RunError(
-                f"{str(self.path)!r} has not finished training: go on with "
-                f"cnn-jax train --resume {self.path}"
+                f"{self.shown!r} has not finished training: go on with "
+                f"cnn-jax train --resume {shlex.quote(self.shown)}"
             )
         return info
 
@@ -300,16 +318,32 @@ def train(
         named["model"] = f"custom:{type(model).__name__}"
     if isinstance(data, Dataset):
         named["data"] = f"custom:{data.name}"
-    resolved = resolve(recipe, {**named, **overrides})
+    if recipe is None and isinstance(data, Dataset):
+        recipe = Recipe()  # no bundled one was made for it
+    resolved = _located(resolve(recipe, {**named, **overrides}))
     own_model = model if isinstance(model, nn.Module) else None
     dataset = data if isinstance(data, Dataset) else load_data(resolved)
     name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
     assembly = assemble_run(resolved, dataset, own_model)
+    info = describe(assembly, command, baselines=baselines)
     folder = RunFolder.create(out, name, overwrite=overwrite)
     with folder.lock():
         folder.write_recipe(resolved)
         folder.write_splits(dataset)
-        folder.write_info(describe(assembly, command, baselines=baselines))
+        folder.write_info(info)
         run = Run(folder, model=own_model, data=dataset, assembly=assembly)
         run._carry_out(reporter, command)
     return run
+
+
+def _located(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, so that the run can be resumed from anywhere."""
+    source = recipe.data.source
+    if source == "digits" or source.startswith("custom:"):
+        return recipe
+    root = Path(recipe.data.root or ".").expanduser().absolute()
+    path = Path(source).expanduser()
+    changes = {"data.root": str(root)}
+    if path.exists():
+        changes["data.source"] = str(path.absolute())
+    return recipe.override(changes)

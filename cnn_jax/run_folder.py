@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
@@ -17,6 +18,16 @@ from cnn_jax.errors import RunError
 from cnn_jax.recipe import Recipe
 
 SCHEMA = 1
+
+# What every run.json has from its beginning.
+_IDENTITY = ("name", "digest", "classes", "kind", "image_shape", "parts", "licence", "citation")
+_REQUIRED: dict[str, Any] = {
+    **dict.fromkeys(("status", "command", "seed", "recipe_digest", "wants_baselines", "started")),
+    "data": dict.fromkeys((*_IDENTITY, "notes")),
+    "model": dict.fromkeys(("name", "parameters", "flops")),
+    "preprocess": dict.fromkeys(("mean", "std")),
+    "environment": dict.fromkeys(("versions", "devices", "hardware", "commit")),
+}
 
 _TEST_USE = ("date", "split", "step", "n", "command")
 _TIMINGS = ("epoch", "seconds", "images_per_second")
@@ -37,7 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.recipe = self.path / "recipe.toml"
         self.info = self.path / "run.json"
         self.splits = self.path / "splits.json"
@@ -64,19 +75,17 @@ class RunFolder:
         try:
             if out is None:
                 return cls(_next_free(Path("runs"), name))
-            path = Path(out)
+            folder = cls(out)
+            path = folder.path
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 if not overwrite:
                     raise RunError(
-                        f"{str(path)!r} exists already: choose another --out, go on with it by "
+                        f"{str(out)!r} exists already: choose another --out, go on with it by "
                         "--resume, or give --overwrite to move it aside"
                     )
-                number = 1
-                while path.with_name(f"{path.name}.old-{number}").exists():
-                    number += 1
-                path.rename(path.with_name(f"{path.name}.old-{number}"))
+                folder._move_aside()
             path.mkdir(parents=True, exist_ok=True)
-            return cls(path)
+            return folder
         except OSError as error:
             where = out or "runs"
             raise RunError(
@@ -102,6 +111,22 @@ class RunFolder:
             )
         return folder
 
+    def _move_aside(self) -> None:
+        if Path.cwd().is_relative_to(self.path):
+            raise RunError(f"{str(self.path)!r} holds the working folder: it is not moved aside")
+        held = self.lock() if self.info.exists() else contextlib.nullcontext()
+        with held:  # a run that is being trained stays where it is
+            number = 1
+            while self.path.with_name(f"{self.path.name}.old-{number}").exists():
+                number += 1
+            self.path.rename(self.path.with_name(f"{self.path.name}.old-{number}"))
+
+    @property
+    def shown(self) -> str:
+        """The path as a person would type it: relative where it is below the working folder."""
+        here = Path.cwd()
+        return str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path)
+
     def lock(self) -> AbstractContextManager[Any]:
         """Held by the process that trains; the system frees it if the process dies.
 
@@ -126,15 +151,16 @@ class RunFolder:
           RunError: it is damaged.
         """
         try:
-            return dict(json.loads(self.info.read_text("utf-8")))
-        except (OSError, ValueError) as error:
+            info = json.loads(self.info.read_text("utf-8"))
+            if info["schema"] == SCHEMA:
+                _require(info, _REQUIRED)
+            return dict(info)
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {str(self.info)!r}: {error}") from error
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json as a whole."""
-        write_text(
-            self.info, json.dumps(info, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        write_text(self.info, json.dumps(info, indent=1, allow_nan=False) + "\n")
 
     def update_info(self, **changes: Any) -> dict[str, Any]:
         """Change some entries of run.json and return all."""
@@ -149,7 +175,7 @@ class RunFolder:
     def write_splits(self, dataset: Dataset) -> None:
         """Write the ids of each part."""
         ids = {name: split.ids.tolist() for name, split in dataset.splits.items()}
-        write_text(self.splits, json.dumps(ids, ensure_ascii=False, indent=0) + "\n")
+        write_text(self.splits, json.dumps(ids, indent=0) + "\n")
 
     def epoch(
         self, history: list[dict[str, float]], seconds: float, images_per_second: float
@@ -160,16 +186,47 @@ class RunFolder:
         append_row(self.timings, _TIMINGS, timing)
 
     def read_table(self, path: Path) -> list[dict[str, str]]:
-        """Rows of a CSV file of this folder; none if it was not written yet."""
+        """Rows of a CSV file of this folder; none if it was not written yet.
+
+        Raises:
+          RunError: it is damaged.
+        """
         if not path.exists():
             return []
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file, strict=True))
+            if any(None in row or None in row.values() for row in rows):
+                raise ValueError("a row has another number of columns than the header")
+        except (OSError, ValueError, csv.Error) as error:
+            raise RunError(f"cannot read {str(path)!r}: {error}") from error
+        return rows
+
+    def read_numbers(self, path: Path) -> list[dict[str, float]]:
+        """Rows of a CSV file of numbers.
+
+        Raises:
+          RunError: it is damaged.
+        """
+        try:
+            return [{k: float(v) for k, v in row.items()} for row in self.read_table(path)]
+        except ValueError as error:
+            raise RunError(f"cannot read {str(path)!r}: {error}") from error
 
     def log_test_use(self, split: str, step: int, n: int, command: str) -> None:
         """Record that a part was evaluated."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         append_row(self.test_use, _TEST_USE, (now, split, step, n, command))
+
+
+def _require(found: Any, required: Mapping[str, Any]) -> None:
+    if not isinstance(found, dict):
+        raise TypeError(f"{str(found)[:40]!r} is no table")
+    for name, inner in required.items():
+        if name not in found:
+            raise KeyError(f"no entry {name!r}")
+        if inner is not None:
+            _require(found[name], inner)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,7 +237,8 @@ def write_text(path: Path, text: str) -> None:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no UTF-8; they come back as they were.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         temporary.replace(path)
     except OSError as error:
         raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error

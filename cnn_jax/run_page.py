@@ -89,7 +89,7 @@ def make_page(run: Run) -> Page:
         ece_after=classification_metrics(test, temperature=temperature).get("ece"),
         temperature=temperature,
         mistakes=_mistakes(run, test, temperature),
-        filters=_first_kernel(run.variables["params"]),
+        filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
     )
 
 
@@ -163,12 +163,11 @@ def _pictures(run: Run, index: np.ndarray) -> np.ndarray | None:
     return images
 
 
-def _first_kernel(params: Any) -> np.ndarray | None:
-    """The kernel of the first 2-D convolution."""
-    for leaf in flax.traverse_util.flatten_dict(dict(params)).values():
-        if leaf.ndim == 4 and min(leaf.shape) > 0:
-            return np.asarray(leaf, np.float32)
-    return None
+def _first_kernel(params: Any, channels: int) -> np.ndarray | None:
+    """The largest 2-D kernel that takes as many channels as an image has: the first layer's."""
+    leaves = flax.traverse_util.flatten_dict(dict(params)).values()
+    first = [leaf for leaf in leaves if leaf.ndim == 4 and leaf.shape[2] == channels]
+    return np.asarray(max(first, key=np.size), np.float32) if first else None
 
 
 def _facts(run: Run, info: dict[str, Any]) -> tuple[tuple[str, str], ...]:

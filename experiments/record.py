@@ -2,14 +2,15 @@
 
     python -m experiments.record FOLDER RUN [RUN ...] [--note TEXT]
 
-writes accuracy, NLL, ECE and AUROC on the test part of each run, and of the baselines beside
-it where the run has them, to experiments/FOLDER/results.csv, and the paired difference
-between the network and each baseline. `python -m experiments.tables` then writes the tables.
+writes accuracy, NLL, ECE and AUROC on the test part of each run to
+experiments/FOLDER/results.csv, and, where the run has baselines, theirs and the paired
+difference between the network and each. `python -m experiments.tables` then writes the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ def rows_of(run: Run, note: str = "") -> Iterator[Row]:
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
         return Row(
             experiment=experiment,
-            command=info["command"],
+            command=portable(info["command"]),
             data=info["data"]["name"],
             data_digest=info["data"]["digest"][:16],
             split="test",
@@ -62,7 +63,7 @@ def rows_of(run: Run, note: str = "") -> Iterator[Row]:
             yield row(info["model"]["name"], metric, estimate, seed, note)
     seconds = float(info["seconds"])
     nan = float("nan")
-    took = Estimate(seconds, nan, nan, 1, "wall time of training and evaluation")
+    took = Estimate(seconds, nan, nan, len(test), "wall time of training and evaluation")
     yield row(info["model"]["name"], "seconds", took, seed, note)
     for name, described in info.get("baselines", {}).items():
         predictions = run.predictions(f"{name}-test")
@@ -70,7 +71,21 @@ def rows_of(run: Run, note: str = "") -> Iterator[Row]:
             if metric in ("accuracy", "auroc"):
                 yield row(f"{name} on pixels", metric, estimate, "", described)
         gain = paired_difference(test, predictions, "accuracy")
-        yield row(f"{info['model']['name']} minus {name}", "gain in accuracy", gain, seed, note)
+        yield row(f"{info['model']['name']} minus {name}", "accuracy", gain, seed, note)
+
+
+def portable(command: str) -> str:
+    """A command that others can repeat: their folder of data sets, no run folder of ours."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        if word == "--out":
+            next(words)
+        elif word == "--data-dir":
+            next(words)
+            kept.append('--data-dir "$CNN_JAX_DATA"')
+        else:
+            kept.append(shlex.quote(word))
+    return " ".join(kept)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -63,7 +63,10 @@ def table(rows: Sequence[Row]) -> str:
     body = [_cells(line, metrics) for line in lines.values()]
     right = len(metrics)
     rule = ["---", "---", *["---:"] * (right + 2), "---", "---"]
-    commands = dict.fromkeys(row.command for row in rows if row.command)
+    # One line for runs that differ only in their seed.
+    commands = dict.fromkeys(
+        re.sub(r"--seed \d+", "--seed N", row.command) for row in rows if row.command
+    )
     return "\n".join(
         [
             *(f"| {' | '.join(cells)} |" for cells in (head, rule, *body)),

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import signal
 import threading
 import warnings
 from pathlib import Path
@@ -9,10 +11,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from small import Tiny, small_set
 
 import cnn_jax
-from cnn_jax import Run, data, nn
+from cnn_jax import Classifier, Run, data, nn
+from cnn_jax.assembly import assemble_run
+from cnn_jax.classifier import build_model
 from cnn_jax.errors import CnnJaxError, DataError, ModelError, NonFiniteLossError, RunError
 from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.training.progress import Console, Silent
@@ -92,35 +97,165 @@ def test_the_same_seed_is_the_same_run(own, tmp_path):
     assert other.history != own.history
 
 
+class Interrupting(Silent):
+    """Presses the stop button after an epoch."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def epoch(self, row, images_per_second):
+        if row["epoch"] == self.after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_the_step_compiles_once_in_a_run(tmp_path):
-    """Two epochs with a ragged last batch, an evaluation and a resume."""
-    run = cnn_jax.train(model=Tiny(), data=small_set(42), out=tmp_path / "run", **FAST)
+    """Three epochs with a ragged last batch, an interruption, a resume, an evaluation."""
+    run = cnn_jax.train(
+        model=Tiny(),
+        data=small_set(42),
+        out=tmp_path / "run",
+        epochs=3,
+        batch_size=8,
+        reporter=Interrupting(after=1),
+    )
     assembly = run.assembly
     assert assembly.feeds["train"].padded
-    assert assembly.run_chunk._cache_size() == 1
-    assert assembly.eval_step._cache_size() == 1  # both parts have nine images
+    assert run.status == "interrupted" and len(run.history) == 1
+    run.resume(reporter=Silent())
+    assert run.status == "finished" and len(run.history) == 3
     run.evaluate("test")
-    assert assembly.eval_step._cache_size() == 1
-    run._folder.update_info(status="interrupted")
-    run._folder.write_recipe(run.recipe.override({"train.epochs": 2}))
-    resumed = run.resume(reporter=Silent())
-    assert resumed.status == "finished"
     assert assembly.run_chunk._cache_size() == 1
+    assert assembly.eval_step._cache_size() == 1
 
 
-def test_no_data_travel_implicitly_in_the_loop(tmp_path, monkeypatch):
-    """The loop itself disallows transfers around the step; here the guard is seen to be on."""
-    seen = []
-    run = Recipe().override({"train.epochs": 1})
-    original = jax.transfer_guard
+def test_the_loop_would_refuse_data_that_travel_implicitly():
+    """What the guard around the step refuses: host memory that was not put on the device."""
+    run, state, item = make_step()
+    with jax.transfer_guard("disallow"), pytest.raises(Exception, match="transfer"):
+        run(state, {}, item)
+    run(state, {}, item)  # refused, not donated
 
-    def spy(level):
-        seen.append(level)
-        return original(level)
 
-    monkeypatch.setattr(jax, "transfer_guard", spy)
-    cnn_jax.train(run, model=Tiny(), data=small_set(20), out=tmp_path / "r", reporter=Silent())
-    assert set(seen) == {"disallow"} and len(seen) == 1
+def make_step():
+    assembly = assemble_run(Recipe(), small_set(20), Tiny())
+    split = assembly.dataset.splits["train"]
+    item = {
+        "image": split.images[None, :8],
+        "label": split.targets["label"][None, :8],
+        "valid": np.ones((1, 8), bool),
+        "index": np.arange(8, dtype=np.int32)[None],
+    }
+    return assembly.run_chunk, assembly.initial_state(), item
+
+
+@pytest.mark.parametrize("name", cnn_jax.models.names())
+def test_every_model_goes_with_the_recipe_of_every_data_set(name):
+    for source in ("digits", "mnist", "cifar10"):
+        recipe = resolve(None, {"data": source, "model": name})
+        size = {"digits": 8, "mnist": 28, "cifar10": 32}[source]
+        assert build_model(recipe, 10, (size, size, 3)) is not None
+    assert resolve(None, {"data": "mnist", "model": "compact"}).model.options
+
+
+def test_arrays_of_ones_own_get_no_recipe_that_was_made_for_others(own):
+    expected = Recipe().override({"train.epochs": 2, "train.batch_size": 8})
+    assert own.recipe.loss == expected.loss and own.recipe.augment == expected.augment
+    assert own.recipe.train == expected.train
+
+
+def test_a_run_goes_on_from_another_folder_and_finds_data_that_moved(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    pictures = tmp_path / "pictures"
+    for k in range(40):
+        folder = pictures / "ab"[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shade = rng.integers(0, 60, (8, 8)) + 120 * (k % 2)
+        Image.fromarray(shade.astype(np.uint8)).save(folder / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    small = {"model.options.widths": [4], "epochs": 3}
+    run = cnn_jax.train(data="pictures", out="run", reporter=Interrupting(after=1), **small)
+    assert run.status == "interrupted" and run.shown == "run"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = Run.load(tmp_path / "run").resume(reporter=Silent())
+    assert run.status == "finished" and run.metrics["test"]["accuracy"].n > 0
+    pictures.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match="pictures"):
+        Run.load(tmp_path / "run").evaluate("test")
+    assert Run.load(tmp_path / "run").report().exists()  # without pictures
+    moved = Run.load(tmp_path / "run", data=str(tmp_path / "moved"))
+    assert moved.evaluate("test") == run.metrics["test"]
+
+
+@pytest.mark.faults
+def test_a_run_in_training_is_not_moved_aside(tmp_path):
+    out = tmp_path / "run"
+    said = []
+
+    class Competing(Silent):
+        def epoch(self, row, images_per_second):
+            with pytest.raises(RunError, match="another process is training"):
+                thread_train(out)
+            said.append(row)
+
+    def thread_train(out):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out=out, overwrite=True, **FAST)
+
+    run = cnn_jax.train(model=Tiny(), data=small_set(20), out=out, epochs=2, reporter=Competing())
+    assert run.status == "finished" and len(said) == 2
+    with pytest.raises(RunError, match="holds the working folder"):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out=tmp_path, overwrite=True, **FAST)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_what_ends_a_run_after_training_is_recorded_and_resumed(tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    own = {"model": Tiny(), "data": small_set(20)}
+    monkeypatch.setattr("cnn_jax.execution.fit_temperature", fail)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        cnn_jax.train(**own, out=tmp_path / "run", **FAST)
+    monkeypatch.undo()
+    run = Run.load(tmp_path / "run", **own)
+    assert run.status == ("interrupted" if error is KeyboardInterrupt else "failed")
+    assert run.resume(reporter=Silent()).status == "finished"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("text", ["", "[1]", "null", '{"schema": 1}', '{"schema": 1, "status": 3}'])
+def test_a_damaged_description_is_one_line(own, tmp_path, text):
+    shutil.copytree(own.path, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(RunError) as caught:
+        Run.load(tmp_path / "run").metrics  # noqa: B018
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.faults
+def test_damaged_tables_and_a_changed_recipe_are_named(own, tmp_path):
+    shutil.copytree(own.path, tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    for name, text in (("metrics.csv", "epoch,train_loss\n1,x\n"), ("timings.csv", "a,b\n1\n")):
+        (tmp_path / "run" / name).write_text(text)
+        with pytest.raises(RunError, match=name):
+            run.history if name == "metrics.csv" else run.timings  # noqa: B018
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("batch_size = 8", "batch_size = 9"))
+    with pytest.raises(RunError, match="was changed after the run began"):
+        Run.load(tmp_path / "run")
+
+
+@pytest.mark.faults
+def test_an_exported_file_with_a_flipped_bit_is_refused(tmp_path):
+    run = cnn_jax.train(data="digits", epochs=1, out="run", reporter=Silent(), batch_size=400)
+    weights = run.export(tmp_path / "exported")
+    data = bytearray(weights.read_bytes())
+    data[-9] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(RunError, match="is not what was exported"):
+        Classifier.load(tmp_path / "exported")
 
 
 def test_best_is_the_best_epoch(tmp_path):
@@ -180,7 +315,7 @@ def test_a_diverging_run_stops_with_advice_and_keeps_its_checkpoints(tmp_path):
             **{"optimizer.learning_rate": 1e30, "schedule.warmup_epochs": 0.0},
         )
     message = str(caught.value)
-    assert "step" in message and "Lower optimizer.learning_rate" in message
+    assert "step" in message and "a lower optimizer.learning_rate" in message
     run = Run.load(tmp_path / "run", model=Tiny(), data=small_set(40))
     assert run.status == "failed" and run.info["reason"] == message
     assert run.report().exists()  # a page without figures
@@ -266,8 +401,8 @@ def test_names_with_anything_in_them(tmp_path):
     assert "<script>" not in page and "&lt;script&gt;" in page
     assert tuple(run.info["data"]["classes"]) == tuple(classes)
     unnamed = cnn_jax.train(model=Tiny(), data=dataset, **FAST)
-    assert unnamed.path.parent == Path("runs")
-    assert (tmp_path / unnamed.path).is_dir()
+    assert unnamed.path.parent == tmp_path / "runs"
+    assert unnamed.path.is_dir()
 
 
 @pytest.mark.faults

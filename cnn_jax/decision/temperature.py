@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.predictions import Predictions
 
@@ -37,11 +39,14 @@ class Temperature:
 def fit_temperature(predictions: Predictions) -> Temperature:
     """The temperature in 0.05..20 that minimises the mean NLL (Guo et al., 2017).
 
+    The targets are taken for 1 - 1 / (n + 2) certain, not for certain (Platt, 1999): where
+    every one of n examples is right, the plain NLL would only fall with T, and promise that
+    no error will ever be made. With many examples this changes nothing. Soft targets are
+    taken as they are.
+
     The NLL is convex in 1/T, so the minimum is found by bounded scalar search over log T and
-    compared with both ends. If no temperature is better than 1 (all logits equal, or an NLL
-    that is already 0) the answer is 1. Where every example is right by a margin, the NLL only
-    falls as T does, and the answer is the lower end, 0.05. A temperature changes no predicted
-    class.
+    compared with both ends. If no temperature is better than 1 (all logits equal) the answer
+    is 1. A temperature changes no predicted class.
 
     Args:
       predictions: of the validation split; of any kind.
@@ -59,8 +64,11 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     def mean_nll(temperature: float) -> float:
         return float(predictions.negative_log_likelihood(temperature).mean())
 
-    candidates = (1.0, LOWEST, HIGHEST, _interior_minimum(mean_nll))
-    value = min(candidates, key=mean_nll)
+    def objective(temperature: float) -> float:
+        return _cautious_nll(predictions, temperature)
+
+    candidates = (1.0, LOWEST, HIGHEST, _interior_minimum(objective))
+    value = min(candidates, key=objective)
     return Temperature(
         value=value,
         fitted_on=predictions.split,
@@ -69,6 +77,23 @@ def fit_temperature(predictions: Predictions) -> Temperature:
         nll_after=mean_nll(value),
         at_bound=value in (LOWEST, HIGHEST),
     )
+
+
+def _cautious_nll(predictions: Predictions, temperature: float) -> float:
+    """Mean NLL under targets of which a share of 1 / (n + 2) lies with the other classes."""
+    plain = predictions.negative_log_likelihood(temperature)
+    k = len(predictions.classes)
+    if predictions.kind == "soft" or (predictions.kind == "class" and k == 1):
+        return float(plain.mean())
+    doubt = 1 / (len(predictions) + 2)
+    log_p = predictions.log_probabilities(temperature)
+    if predictions.kind == "multilabel":
+        # log(1 - p) = log p - z: the loss of the opposite labels is -Σ log p - log(1-p) - plain.
+        both = -(2 * log_p - predictions.logits.astype(np.float64) / temperature).mean(axis=1)
+        others = both - plain
+    else:
+        others = -(log_p.sum(axis=1) + plain) / (k - 1)
+    return float(((1 - doubt) * plain + doubt * others).mean())
 
 
 def _interior_minimum(function: Callable[[float], float]) -> float:

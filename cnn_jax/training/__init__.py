@@ -5,7 +5,7 @@ from cnn_jax.training.loop import Outcome, Progress, fit
 from cnn_jax.training.optimizers import Optimizer, make_optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.state import State, create_state, purpose_key
-from cnn_jax.training.step import TrainStep, assemble, make_eval_step, make_run_chunk
+from cnn_jax.training.step import TrainStep, gather_batch, make_eval_step, make_run_chunk
 from cnn_jax.training.task import Classification, MultiLabel, Task
 
 __all__ = [
@@ -19,10 +19,10 @@ __all__ = [
     "State",
     "Task",
     "TrainStep",
-    "assemble",
     "create_state",
     "fit",
     "fit_preprocess",
+    "gather_batch",
     "make_eval_step",
     "make_optimizer",
     "make_run_chunk",

@@ -154,10 +154,12 @@ def logistic_regression(
         predictions = _predictions(dataset, "validation", target, logits)
         return float(predictions.negative_log_likelihood().mean())
 
-    fits = [
-        fit_linear(pixels / scale, wanted, penalty, sigmoid, tolerance, max_iterations)
-        for penalty in penalties
-    ]
+    pixels /= scale
+    fits: list[LinearFit] = []
+    for penalty in sorted(penalties, reverse=True):
+        # A smaller penalty begins where the larger one ended.
+        start = fits[-1] if fits else None
+        fits.append(fit_linear(pixels, wanted, penalty, sigmoid, tolerance, max_iterations, start))
     best = min(fits, key=validation_nll)
     note = f"L2 penalty {best.penalty:g} chosen on validation, {SIDE} x {SIDE} pixels, "
     note += f"{len(used)} examples"

@@ -153,7 +153,7 @@ class Checkpoints:
                 if not (path / _SUMS).exists():
                     # Its process was killed before it could sum it: complete that now.
                     _load(path)
-                    _rank(path)
+                    rank(path)
                     _write_sums(path)
                 elif fault := file_fault(path):
                     raise DamagedCheckpointError(fault)
@@ -240,9 +240,9 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def best_step(folder: str | os.PathLike[str]) -> int | None:
     """Step of the checkpoint saved as the best, or None."""
-    ranks = {step: _rank(Path(folder) / str(step)) for step in _steps(Path(folder))}
-    ranked = {step: rank for step, rank in ranks.items() if rank > 0}
-    return max(ranked, key=lambda step: ranked[step]) if ranked else None
+    epochs = {step: rank(Path(folder) / str(step)) for step in _steps(Path(folder))}
+    best = {step: epoch for step, epoch in epochs.items() if epoch > 0}
+    return max(best, key=lambda step: best[step]) if best else None
 
 
 @contextlib.contextmanager
@@ -257,7 +257,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _rank(path: Path) -> float:
+def rank(path: Path) -> float:
+    """Epoch of which a checkpoint is the best so far; -1 if it was not saved as a best."""
     try:
         return float(json.loads((path / "metrics" / "metrics").read_text("utf-8"))["rank"])
     except (OSError, ValueError, KeyError, TypeError) as error:

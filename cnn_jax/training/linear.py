@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from cnn_jax.errors import DataError
-
-Parameters = tuple[jax.Array, jax.Array]
-Carry = tuple[Parameters, optax.OptState, jax.Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +39,7 @@ def fit_linear(
     sigmoid: bool = False,
     tolerance: float = 1e-4,
     max_iterations: int = 1000,
+    start: LinearFit | None = None,
 ) -> LinearFit:
     """Minimise mean loss + penalty / 2 · ||weight||² by L-BFGS on the full batch.
 
@@ -64,58 +58,75 @@ def fit_linear(
       sigmoid: whether the labels are independent.
       tolerance: in nats; see above.
       max_iterations: ends after so many steps in any case.
+      start: where to begin, such as the fit with a larger penalty; zeros otherwise.
 
     Raises:
       DataError: the penalty is not positive.
     """
     if not penalty > 0:
         raise DataError(f"the L2 penalty must be positive, not {penalty}")
-    weight, bias, excess, iterations = _minimise(
-        inputs, targets, jnp.float32(penalty), jnp.float32(tolerance), max_iterations, sigmoid
+    if start is None:
+        begin = np.zeros((inputs.shape[1] + 1, targets.shape[1]), np.float32)
+    else:
+        begin = np.concatenate([start.weight, start.bias[np.newaxis]])
+    parameters, excess, iterations = _minimise(
+        inputs, targets, penalty, tolerance, max_iterations, sigmoid, begin
     )
-    return LinearFit(np.asarray(weight), np.asarray(bias), penalty, float(excess), int(iterations))
+    return LinearFit(parameters[:-1], parameters[-1], penalty, excess, iterations)
 
 
-@partial(jax.jit, static_argnames=("sigmoid",))
 def _minimise(
-    inputs: jax.Array,
-    targets: jax.Array,
-    penalty: jax.Array,
-    tolerance: jax.Array,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    penalty: float,
+    tolerance: float,
     max_iterations: int,
     sigmoid: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The weight, the bias, the excess and the number of steps."""
+    start: np.ndarray,
+) -> tuple[np.ndarray, float, int]:
+    """The parameters `[D + 1, K]` (the last row is the bias), the excess, the steps."""
+    from scipy.optimize import minimize
 
-    def objective(parameters: Parameters) -> jax.Array:
-        weight, bias = parameters
-        logits = jnp.matmul(inputs, weight, precision="highest") + bias[jnp.newaxis]
-        if sigmoid:
-            losses = optax.sigmoid_binary_cross_entropy(logits, targets).sum(axis=1)
-        else:
-            losses = optax.softmax_cross_entropy(logits, targets)
-        return losses.mean() + penalty / 2 * jnp.sum(weight**2)
+    # In float64: the line search compares values that differ in the eighth digit.
+    x, t = inputs.astype(np.float64), targets.astype(np.float64)
+    excess = np.inf
 
-    optimizer = optax.lbfgs()
-    value_and_gradient = optax.value_and_grad_from_state(objective)
+    def value_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal excess
+        parameters = flat.reshape(start.shape)
+        weight = parameters[:-1]
+        loss, error = (_binary if sigmoid else _softmax)(x @ weight + parameters[-1], t)
+        error /= len(x)
+        gradient = np.concatenate([x.T @ error + penalty * weight, error.sum(axis=0)[np.newaxis]])
+        excess = float((gradient**2).sum()) / (2 * penalty)
+        return loss + penalty / 2 * float((weight**2).sum()), gradient.ravel()
 
-    def excess(state: optax.OptState) -> jax.Array:
-        return optax.tree.norm(optax.tree.get(state, "grad"), squared=True) / (2 * penalty)
+    def stop_when_close(_: np.ndarray) -> None:
+        # The point just accepted is the one evaluated last.
+        if excess <= tolerance:
+            raise StopIteration
 
-    def unfinished(carry: Carry) -> jax.Array:
-        _, state, step = carry
-        return (step == 0) | ((step < max_iterations) & (excess(state) > tolerance))
+    found = minimize(
+        value_and_gradient,
+        start.astype(np.float64).ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        callback=stop_when_close,
+        options={"maxiter": max_iterations, "maxfun": 10 * max_iterations, "ftol": 0, "gtol": 0},
+    )
+    return found.x.reshape(start.shape).astype(np.float32), excess, int(found.nit)
 
-    def advance(carry: Carry) -> Carry:
-        parameters, state, step = carry
-        value, gradient = value_and_gradient(parameters, state=state)
-        updates, state = optimizer.update(
-            gradient, state, parameters, value=value, grad=gradient, value_fn=objective
-        )
-        return jax.tree.map(jnp.add, parameters, updates), state, step + 1
 
-    shape = inputs.shape[1], targets.shape[1]
-    start = jnp.zeros(shape, jnp.float32), jnp.zeros(shape[1], jnp.float32)
-    carry = start, optimizer.init(start), jnp.int32(0)
-    (weight, bias), state, step = jax.lax.while_loop(unfinished, advance, carry)
-    return weight, bias, excess(state), step
+def _softmax(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean cross-entropy, and its derivative by the logits times the number of examples."""
+    logits -= logits.max(axis=1, keepdims=True)
+    e = np.exp(logits)
+    total = e.sum(axis=1, keepdims=True)
+    loss = float((targets * (np.log(total) - logits)).sum(axis=1).mean())
+    return loss, e / total - targets
+
+
+def _binary(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean binary cross-entropy, summed over labels, and its derivative likewise."""
+    loss = float((np.logaddexp(0, logits) - targets * logits).sum(axis=1).mean())
+    return loss, np.exp(-np.logaddexp(0, -logits)) - targets

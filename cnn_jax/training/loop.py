@@ -162,7 +162,8 @@ def fit(
             row = _row(epoch, progress, validate(state.variables))
             progress = Progress([*progress.history, row])
             verdict = judge(progress.history, recipe)
-            speed = (done - first) * feed.batch_size / max(seconds, 1e-9)
+            images = len(feed) - first * feed.batch_size
+            speed = images / max(seconds, 1e-9)
             recorder.epoch(progress.history, seconds, speed)
             reporter.epoch(row, speed)
             is_best = verdict.best_epoch == epoch + 1
@@ -204,8 +205,8 @@ def _account(
         good = f"the last good checkpoint is of step {saved[-1]}" if saved else "no checkpoint yet"
         raise NonFiniteLossError(
             f"the loss or its gradient is not finite in {where} (epoch {epoch + 1}); {good}. "
-            "Lower optimizer.learning_rate, lengthen schedule.warmup_epochs or set "
-            "optimizer.clip_norm to 1"
+            "Start a new run with a lower optimizer.learning_rate, more schedule.warmup_epochs "
+            "or optimizer.clip_norm 1"
         )
     progress.add(fetched)
     reporter.chunk(epoch + 1, first + steps, feed.steps, progress.mean("loss"))

@@ -131,7 +131,7 @@ class TrainStep:
         return nn.mask_padding(valid) if self.padded else contextlib.nullcontext()
 
 
-def assemble(resident: Batch, item: Batch) -> Batch:
+def gather_batch(resident: Batch, item: Batch) -> Batch:
     """A batch: rows `item["index"]` of the resident arrays, and what `item` brings itself."""
     return {**{name: rows[item["index"]] for name, rows in resident.items()}, **item}
 
@@ -155,7 +155,7 @@ def make_run_chunk(
 
     def run_chunk(state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
         def body(state: State, item: Batch) -> tuple[State, Metrics]:
-            return train_step(state, assemble(resident, item))
+            return train_step(state, gather_batch(resident, item))
 
         if len(items["index"]) == 1:
             return body(state, jax.tree.map(lambda x: x[0], items))
@@ -174,7 +174,7 @@ def make_eval_step(
     def eval_step(
         variables: Mapping[str, PyTree], resident: Batch, item: Batch
     ) -> dict[str, jax.Array]:
-        image = preprocess(assemble(resident, item)["image"])
+        image = preprocess(gather_batch(resident, item)["image"])
         outputs, _ = apply(variables, image, False, {})
         return task.predictions(outputs)
 

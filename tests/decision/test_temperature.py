@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from cnn_jax.decision.temperature import HIGHEST, LOWEST, fit_temperature
+from cnn_jax.decision.temperature import HIGHEST, _cautious_nll, fit_temperature
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import classification_metrics
 from cnn_jax.evaluation.predictions import Predictions
@@ -56,17 +56,38 @@ def tiny(logits, targets):
     return Predictions("validation", ids, targets, np.array(logits, np.float32), ("a", "b"))
 
 
-def test_separated_data_give_the_lower_end_and_hopeless_data_the_upper():
-    right = fit_temperature(tiny([[1, 0], [0, 1]], [0, 1]))
-    assert (right.value, right.at_bound) == (LOWEST, True)
-    assert right.nll_after < 1e-8
+def test_separated_data_do_not_promise_that_no_error_will_be_made():
+    """n right answers in n give 1 - 1 / (n + 2), by hand: z / T = log(n + 1)."""
+    for n in (2, 180):
+        logits = [[3, 0], [0, 3]] * (n // 2)
+        p = tiny(logits, [0, 1] * (n // 2))
+        fitted = fit_temperature(p)
+        assert not fitted.at_bound
+        assert p.probabilities(fitted.value).max(axis=1) == pytest.approx((n + 1) / (n + 2))
+
+
+def test_the_doubt_is_that_of_each_label():
+    """Against the sum written out."""
+    p = calibrated("multilabel", n=30)
+    t = 1.7
+    z = p.logits.astype(np.float64) / t
+    target = p.targets * (1 - 2 / 32) + 1 / 32
+    expected = -(target * np.log(expit(z)) + (1 - target) * np.log(expit(-z))).mean()
+    assert _cautious_nll(p, t) == pytest.approx(expected)
+    p = calibrated("class", n=30)
+    q = np.full((30, 4), 1 / 32 / 3)
+    q[np.arange(30), p.targets] = 1 - 1 / 32
+    expected = -(q * np.log(softmax(p.logits.astype(np.float64) / t, axis=1))).sum(axis=1).mean()
+    assert _cautious_nll(p, t) == pytest.approx(expected)
+
+
+def test_hopeless_data_give_the_upper_end():
     wrong = fit_temperature(tiny([[1, 0], [0, 1]], [1, 0]))
     assert (wrong.value, wrong.at_bound) == (HIGHEST, True)
 
 
-@pytest.mark.parametrize("margin", [0.0, 1e6])
-def test_where_no_temperature_is_better_it_is_1(margin):
-    fitted = fit_temperature(tiny([[margin, 0], [0, margin]], [0, 1]))
+def test_where_no_temperature_is_better_it_is_1():
+    fitted = fit_temperature(tiny([[0, 0], [0, 0]], [0, 1]))
     assert (fitted.value, fitted.at_bound) == (1.0, False)
 
 

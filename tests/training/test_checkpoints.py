@@ -222,6 +222,16 @@ def test_left_overs_of_a_killed_save_are_cleaned_up(tmp_path):
     assert not left.exists()
 
 
+def test_left_overs_of_killed_sums_are_no_damage(tmp_path):
+    save_three(tmp_path / "c")
+    newest = tmp_path / "c" / "3"
+    (newest / "SHA256SUMS").rename(newest / ".SHA256SUMS.tmp")
+    (newest / ".DS_Store").write_text("left by somebody else")
+    for _ in range(2):
+        with Checkpoints(tmp_path / "c", pytest.fail) as checkpoints:
+            assert_same(checkpoints.restore(state_at(0))[0], state_at(3))
+
+
 def test_digests_cover_dtype_and_shape():
     def digest(leaf):
         return saved._digests({"leaf": leaf}, {})["leaf"]

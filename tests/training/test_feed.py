@@ -11,7 +11,7 @@ from cnn_jax.errors import EvaluationError, RecipeError
 from cnn_jax.training.devices import place
 from cnn_jax.training.evaluate import predict_logits
 from cnn_jax.training.feed import Feed
-from cnn_jax.training.step import assemble
+from cnn_jax.training.step import gather_batch
 
 
 def split_of(n):
@@ -44,7 +44,7 @@ def lazy(split):
 def batches(feed, **kwargs):
     for chunk in feed.train_chunks(**kwargs):
         for k in range(len(chunk["index"])):
-            yield assemble(feed.resident, {name: rows[k] for name, rows in chunk.items()})
+            yield gather_batch(feed.resident, {name: rows[k] for name, rows in chunk.items()})
 
 
 @settings(deadline=None, max_examples=25)
@@ -111,7 +111,7 @@ def test_more_devices_than_there_are():
 
 
 def echo(variables, resident, item):
-    batch = assemble(resident, item)
+    batch = gather_batch(resident, item)
     return {"logits": batch["image"][:, 0, 0].astype(np.float32)}
 
 

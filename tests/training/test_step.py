@@ -10,7 +10,7 @@ from cnn_jax.assembly import assemble_run
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.state import purpose_key
-from cnn_jax.training.step import assemble, make_run_chunk
+from cnn_jax.training.step import gather_batch, make_run_chunk
 
 PLAIN = {
     "train.batch_size": 8,
@@ -163,9 +163,9 @@ def test_purposes_and_steps_have_keys_of_their_own():
     assert len({tuple(jax.random.key_data(k).tolist()) for k in keys}) == len(keys)
 
 
-def test_assemble_takes_rows_of_what_is_resident():
+def test_a_batch_takes_rows_of_what_is_resident():
     resident = {"image": jnp.arange(5) * 10}
-    batch = assemble(resident, {"index": jnp.array([3, 1]), "valid": jnp.array([True, False])})
+    batch = gather_batch(resident, {"index": jnp.array([3, 1]), "valid": jnp.array([True, False])})
     assert batch["image"].tolist() == [30, 10]
 
 
