@@ -99,10 +99,16 @@ class Run:
         return self._folder.read_numbers(self._folder.metrics)
 
     @property
-    def timings(self) -> dict[int, float]:
-        """Epoch -> images a second."""
+    def images_per_second(self) -> dict[int, float]:
+        """Epoch -> training images a second."""
         rows = self._folder.read_numbers(self._folder.timings)
         return {int(row["epoch"]): row["images_per_second"] for row in rows}
+
+    @property
+    def training_seconds(self) -> float:
+        """Wall time of the training steps of all epochs, without validation."""
+        rows = self._folder.read_numbers(self._folder.timings)
+        return sum({int(row["epoch"]): row["seconds"] for row in rows}.values())
 
     @property
     def test_uses(self) -> list[dict[str, str]]:

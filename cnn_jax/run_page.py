@@ -43,7 +43,7 @@ def write_page(run: Run) -> Path:
 def make_page(run: Run) -> Page:
     """Everything the page shows."""
     info = run.info
-    rates = run.timings
+    rates = run.images_per_second
     history = tuple(
         {**row, "images_per_second": rates.get(int(row["epoch"]))} for row in run.history
     )

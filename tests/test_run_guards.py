@@ -1,0 +1,216 @@
+"""Guards of a run: what is refused, recorded and resumed, each in one line."""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import Tiny, small_set
+
+import cnn_jax
+from cnn_jax import Classifier, Run, data, nn
+from cnn_jax.errors import CnnJaxError, ModelError, NonFiniteLossError, RunError
+from cnn_jax.training.progress import Silent
+
+FAST = {"epochs": 2, "batch_size": 8, "reporter": Silent()}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    out = tmp_path_factory.mktemp("own") / "run"
+    return cnn_jax.train(model=Tiny(), data=small_set(40), out=out, **FAST)
+
+
+@pytest.mark.faults
+def test_a_run_in_training_is_not_moved_aside(tmp_path):
+    out = tmp_path / "run"
+    said = []
+
+    class Competing(Silent):
+        def epoch(self, row, images_per_second):
+            with pytest.raises(RunError, match="another process is training"):
+                thread_train(out)
+            said.append(row)
+
+    def thread_train(out):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out=out, overwrite=True, **FAST)
+
+    run = cnn_jax.train(model=Tiny(), data=small_set(20), out=out, epochs=2, reporter=Competing())
+    assert run.status == "finished" and len(said) == 2
+    with pytest.raises(RunError, match="holds the working folder"):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out=tmp_path, overwrite=True, **FAST)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_what_ends_a_run_after_training_is_recorded_and_resumed(tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    own = {"model": Tiny(), "data": small_set(20)}
+    monkeypatch.setattr("cnn_jax.execution.fit_temperature", fail)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        cnn_jax.train(**own, out=tmp_path / "run", **FAST)
+    monkeypatch.undo()
+    run = Run.load(tmp_path / "run", **own)
+    assert run.status == ("interrupted" if error is KeyboardInterrupt else "failed")
+    assert run.resume(reporter=Silent()).status == "finished"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("text", ["", "[1]", "null", '{"schema": 1}', '{"schema": 1, "status": 3}'])
+def test_a_damaged_description_is_one_line(own, tmp_path, text):
+    shutil.copytree(own.path, tmp_path / "run")
+    (tmp_path / "run" / "run.json").write_text(text)
+    with pytest.raises(RunError) as caught:
+        Run.load(tmp_path / "run").metrics  # noqa: B018
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.faults
+def test_damaged_tables_and_a_changed_recipe_are_named(own, tmp_path):
+    shutil.copytree(own.path, tmp_path / "run")
+    run = Run.load(tmp_path / "run")
+    for name, text in (("metrics.csv", "epoch,train_loss\n1,x\n"), ("timings.csv", "a,b\n1\n")):
+        (tmp_path / "run" / name).write_text(text)
+        with pytest.raises(RunError, match=name):
+            run.history if name == "metrics.csv" else run.images_per_second  # noqa: B018
+    recipe = tmp_path / "run" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("batch_size = 8", "batch_size = 9"))
+    with pytest.raises(RunError, match="was changed after the run began"):
+        Run.load(tmp_path / "run")
+
+
+@pytest.mark.faults
+def test_an_exported_file_with_a_flipped_bit_is_refused(tmp_path):
+    run = cnn_jax.train(data="digits", epochs=1, out="run", reporter=Silent(), batch_size=400)
+    weights = run.export(tmp_path / "exported")
+    data = bytearray(weights.read_bytes())
+    data[-9] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(RunError, match="is not what was exported"):
+        Classifier.load(tmp_path / "exported")
+
+
+def test_a_diverging_run_stops_with_advice_and_keeps_its_checkpoints(tmp_path):
+    with pytest.raises(NonFiniteLossError) as caught:
+        cnn_jax.train(
+            model=Tiny(),
+            data=small_set(40),
+            out=tmp_path / "run",
+            reporter=Silent(),
+            batch_size=8,
+            **{"optimizer.learning_rate": 1e30, "schedule.warmup_epochs": 0.0},
+        )
+    message = str(caught.value)
+    assert "step" in message and "a lower optimizer.learning_rate" in message
+    run = Run.load(tmp_path / "run", model=Tiny(), data=small_set(40))
+    assert run.status == "failed" and run.info["reason"] == message
+    assert run.report().exists()  # a page without figures
+
+
+class NoTrain(nn.Module):
+    """Lacks the train argument."""
+
+    def __call__(self, image):
+        return image
+
+
+class WrongShape(nn.Module):
+    """Returns images."""
+
+    def __call__(self, image, *, train=False):
+        return image
+
+
+class WantsSeven(nn.Module):
+    """Takes seven numbers only."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        return nn.Dense(3)(image.reshape(image.shape[0], 7))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (NoTrain(), "must take `train`"),
+        (WrongShape(), r"must return logits \[B, 3\] for 3 classes"),
+        (Tiny(num_classes=5), r"for a batch of 2 it returns \[2, 5\]"),
+        (WantsSeven(), "WantsSeven does not take images of"),
+    ],
+)
+def test_a_module_that_breaks_the_contract_is_explained(model, message):
+    with pytest.raises(ModelError, match=message):
+        cnn_jax.train(model=model, data=small_set(), **FAST)
+    assert not Path("runs").exists()
+
+
+def test_one_class_in_validation_has_an_answer(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (30, 6, 6, 1)).astype(np.uint8)
+    labels = np.arange(30) % 3
+    only = (images[labels == 1], labels[labels == 1])
+    dataset = data.from_arrays(images, labels, validation=only, test=(images, labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+    assert run.status == "finished"
+    assert np.isnan(run.metrics["validation"]["auroc"].value)
+    assert json.loads((run.path / "run.json").read_text())  # NaN is null, so any reader reads it
+
+
+def test_a_batch_larger_than_the_set_is_said(tmp_path, capsys):
+    cnn_jax.train(model=Tiny(), data=small_set(20), out=tmp_path / "r", epochs=1, batch_size=999)
+    assert "the batch size is 20, all there is, not 999" in capsys.readouterr().out
+
+
+def test_names_with_anything_in_them(tmp_path):
+    classes = ["<script>alert(1)</script>", 'a "quoted"\nname', "größe & co"]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (30, 6, 6, 1)).astype(np.uint8)
+    dataset = data.from_arrays(images, np.arange(30) % 3, classes=classes, name="../<b> 'x'\n")
+    out = tmp_path / "a run with 'quotes' & <tags>"
+    run = cnn_jax.train(model=Tiny(), data=dataset, out=out, **FAST)
+    page = (run.path / "report.html").read_text("utf-8")
+    assert "<script>" not in page and "&lt;script&gt;" in page
+    assert tuple(run.info["data"]["classes"]) == tuple(classes)
+    unnamed = cnn_jax.train(model=Tiny(), data=dataset, **FAST)
+    assert unnamed.path.parent == tmp_path / "runs"
+    assert unnamed.path.is_dir()
+
+
+@pytest.mark.faults
+def test_an_unwritable_folder_is_one_line(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(RunError, match="cannot make a run folder in 'x': Permission denied"):
+        cnn_jax.train(model=Tiny(), data=small_set(20), out="x", **FAST)
+
+
+@pytest.mark.faults
+def test_a_full_disk_stops_in_one_line_and_can_be_resumed(tmp_path, monkeypatch):
+    real, calls = Path.write_text, []
+
+    def full(self, *args, **kwargs):
+        if self.name.startswith("metrics.csv"):
+            calls.append(self)
+            if len(calls) > 1:
+                raise OSError(28, "No space left on device")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    own = {"model": Tiny(), "data": small_set(20)}
+    with pytest.raises(CnnJaxError, match="No space left on device"):
+        cnn_jax.train(**own, out=tmp_path / "run", epochs=3, reporter=Silent())
+    monkeypatch.undo()
+    os.chdir(tmp_path)
+    run = Run.load(tmp_path / "run", **own)
+    assert run.status == "failed"
+    run.resume(reporter=Silent())
+    assert run.status == "finished" and len(run.history) == 3
