@@ -151,6 +151,6 @@ def _for_each_image(
     if failures:
         shown = "; ".join(sorted(failures)[:3])
         raise DataError(
-            f"{len(failures)} of {len(images)} images must be replaced or removed: {shown}"
+            f"{len(failures)} damaged image file(s) must be replaced or removed: {shown}"
         )
     return results  # type: ignore[return-value]

@@ -51,6 +51,9 @@ class Checkpoints:
             raise self._cannot_write(error) from error
         self._ocp = ocp
         keep = ocp.training.preservation_policies
+        # Orbax logs pages about what we say in one line.
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(_quiet())
         self._set_aside_damaged()
         self._orbax = ocp.training.Checkpointer(
             self._folder,
@@ -131,6 +134,7 @@ class Checkpoints:
         finally:
             self._writer.shutdown()
             self._orbax.close()
+            self._silence.close()
 
     def _finish(self, response: Any, step: int) -> None:
         response.result()
@@ -247,7 +251,7 @@ def best_step(folder: str | os.PathLike[str]) -> int | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Orbax's pages of warnings about a damaged file: we say it in one line."""
+    """Without the log of Orbax."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
