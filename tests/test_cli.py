@@ -135,8 +135,9 @@ def test_the_run_folder_is_complete(trained):
     assert info["environment"]["versions"]["jax"]
     assert set(info["baselines"]) == {"nearest neighbour", "logistic regression"}
     with open(trained / "test_use.csv", newline="") as file:
-        (use,) = csv.DictReader(file)
-    assert use["split"] == "test" and use["n"] == "360"
+        uses = list(csv.DictReader(file))
+    assert [(use["split"], use["n"]) for use in uses] == [("test", "360")] * 3
+    assert [" (" in use["command"] for use in uses] == [False, True, True]  # the baselines
     splits = json.loads((trained / "splits.json").read_text())
     assert [len(splits[part]) for part in ("train", "validation", "test")] == [1257, 180, 360]
 
@@ -147,7 +148,8 @@ def test_evaluate_repeats_the_figures_and_is_logged(capsys, trained):
     assert status == 0
     figures = json.loads(out)
     assert figures == {name: e.to_dict() for name, e in expected.items()}
-    assert len((trained / "test_use.csv").read_text().splitlines()) == 3
+    assert (trained / "test_use.csv").read_text().splitlines()[-1].startswith("20")
+    assert "cnn-jax evaluate" in (trained / "test_use.csv").read_text().splitlines()[-1]
     _, out, _ = run(capsys, "evaluate", str(trained), "--split", "validation")
     assert out.startswith("accuracy")
     _, out, _ = run(capsys, "evaluate", str(trained), "--split", "train", "--format", "csv")
@@ -215,7 +217,7 @@ def test_export_predicts_alike(capsys, trained, pictures, tmp_path):
     assert status == 2 and "already: choose another folder" in err
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
-    with pytest.raises(Exception, match="cannot read a model"):
+    with pytest.raises(Exception, match="is not what was exported"):
         Classifier.load(folder)
 
 
