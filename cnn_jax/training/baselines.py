@@ -123,7 +123,7 @@ def logistic_regression(
     Args:
       dataset: with `train` and `validation`, and usually `test`.
       target: name of the target.
-      penalties: weights of the L2 penalty to try, at least one.
+      penalties: weights of the L2 penalty to try, from the largest on while validation improves.
       max_train: of more train examples than this a fixed random subset of so many is used, each
         class in its share; `Baseline.note` says so.
       tolerance, max_iterations: when each fit ends; see `fit_linear`. If the tolerance was not
@@ -155,12 +155,17 @@ def logistic_regression(
         return float(predictions.negative_log_likelihood().mean())
 
     pixels /= scale
-    fits: list[LinearFit] = []
+    best: LinearFit | None = None
+    lowest = np.inf
     for penalty in sorted(penalties, reverse=True):
-        # A smaller penalty begins where the larger one ended.
-        start = fits[-1] if fits else None
-        fits.append(fit_linear(pixels, wanted, penalty, sigmoid, tolerance, max_iterations, start))
-    best = min(fits, key=validation_nll)
+        # A smaller penalty begins where the larger one ended, and takes longer to fit; once
+        # validation gets worse, still smaller ones are not tried.
+        fit = fit_linear(pixels, wanted, penalty, sigmoid, tolerance, max_iterations, best)
+        nll = validation_nll(fit)
+        if best is not None and nll >= lowest:
+            break
+        best, lowest = fit, nll
+    assert best is not None  # there is at least one penalty
     note = f"L2 penalty {best.penalty:g} chosen on validation, {SIDE} x {SIDE} pixels, "
     note += f"{len(used)} examples"
     if len(used) < len(train):
