@@ -247,10 +247,23 @@ def _schedule(recipe: Recipe) -> ScheduleRecipe:
 
 
 def _compiler_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's options of XLA that concern this platform."""
+    """The recipe's options of XLA that concern this platform.
+
+    Raises:
+      RecipeError: this version of jaxlib does not know one, or not its value.
+    """
     on_cpu = jax.default_backend() == "cpu"
-    options = recipe.train.compiler_options
-    return {k: v for k, v in options.items() if on_cpu or not k.startswith("xla_cpu_")}
+    wanted = recipe.train.compiler_options
+    options = {k: v for k, v in wanted.items() if on_cpu or not k.startswith("xla_cpu_")}
+    if options:
+        try:
+            jax.jit(lambda: 0, compiler_options=options).lower().compile()
+        except jax.errors.JaxRuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RecipeError(
+                f"train.compiler_options: {reason}; leave it out, or use another jaxlib"
+            ) from error
+    return options
 
 
 def _check_signature(model: nn.Module) -> None:

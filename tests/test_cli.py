@@ -88,6 +88,7 @@ def test_help_needs_no_jax_and_answers_at_once():
         (["train", "--resume", "x", "--epochs", "3"], "--resume goes on with the run's own recipe"),
         (["train", "--augment.translate", "8"], "augment.translate is 8 pixels"),
         (["train", "--train.devices", "99"], "train.devices is 99"),
+        (["train", "--train.compiler_options.xla_no_such", "1"], "option: 'xla_no_such'"),
         (["train", "--optimizer.decay_exclude", "['krnel']"], "'krnel' matches no parameter"),
         (["evaluate", "nowhere"], "no run folder 'nowhere'"),
         (["predict", "nowhere", "x.png"], "x.png"),
