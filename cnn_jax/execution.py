@@ -10,7 +10,7 @@ from typing import Any
 from cnn_jax import environment, models
 from cnn_jax.assembly import Assembly
 from cnn_jax.decision import fit_temperature
-from cnn_jax.errors import CheckpointError
+from cnn_jax.errors import CheckpointError, DataError
 from cnn_jax.run_folder import SCHEMA, RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
@@ -76,7 +76,7 @@ def _train(
     else:
         state = assembly.placement.replicate(restored[0])
         progress = Progress.from_dict(restored[1])
-        reporter.say(f"resumed at step {int(state.step)}, epoch {len(progress.history) + 1}")
+        reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
 
     def validate(variables: Any) -> dict[str, float]:
         return assembly.task.score(assembly.predict("validation", variables))
@@ -169,8 +169,16 @@ def notes(assembly: Assembly) -> list[str]:
 
 
 def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, Any]:
-    """run.json before training."""
+    """run.json before training.
+
+    Raises:
+      DataError: baselines are wanted for volumes, which they cannot take.
+    """
     dataset, recipe = assembly.dataset, assembly.recipe
+    if baselines and len(dataset.image_shape) != 3:
+        raise DataError(
+            f"the baselines take images [H, W, C], not {list(dataset.image_shape)}: leave them out"
+        )
     preprocess = assembly.preprocess
     return {
         "schema": SCHEMA,

@@ -237,9 +237,12 @@ class Run:
     def resume(self, *, reporter: Reporter | None = None, command: str = "Run.resume") -> Run:
         """Go on where training stopped, bit for bit as if it never had.
 
+        Damaged checkpoints are named and set aside; if none is left, training starts from
+        the beginning, and that is said. A finished run is left as it is.
+
         Raises:
           RunError: another process trains in the folder, or the data have changed.
-          CheckpointError: no checkpoint is sound.
+          CheckpointError: the checkpoints are of another model.
         """
         with self._folder.lock():
             if self.status != "finished":

@@ -11,7 +11,7 @@ from PIL import Image
 from small import Tiny, small_set
 
 import cnn_jax
-from cnn_jax import Run, data
+from cnn_jax import Run, data, nn
 from cnn_jax.assembly import assemble_run
 from cnn_jax.classifier import build_model
 from cnn_jax.errors import DataError, RunError
@@ -297,3 +297,29 @@ def test_overrides_reach_the_recipe():
         {"model.name": "lenet5"}
     )
     assert resolve("digits", {}).augment.translate == 1
+
+
+class Volumes(nn.Module):
+    """Three-dimensional convolution."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = nn.relu(nn.Conv(4, (3, 3, 3))(image))
+        return nn.Dense(2)(nn.global_avg_pool(x))
+
+
+def test_volumes_train_and_baselines_refuse_them_before_training(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, n in (("train", 20), ("val", 6), ("test", 6)):
+        labels = np.arange(n) % 2
+        shade = rng.integers(0, 60, (n, 4, 6, 6)) + 120 * labels[:, None, None, None]
+        arrays |= {f"{part}_images": shade.astype(np.uint8), f"{part}_labels": labels[:, None]}
+    np.savez(tmp_path / "volumes.npz", **arrays)
+    source = {"model": Volumes(), "data": str(tmp_path / "volumes.npz"), "augment.translate": 0}
+    with pytest.raises(DataError, match="baselines take images"):
+        cnn_jax.train(**source, baselines=True, out=tmp_path / "run", **FAST)
+    assert not (tmp_path / "run").exists()
+    run = cnn_jax.train(**source, out=tmp_path / "run", **FAST)
+    assert run.predict(arrays["test_images"]).probabilities.shape == (6, 2)
+    assert run.report().exists()
