@@ -65,7 +65,7 @@ def make_page(run: Run) -> Page:
     metrics, end, test = run.metrics, info["end"], run.predictions("test")
     name, headline = next(iter(metrics["test"].items()))
     temperature = float(info["temperature"]["value"])
-    baselines = _baselines(run, test, headline)
+    baselines = _baselines(run, test)
     hard = test.kind == "class"  # one true class each, so that they can be counted
     return page(
         headline_name=f"test {name.replace('_', ' ')}",
@@ -96,13 +96,13 @@ def make_page(run: Run) -> Page:
 def _sentence(headline: Estimate) -> str:
     resampled = {"example": "images", "group": "groups of images", "seed": "seeds"}[headline.unit]
     return (
-        f"On {headline.n:,} images the network had not seen. Another test set of this size would "
-        f"give a figure in the interval 95 times in 100 ({headline.method}, over {resampled}); "
-        "what another seed would change is not in it."
+        f"On {headline.n:,} images the network had not seen. Of intervals made like this one, "
+        f"{100 * headline.level:g} in 100 hold the figure that endlessly many such images would "
+        f"give ({headline.method}, over {resampled}); what another seed would change is not in it."
     )
 
 
-def _baselines(run: Run, test: Predictions, headline: Estimate) -> tuple[Baseline, ...]:
+def _baselines(run: Run, test: Predictions) -> tuple[Baseline, ...]:
     rows = []
     for name, note in run.info.get("baselines", {}).items():
         other = run.predictions(f"{name}-test")
