@@ -1,0 +1,7 @@
+"""`python -m cnn_jax.cli`."""
+
+import sys
+
+from cnn_jax.cli.entry import main
+
+sys.exit(main())

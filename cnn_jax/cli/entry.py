@@ -1,0 +1,94 @@
+"""`main`: from the words of the command line to a command and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from cnn_jax import fields
+from cnn_jax.cli.arguments import UsageError
+from cnn_jax.errors import CnnJaxError
+
+_HELP = """\
+usage: cnn-jax COMMAND [...]
+
+  train      train a network, evaluate it exactly, write a run folder
+  evaluate   figures of a run on its test, validation or train part
+  predict    class and calibrated probability of image files
+  report     write the page of a run again
+  export     weights to one safetensors file with all that is needed to use them
+  data       what a data set holds
+  models     the networks, with parameters and FLOPs
+  doctor     devices, versions, precision, caches
+
+examples:
+  cnn-jax train                            handwritten digits, half a minute
+  cnn-jax train --data path/to/folder      a folder of images for each class
+  cnn-jax train --data cifar10 --data-dir ~/sets --epochs 20
+  cnn-jax predict runs/digits-compact-001 image.png
+'cnn-jax COMMAND --help' has more."""
+
+# Command -> the module that holds the function of that name.
+_COMMANDS = {
+    "train": "train",
+    "evaluate": "runs",
+    "predict": "runs",
+    "report": "runs",
+    "export": "runs",
+    "data": "data",
+    "models": "machine",
+    "doctor": "machine",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status.
+
+    0: done. 2: the input is wrong, said in one line. 128 + n: ended by signal n, saved.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no UTF-8; they go out as they came in.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
+    except CnnJaxError as error:
+        print(f"cnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cnn-jax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away, as with `| head`; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        print(f"cnn-jax: {error.strerror or error}{where}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_HELP)
+        return 0
+    if arguments[0] == "--version":
+        from importlib import metadata
+
+        print(f"cnn_jax {metadata.version('cnn_jax')}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in _COMMANDS:
+        raise UsageError(
+            f"no command {name!r}{fields.nearest(name, list(_COMMANDS))} "
+            f"(commands: {', '.join(_COMMANDS)})"
+        )
+    command: Callable[[list[str]], int] = getattr(
+        importlib.import_module(f"cnn_jax.cli.{_COMMANDS[name]}"), name
+    )
+    return command(rest)
