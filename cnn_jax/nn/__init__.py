@@ -67,6 +67,7 @@ from cnn_jax.nn.pooling import (
     global_max_pool,
     max_pool,
 )
+from cnn_jax.nn.recompute import recompute
 from cnn_jax.nn.taps import tap, tap_paths
 
 __all__ = [
@@ -117,6 +118,7 @@ __all__ = [
     "merge_param",
     "nowrap",
     "one_hot",
+    "recompute",
     "relu",
     "relu6",
     "remat",
