@@ -9,12 +9,15 @@ from cnn_jax.evaluation.classification import (
 )
 from cnn_jax.evaluation.comparison import paired_difference
 from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, wilson
 from cnn_jax.evaluation.predictions import Predictions, log_probabilities
 
 __all__ = [
+    "ClassErrors",
     "ClassRow",
     "Estimate",
+    "Fate",
     "Predictions",
     "Reliability",
     "bootstrap",
