@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.errors import CnnJaxError
     from cnn_jax.evaluation import Estimate, Predictions
+    from cnn_jax.learning_rates import RangeTest, range_test
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
 
@@ -26,8 +27,10 @@ _HOME = {
     "CnnJaxError": "errors",
     "Estimate": "evaluation",
     "Predictions": "evaluation",
+    "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
+    "range_test": "learning_rates",
     "train": "run",
 }
 _ROOMS = (
@@ -48,6 +51,7 @@ __all__ = [
     "CnnJaxError",
     "Estimate",
     "Predictions",
+    "RangeTest",
     "Recipe",
     "Run",
     "augment",
@@ -57,6 +61,7 @@ __all__ = [
     "models",
     "nn",
     "ops",
+    "range_test",
     "report",
     "train",
     "training",

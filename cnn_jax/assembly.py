@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import flax.errors
@@ -19,7 +21,7 @@ from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset, Split
 from cnn_jax.errors import DataError, ModelError, RecipeError
 from cnn_jax.evaluation import Predictions
-from cnn_jax.recipe import LossRecipe, Recipe, ScheduleRecipe
+from cnn_jax.recipe import AugmentRecipe, LossRecipe, Recipe, ScheduleRecipe
 from cnn_jax.training import optimizers, schedules
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, predict_logits
@@ -30,6 +32,7 @@ from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import TrainStep, linen_apply, make_eval_step, make_run_chunk
 from cnn_jax.training.task import Classification, MultiLabel, Task
+from cnn_jax.training.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,7 @@ class Assembly:
       recipe, dataset, model, task, preprocess, placement: as their names say.
       feeds: name of the part -> its batches.
       run_chunk, eval_step: compiled at their first call.
+      final_step: `eval_step` averaged over the recipe's views of each image.
       template: the state's structure, without arrays.
     """
 
@@ -52,6 +56,7 @@ class Assembly:
     feeds: dict[str, Feed]
     run_chunk: RunChunk
     eval_step: EvalStep
+    final_step: EvalStep
     template: State
     optimizer: Optimizer
 
@@ -66,14 +71,17 @@ class Assembly:
         )
         return self.placement.replicate(state)
 
-    def predict(self, part: str, variables: Any, run_digest: str = "") -> Predictions:
-        """Predictions for every example of a part."""
+    def predict(
+        self, part: str, variables: Any, run_digest: str = "", *, views: Views | None = None
+    ) -> Predictions:
+        """Predictions for every example of a part, by the recipe's views or by one."""
         split = self.dataset.splits[part]
+        step = self.eval_step if views == "one" else self.final_step
         return Predictions(
             split=part,
             ids=split.ids,
             targets=split.targets["label"],
-            logits=predict_logits(self.eval_step, variables, self.feeds[part]),
+            logits=predict_logits(step, variables, self.feeds[part]),
             classes=self.dataset.classes["label"],
             kind=self.dataset.kinds["label"],
             groups=split.groups,
@@ -82,15 +90,15 @@ class Assembly:
 
 
 def load_data(recipe: Recipe) -> Dataset:
-    """The data set a recipe names, with all three parts.
+    """The data set a recipe names, with all three parts, its labels corrected.
 
     Raises:
-      DataError: it cannot be found or read.
+      DataError: it cannot be found or read, or the corrections do not fit it.
     """
     d = recipe.data
     if d.source.startswith("custom:"):
         raise DataError(f"this run was trained on arrays ({d.source}): give them as data=")
-    return data_room.load(
+    dataset = data_room.load(
         d.source,
         data_dir=d.root,
         image_size=d.image_size,
@@ -103,7 +111,66 @@ def load_data(recipe: Recipe) -> Dataset:
         validation=d.validation,
         split_seed=d.split_seed,
         memory_limit=recipe.train.memory_limit,
+        group_near_duplicates=d.group_near_duplicates,
     )
+    return correct_data(recipe, dataset)
+
+
+def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
+    """Id -> the file that an example's image was read from, where it is a file of its own.
+
+    Raises:
+      DataError: the data cannot be found or read.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        return {}
+    return data_room.original_files(
+        d.source,
+        ids,
+        data_dir=d.root,
+        label=_column(d.label),
+        path_column=_column(d.path_column),
+        split_column=_column(d.split_column),
+        group_column=_column(d.group_column),
+    )
+
+
+def correct_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with the labels that the recipe's corrections replace.
+
+    Raises:
+      DataError: the corrections cannot be read or are of other data.
+    """
+    path = recipe.data.corrections
+    if path is None:
+        return dataset
+    return data_room.apply_corrections(dataset, data_room.read_corrections(path))
+
+
+def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with equal images of several parts dealt with as the recipe says.
+
+    A data set of the caller's own also gets its corrections and its groups of near-copies here.
+
+    Raises:
+      DataError: see `correct_data` and `data.resolve_duplicates`.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        dataset = correct_data(recipe, dataset)
+    grouped = group_data(recipe, dataset)
+    return data_room.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
+
+
+def group_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The caller's own data set with groups of near-copies, where the recipe wants them.
+
+    A data set that was loaded by its name or path has them already.
+    """
+    if recipe.data.group_near_duplicates and recipe.data.source.startswith("custom:"):
+        return data_room.group_near_duplicates(dataset)
+    return dataset
 
 
 def _column(name: str | None) -> str | int | None:
@@ -132,15 +199,13 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     train = dataset.splits["train"]
     model = model or build_model(recipe, len(classes), image_shape)
     _check_signature(model)
-    augment = Augment(
-        recipe.augment.translate,
-        recipe.augment.padding,
-        recipe.augment.flip,
-        recipe.augment.cutout,
-        recipe.augment.mixup,
-    )
-    augment.check(image_shape)
+    augment = make_augment(recipe.augment, image_shape)
     task = make_task(recipe.loss, dataset, train)
+    if recipe.train.sampling == "balanced" and dataset.kinds["label"] != "class":
+        raise RecipeError(
+            "train.sampling is balanced, but that needs one class for each image: "
+            f"{dataset.name!r} has {dataset.kinds['label']} labels"
+        )
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(train)
     # One size for all parts that are evaluated, so that evaluation compiles once.
@@ -153,13 +218,17 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
             else min(recipe.train.eval_batch_size, evaluated),
             placement,
             memory_limit=recipe.train.memory_limit,
+            sampling=recipe.train.sampling if name == "train" else "uniform",
+            parts=recipe.train.accumulate if name == "train" else 1,
         )
         for name, split in dataset.splits.items()
     }
     template, optimizer = abstract_state(recipe, model, image_shape, len(classes))
     apply = linen_apply(model)
+    eval_step = make_eval_step(apply, task, preprocess)
+    views = recipe.train.views
     step = TrainStep(
-        apply=apply,
+        apply=linen_apply(model, remat=recipe.train.remat),
         task=task,
         optimizer=optimizer,
         schedule=_schedule(recipe),
@@ -168,6 +237,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         steps_per_epoch=feeds["train"].steps,
         epochs=recipe.train.epochs,
         padded=feeds["train"].padded,
+        accumulate=recipe.train.accumulate,
+        sharpness=recipe.optimizer.sam > 0,
     )
     return Assembly(
         recipe=recipe,
@@ -178,7 +249,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         placement=placement,
         feeds=feeds,
         run_chunk=make_run_chunk(step, _compiler_options(recipe)),
-        eval_step=make_eval_step(apply, task, preprocess),
+        eval_step=eval_step,
+        final_step=eval_step if views == "one" else make_eval_step(apply, task, preprocess, views),
         template=template,
         optimizer=optimizer,
     )
@@ -193,7 +265,7 @@ def abstract_state(
       ModelError: the model does not take such images or returns no logits `[B, K]`.
       RecipeError: a decay pattern matches no parameter.
     """
-    variables = _abstract_variables(model, image_shape, num_outputs)
+    variables = _abstract_variables(model, image_shape, num_outputs, recipe.train.remat)
     optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
 
     def create(variables: Any) -> State:
@@ -201,6 +273,17 @@ def abstract_state(
         return create_state(variables, opt_state, hyper_of(recipe), jax.random.key(recipe.seed))
 
     return jax.eval_shape(create, variables), optimizer
+
+
+def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augment:
+    """The transforms of a recipe.
+
+    Raises:
+      RecipeError: one does not fit images of that shape.
+    """
+    transforms = Augment(**dataclasses.asdict(augment))
+    transforms.check(image_shape)
+    return transforms
 
 
 def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
@@ -218,7 +301,7 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
         if len(weights) != k:
             raise RecipeError(f"loss.class_weights has {len(weights)} weights for {k} classes")
     kind = MultiLabel if dataset.kinds["label"] == "multilabel" else Classification
-    return kind(k, weights)
+    return kind(k, weights, focal=loss.focal > 0)
 
 
 def _balanced(labels: np.ndarray, k: int) -> tuple[float, ...]:
@@ -236,6 +319,8 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
         **optimizers.hyper_of(recipe.optimizer),
         **schedules.hyper_of(recipe.schedule),
         "label_smoothing": recipe.loss.label_smoothing,
+        **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
+        **({"ema": recipe.train.ema} if recipe.train.ema else {}),
     }
 
 
@@ -274,11 +359,13 @@ def _check_signature(model: nn.Module) -> None:
         )
 
 
-def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) -> Any:
+def _abstract_variables(
+    model: nn.Module, image_shape: tuple[int, ...], k: int, remat: Sequence[str]
+) -> Any:
     """Shapes of the variables, and a check that the logits are `[B, K]`."""
     image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
     init = functools.partial(model.init, train=False)
-    apply = linen_apply(model)
+    apply = linen_apply(model, remat=remat)
 
     def both(variables: Any, image: jax.Array) -> tuple[Any, Any]:
         rngs = {"dropout": jax.random.key(0)}

@@ -17,8 +17,9 @@ import jax
 import numpy as np
 
 from cnn_jax import data, environment, models, nn
+from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.evaluation import log_probabilities
+from cnn_jax.evaluation import Predictions, log_probabilities
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import write_text
 from cnn_jax.training.devices import Placement, numerics, place
@@ -40,17 +41,22 @@ class Classified:
     Attributes:
       ids: path of each image, or its position.
       classes: K class names.
-      probabilities: float64 `[N, K]`, calibrated with the run's temperature.
+      log_probabilities: float64 `[N, K]`, calibrated with the run's temperature.
       kind: `class`, `multilabel` or `soft`.
     """
 
     ids: tuple[str, ...]
     classes: tuple[str, ...]
-    probabilities: np.ndarray
+    log_probabilities: np.ndarray
     kind: str = "class"
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float64 `[N, K]`."""
+        return np.exp(self.log_probabilities)
 
     @property
     def labels(self) -> list[str]:
@@ -61,6 +67,29 @@ class Classified:
     def confidence(self) -> np.ndarray:
         """Probability of that class, float64 `[N]`."""
         return self.probabilities.max(axis=1)
+
+    def by_folder(self) -> Predictions:
+        """The answers beside the class that each file's folder names; calibrated already.
+
+        Raises:
+          DataError: a folder is no class, or an image may have several.
+        """
+        if self.kind == "multilabel":
+            raise DataError("images of this network may have several labels, a folder names one")
+        folders = [Path(path).absolute().parent.name for path in self.ids]
+        unknown = sorted(set(folders) - set(self.classes))
+        if unknown:
+            raise DataError(
+                f"{some_of(unknown)} among the images' folders is no class of this network: "
+                f"name each folder for one of {some_of(self.classes)}"
+            )
+        return Predictions(
+            split="images",
+            ids=np.asarray(self.ids, dtype=np.str_),
+            targets=np.array([self.classes.index(name) for name in folders], np.int32),
+            logits=self.log_probabilities,
+            classes=self.classes,
+        )
 
 
 @dataclass(frozen=True)
@@ -121,13 +150,15 @@ class Classifier:
         environment.enable_compile_cache()
         with numerics(train.precision):
             logits = predict_logits(self._eval_step, self._on_device, feed)
-        probabilities = np.exp(log_probabilities(logits / self.temperature, self.kind))
-        return Classified(tuple(ids), self.classes, probabilities, self.kind)
+        answers = log_probabilities(logits / self.temperature, self.kind)
+        return Classified(tuple(ids), self.classes, answers, self.kind)
 
     @functools.cached_property
     def _eval_step(self) -> EvalStep:
         task = Classification(len(self.classes))
-        return make_eval_step(linen_apply(self.model), task, self.preprocess)
+        return make_eval_step(
+            linen_apply(self.model), task, self.preprocess, self.recipe.train.views
+        )
 
     @functools.cached_property
     def _placement(self) -> Placement:

@@ -14,6 +14,8 @@ def examine() -> str:
     """Versions, devices, precision, caches, and advice, as text."""
     import jax
 
+    from cnn_jax.data.decoded import cache_folder
+
     found = environment.devices()
     cache = environment.compile_cache()
     lines = [f"{name:18}{version}" for name, version in environment.versions().items()]
@@ -23,6 +25,7 @@ def examine() -> str:
         f"{'processor':18}{found['processor']}, {found['cores']} cores",
         f"{'precision':18}{_precision(found['platform'], setting)}",
         f"{'compile cache':18}{_cache(cache)}",
+        f"{'decoded images':18}{_cache(str(cache_folder() or ''))}",
     ]
     commit = environment.commit()
     if commit:
@@ -80,6 +83,6 @@ def _cache(folder: str) -> str:
     path = Path(folder)
     if not path.exists():
         return f"{folder} (empty)"
-    files = [f for f in path.iterdir() if f.is_file()]
+    files = [f for f in path.rglob("*") if f.is_file()]
     size = sum(f.stat().st_size for f in files) / 2**20
     return f"{folder} ({len(files)} files, {size:.0f} MiB)"

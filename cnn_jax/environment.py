@@ -88,11 +88,19 @@ def compile_cache() -> str:
         return ""
     if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return named
+    caches = user_cache()
+    return "" if caches is None else str(caches / "xla")
+
+
+def user_cache() -> Path | None:
+    """Where what can be computed again is kept: `$XDG_CACHE_HOME/cnn_jax`, else
+    `~/.cache/cnn_jax`; None for a user without a home.
+    """
     try:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:  # a user without a home
-        return ""
-    return str(Path(caches) / "cnn_jax" / "xla")
+    except RuntimeError:
+        return None
+    return Path(caches) / "cnn_jax"
 
 
 def enable_compile_cache() -> None:

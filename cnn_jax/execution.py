@@ -79,7 +79,7 @@ def _train(
         reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
 
     def validate(variables: Any) -> dict[str, float]:
-        return assembly.task.score(assembly.predict("validation", variables))
+        return assembly.task.score(assembly.predict("validation", variables, views="one"))
 
     return fit(
         state,
@@ -128,7 +128,7 @@ def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> tuple[in
     """Step, epoch and variables of the state that the recipe chooses."""
     state, epochs = outcome.state, len(outcome.progress.history)
     if assembly.recipe.train.select == "last" or outcome.best_epoch == epochs:
-        return int(state.step), epochs, state.variables
+        return int(state.step), epochs, state.evaluated
     step = saved.best_step(folder.checkpoints)
     if step is None:
         raise CheckpointError(
@@ -136,7 +136,7 @@ def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> tuple[in
             'had: set select = "last" in its recipe.toml and resume'
         )
     state, _ = saved.read(folder.checkpoints, step, assembly.template)
-    return step, outcome.best_epoch, assembly.placement.replicate(state).variables
+    return step, outcome.best_epoch, assembly.placement.replicate(state).evaluated
 
 
 def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str) -> None:

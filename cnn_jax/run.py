@@ -6,6 +6,7 @@ run.evaluate("test")["accuracy"]
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
@@ -13,15 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax import environment, nn
-from cnn_jax.assembly import Assembly, abstract_state, assemble_run, load_data
+from cnn_jax.assembly import (
+    Assembly,
+    abstract_state,
+    assemble_run,
+    group_data,
+    load_data,
+    resolve_data,
+)
 from cnn_jax.classifier import Classified, Classifier, Images, build_model
-from cnn_jax.data import Dataset
-from cnn_jax.errors import RunError
+from cnn_jax.data import Dataset, tfds_root
+from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
-from cnn_jax.recipe import Recipe, resolve
+from cnn_jax.recipe import Recipe, digest_of, read_toml, resolve
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
+from cnn_jax.training import tensorboard
 from cnn_jax.training.devices import numerics
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.progress import Console, Reporter
@@ -48,8 +57,9 @@ class Run:
         self._data = data
         self._assembly = assembly
         self.path = folder.path
-        self.recipe = Recipe.from_toml(folder.recipe)
-        if self.recipe.digest() != self.info["recipe_digest"]:
+        values = read_toml(folder.recipe)
+        self.recipe = Recipe.from_dict(values)
+        if digest_of(values) != self.info["recipe_digest"]:
             raise RunError(
                 f"{str(folder.recipe)!r} was changed after the run began: start a new run with "
                 f"cnn-jax train {folder.recipe}, and put this one back as it was"
@@ -135,15 +145,30 @@ class Run:
         if isinstance(self._data, Dataset):
             dataset = self._data
         else:
-            moved = {"data.source": self._data, "data.root": None} if self._data else {}
-            dataset = load_data(self.recipe.override(moved))
+            dataset = load_data(self.recipe_here)
+        return self._as_recorded(dataset)
+
+    @property
+    def recipe_here(self) -> Recipe:
+        """The recipe, with the place to which the data have moved."""
+        moved = isinstance(self._data, str)
+        return self.recipe.override({"data.source": self._data, "data.root": None} if moved else {})
+
+    def _as_recorded(self, dataset: Dataset) -> Dataset:
+        """The data set as it is, or without its duplicates: whichever this run was trained on."""
         recorded = self.info["data"]["digest"]
-        if dataset.digest != recorded:
+        if dataset.digest == recorded:
+            return group_data(self.recipe, dataset)
+        try:
+            resolved = resolve_data(self.recipe, dataset)
+        except DataError:  # equal images that were not there when the run began
+            resolved = dataset
+        if resolved.digest != recorded:
             raise RunError(
                 f"the data set {dataset.name!r} has changed since this run "
-                f"(digest {dataset.digest[:12]}, then {recorded[:12]}): nothing would compare"
+                f"(digest {resolved.digest[:12]}, then {recorded[:12]}): nothing would compare"
             )
-        return dataset
+        return resolved
 
     @functools.cached_property
     def assembly(self) -> Assembly:
@@ -164,7 +189,7 @@ class Run:
         template, _ = abstract_state(self.recipe, self.model, shape, outputs)
         step = int(info["selected"]["step"])
         state, _ = saved.read(self._folder.checkpoints, step, template)
-        return dict(state.variables)
+        return dict(state.evaluated)
 
     @functools.cached_property
     def model(self) -> nn.Module:
@@ -220,8 +245,17 @@ class Run:
             classes=tuple(described["classes"]),
             kind=described["kind"],
             image_shape=tuple(described["image_shape"]),
-            temperature=float(info["temperature"]["value"]),
+            temperature=self.temperature,
         )
+
+    @property
+    def temperature(self) -> float:
+        """What divides the logits, fitted on validation data.
+
+        Raises:
+          RunError: training has not ended.
+        """
+        return float(self._selected_info()["temperature"]["value"])
 
     def predict(self, images: Images) -> Classified:
         """Calibrated class probabilities of new images; see `Classifier.predict`."""
@@ -253,7 +287,12 @@ class Run:
 
     def _carry_out(self, reporter: Reporter | None, command: str) -> None:
         reporter = reporter or Console(self.recipe.train.epochs)
-        carry_out(self._folder, self.assembly, reporter, command)
+        with contextlib.ExitStack() as stack:
+            if self.recipe.train.tensorboard:
+                events = self.path / "tensorboard"
+                board = tensorboard.TensorBoard(reporter, events, len(self.history))
+                reporter = stack.enter_context(contextlib.closing(board))
+            carry_out(self._folder, self.assembly, reporter, command)
         if self.status == "finished":
             self.report()
 
@@ -331,10 +370,12 @@ def train(
         recipe = Recipe()  # no bundled one was made for it
     resolved = _located(resolve(recipe, {**named, **overrides}))
     own_model = model if isinstance(model, nn.Module) else None
-    dataset = data if isinstance(data, Dataset) else load_data(resolved)
+    dataset = resolve_data(resolved, data if isinstance(data, Dataset) else load_data(resolved))
     name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
     assembly = assemble_run(resolved, dataset, own_model)
     info = describe(assembly, command, baselines=baselines)
+    if resolved.train.tensorboard:
+        tensorboard.check_installed()  # rather now than after a folder was made
     folder = RunFolder.create(out, name, overwrite=overwrite)
     with folder.lock():
         folder.write_recipe(resolved)
@@ -347,9 +388,14 @@ def train(
 
 def _located(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths, so that the run can be resumed from anywhere."""
+    if recipe.data.corrections is not None:
+        corrections = Path(recipe.data.corrections).expanduser().absolute()
+        recipe = recipe.override({"data.corrections": str(corrections)})
     source = recipe.data.source
     if source == "digits" or source.startswith("custom:"):
         return recipe
+    if source.startswith("tfds:"):
+        return recipe.override({"data.root": str(tfds_root(recipe.data.root))})
     root = Path(recipe.data.root or ".").expanduser().absolute()
     path = Path(source).expanduser()
     changes = {"data.root": str(root)}

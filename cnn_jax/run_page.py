@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import flax.traverse_util
 import numpy as np
 
-from cnn_jax.data import Dataset
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import (
     Estimate,
+    Fate,
     Predictions,
     classification_metrics,
     confusion_matrix,
@@ -21,12 +21,13 @@ from cnn_jax.evaluation import (
     per_class,
     reliability,
 )
-from cnn_jax.report import Baseline, Mistake, Page, write
+from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, Page, write
+from cnn_jax.report.hardest import SHOWN_CLASSES, SHOWN_EXAMPLES, SHOWN_OF_CLASS
+from cnn_jax.report.pictures import viewable
 
 if TYPE_CHECKING:
     from cnn_jax.run import Run
 
-_MISTAKES = 24  # pictures on the page
 _CLOSE = 0.05  # a baseline within so much of the model needs an explanation
 
 
@@ -88,7 +89,7 @@ def make_page(run: Run) -> Page:
         reliability_after=reliability(test, temperature=temperature) if hard else None,
         ece_after=classification_metrics(test, temperature=temperature).get("ece"),
         temperature=temperature,
-        mistakes=_mistakes(run, test, temperature),
+        **_examples(run, Fate.of(test, temperature)),
         filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
     )
 
@@ -125,42 +126,48 @@ def _baselines_note(baselines: tuple[Baseline, ...]) -> str:
     )
 
 
-def _mistakes(run: Run, test: Predictions, temperature: float) -> tuple[Mistake, ...]:
-    """The most confident mistakes, with their pictures where the data can be read."""
-    if test.kind == "multilabel":
-        return ()
-    truth = test.targets if test.targets.ndim == 1 else test.targets.argmax(axis=1)
-    predicted, probability = test.predicted(), test.probabilities(temperature).max(axis=1)
-    wrong = np.flatnonzero(predicted != truth)
-    chosen = wrong[np.argsort(-probability[wrong], kind="stable")][:_MISTAKES]
-    images = _pictures(run, chosen)
-    if images is None:
-        return ()
-    return tuple(
-        Mistake(
-            image,
-            str(test.ids[i]),
-            test.classes[truth[i]],
-            test.classes[predicted[i]],
-            float(probability[i]),
+def _examples(run: Run, fate: Fate) -> dict[str, Any]:
+    """The hardest examples and the errors of each class, with pictures where they can be read."""
+    hardest, by_class = fate.hardest(SHOWN_EXAMPLES), fate.errors_by_class()
+    pictured = [row.examples[:SHOWN_OF_CLASS] for row in by_class[:SHOWN_CLASSES]]
+    images = _pictures(run, np.unique(np.concatenate([hardest, *pictured])))
+
+    def shown(indices: np.ndarray) -> tuple[HardExample, ...]:
+        return tuple(
+            HardExample(
+                id=str(fate.ids[i]),
+                given=fate.given_name(i),
+                predicted=fate.predicted_name(i),
+                p_given=float(fate.p_given[i]),
+                p_predicted=float(fate.p_predicted[i]),
+                loss=float(fate.loss[i]),
+                image=images.get(i),
+            )
+            for i in indices.tolist()
         )
-        for image, i in zip(images, chosen, strict=True)
-    )
+
+    return {
+        "hardest": shown(hardest),
+        "errors_by_class": tuple(
+            ErrorsOfClass(
+                row.name,
+                row.support,
+                len(row.examples),
+                row.taken_for,
+                shown(row.examples[:SHOWN_OF_CLASS]),
+            )
+            for row in by_class
+        ),
+    }
 
 
-def _pictures(run: Run, index: np.ndarray) -> np.ndarray | None:
+def _pictures(run: Run, indices: np.ndarray) -> dict[int, np.ndarray]:
     try:
-        dataset: Dataset = run.dataset
+        split = run.dataset.splits["test"]
     except CnnJaxError:
-        return None  # the data are gone or were the user's arrays; the page does without
-    if not len(index):
-        return None
-    images = dataset.splits["test"].read_images(index)
-    if images.ndim == 5:  # of a volume, the middle slice
-        images = images[:, images.shape[1] // 2]
-    if images.dtype != np.uint8:
-        images = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
-    return images
+        return {}  # the data are gone or were the user's arrays; the page does without
+    images = split.read_images(indices)
+    return {int(i): viewable(image) for i, image in zip(indices, images, strict=True)}
 
 
 def _first_kernel(params: Any, channels: int) -> np.ndarray | None:

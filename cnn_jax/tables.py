@@ -6,14 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cnn_jax import models as model_room
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
-from cnn_jax.evaluation import Estimate
+from cnn_jax.evaluation import Estimate, Fate, classification_metrics
+from cnn_jax.learning_rates import RangeTest
+
+if TYPE_CHECKING:
+    from cnn_jax.relabelling import Relabelled
 
 Format = Literal["table", "csv", "json"]
 
@@ -69,6 +73,68 @@ def answers(classified: Classified, form: Format) -> str:
     )
 
 
+def compared(classified: Classified, form: Format) -> str:
+    """The answers beside the class that each file's folder names, highest loss first.
+
+    The last line of a table is the accuracy; CSV and JSON hold the rows alone.
+    """
+    predictions = classified.by_folder()
+    fate = Fate.of(predictions)
+    rows = fates(fate, fate.hardest(), form)
+    if form != "table":
+        return rows
+    return f"{rows}\naccuracy {classification_metrics(predictions)['accuracy']}"
+
+
+def fates(fate: Fate, chosen: np.ndarray, form: Format) -> str:
+    """What became of the chosen examples."""
+    records: list[dict[str, Any]] = [
+        {
+            "id": str(fate.ids[i]),
+            "given": fate.given_name(i),
+            "predicted": fate.predicted_name(i),
+            "p_given": float(fate.p_given[i]),
+            "p_predicted": float(fate.p_predicted[i]),
+            "loss": float(fate.loss[i]),
+            "right": not fate.wrong[i],
+        }
+        for i in chosen.tolist()
+    ]
+    if form == "json":
+        return json.dumps(records, indent=1, ensure_ascii=False)
+    if form == "csv":
+        return _csv(records)
+    header = ("id", "given", "predicted", "p(given)", "p(predicted)", "loss", "right")
+    rows = [
+        (
+            *(_printable(r[name]) for name in ("id", "given", "predicted")),
+            *(f"{100 * r[name]:6.2f} %" for name in ("p_given", "p_predicted")),
+            f"{r['loss']:.4f}",
+            "yes" if r["right"] else "no",
+        )
+        for r in records
+    ]
+    return _aligned([header, *rows])
+
+
+def relabelled(found: Relabelled) -> str:
+    """How many labels were corrected, and which files count for nothing."""
+    removed = sum(c.corrected is None for c in found.corrections)
+    lines = [
+        f"{len(found.corrections) - removed} relabelled, {removed} removed, "
+        f"{found.unchanged} unchanged"
+    ]
+    if found.earlier:
+        lines.append(f"after {len(found.earlier)} earlier corrections, with which the run trained")
+    for what, files in (
+        ("missing, their labels stay", found.missing),
+        ("not in labels.csv, left out", found.unknown),
+    ):
+        if files:
+            lines.append(f"{what}: {', '.join(map(_printable, files))}")
+    return "\n".join(lines)
+
+
 def dataset(data: Dataset) -> str:
     """Parts, classes, origin."""
     lines = [f"{data.name}: images of {'×'.join(map(str, data.image_shape))}"]
@@ -93,6 +159,26 @@ def dataset(data: Dataset) -> str:
         if value:
             lines.append(f"{label}: {value}")
     return "\n".join(lines)
+
+
+def learning_rates(seen: RangeTest) -> str:
+    """The smoothed loss over the learning rate, in some twenty lines."""
+    shown = np.unique(np.linspace(0, len(seen.rates) - 1, 20).round().astype(int))
+    longest = seen.smoothed.max()
+    rows = [
+        (
+            f"{seen.rates[i]:.2g}",
+            f"{seen.smoothed[i]:.4g}",
+            "*" * round(40 * seen.smoothed[i] / longest),
+        )
+        for i in shown
+    ]
+    return _aligned([("rate", "loss", ""), *rows])
+
+
+def audit(rows: Sequence[Sequence[str]]) -> str:
+    """Counts of copies, by where they lie."""
+    return _aligned([("copies", "equal", "near"), *rows])
 
 
 def models(image_size: int, channels: int, num_classes: int) -> str:

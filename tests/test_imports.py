@@ -7,7 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 # What an accelerator image may lack. Blocking them shows that they are imported lazily.
-OPTIONAL = ["PIL", "orbax", "filelock", "safetensors", "tomli_w", "sklearn", "matplotlib", "grain"]
+OPTIONAL = [
+    *("PIL", "orbax", "filelock", "safetensors", "tomli_w", "sklearn", "matplotlib", "grain"),
+    *("tensorflow", "tensorflow_datasets", "array_record"),
+]
 ROOMS = ["augment", "data", "decision", "evaluation", "models", "nn", "ops", "report", "training"]
 
 SCRIPT = """

@@ -74,7 +74,7 @@ def test_nested_and_dotted_names_are_merged():
         ({"train.epochs": 0}, "train.epochs must be at least 1, not 0"),
         ({"optimizer.learning_rate": "nan"}, "optimizer.learning_rate must be a number"),
         ({"optimizer.momentum": 1.0}, "optimizer.momentum must be"),
-        ({"augment.flip": 1}, "augment.flip must be true or false"),
+        ({"augment.flip": 1}, "augment.flip must be 'alternating' or true or false"),
         ({"schedule.milestones": [0.9, 0.1]}, "increasing"),
         ({"train": 3}, "train is a group of fields"),
         ({"model.options": 3}, "model.options is a table"),

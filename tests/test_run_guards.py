@@ -12,7 +12,15 @@ from small import Tiny, small_set
 
 import cnn_jax
 from cnn_jax import Classifier, Run, data, nn
-from cnn_jax.errors import CnnJaxError, ModelError, NonFiniteLossError, RunError
+from cnn_jax.errors import (
+    CnnJaxError,
+    DataError,
+    ModelError,
+    NonFiniteLossError,
+    RecipeError,
+    RunError,
+)
+from cnn_jax.recipe import digest_of, read_toml
 from cnn_jax.training.progress import Silent
 
 FAST = {"epochs": 2, "batch_size": 8, "reporter": Silent()}
@@ -157,7 +165,9 @@ def test_one_class_in_validation_has_an_answer(tmp_path):
     dataset = data.from_arrays(images, labels, validation=only, test=(images, labels))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+        run = cnn_jax.train(
+            model=Tiny(), data=dataset, out=tmp_path / "run", duplicates="keep", **FAST
+        )
     assert run.status == "finished"
     assert np.isnan(run.metrics["validation"]["auroc"].value)
     assert json.loads((run.path / "run.json").read_text())  # NaN is null, so any reader reads it
@@ -214,3 +224,77 @@ def test_a_full_disk_stops_in_one_line_and_can_be_resumed(tmp_path, monkeypatch)
     assert run.status == "failed"
     run.resume(reporter=Silent())
     assert run.status == "finished" and len(run.history) == 3
+
+
+@pytest.fixture
+def leaky():
+    """The first five test images are train images too."""
+    clean = small_set(40)
+    train, test = clean.splits["train"], clean.splits["test"]
+    copied = np.concatenate([train.images[:5], test.images[5:]])
+    labels = np.concatenate([train.targets["label"][:5], test.targets["label"][5:]])
+    validation = clean.splits["validation"]
+    return data.from_arrays(
+        train.images,
+        train.targets["label"],
+        validation=(validation.images, validation.targets["label"]),
+        test=(copied, labels),
+        name="leaky",
+    )
+
+
+def test_training_stops_where_test_images_are_in_train(leaky, tmp_path):
+    with pytest.raises(DataError, match="5 of 9 test images of 'leaky' are also in train"):
+        cnn_jax.train(model=Tiny(), data=leaky, out=tmp_path / "run", **FAST)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("policy", "train"), [("drop-train", 35), ("keep", 40), ("regroup", None)])
+def test_a_run_finds_the_data_it_was_trained_on_again(leaky, tmp_path, policy, train):
+    own = {"model": Tiny(), "data": leaky}
+    run = cnn_jax.train(**own, out=tmp_path / "run", duplicates=policy, **FAST)
+    parts = run.info["data"]["parts"]
+    assert train in (None, parts["train"]) and (sum(parts.values()) == 58 - 5 * (train == 35))
+    assert any("est images" in note for note in run.info["data"]["notes"])
+    again = Run.load(run.path, **own)
+    assert again.dataset.digest == run.info["data"]["digest"]
+    assert again.evaluate("test") == run.metrics["test"]
+    with pytest.raises(RunError, match="has changed since this run"):
+        Run.load(run.path, model=Tiny(), data=small_set(40)).dataset  # noqa: B018
+
+
+def test_a_run_from_before_the_field_existed_is_loaded(leaky, tmp_path):
+    run = cnn_jax.train(model=Tiny(), data=leaky, out=tmp_path / "run", duplicates="keep", **FAST)
+    recipe, info = run.path / "recipe.toml", run.path / "run.json"
+    recipe.write_text(recipe.read_text().replace('duplicates = "keep"\n', ""))
+    old = {**json.loads(info.read_text()), "recipe_digest": digest_of(read_toml(recipe))}
+    info.write_text(json.dumps(old))
+    again = Run.load(run.path, model=Tiny(), data=leaky)
+    assert again.recipe.data.duplicates == "stop"
+    assert again.evaluate("test") == run.metrics["test"]
+
+
+def test_balanced_sampling_of_several_labels_is_refused():
+    images, labels = np.zeros((30, 6, 6, 1), np.uint8), np.eye(3, dtype=np.float32)[[0, 1, 2] * 10]
+    images[:] = np.arange(30, dtype=np.uint8)[:, None, None, None]
+    labels[0] = 1
+    dataset = data.from_arrays(images, labels, name="many")
+    with pytest.raises(RecipeError, match=r"train.sampling is balanced, .* one class"):
+        cnn_jax.train(data=dataset, out="run", **{"train.sampling": "balanced"})
+
+
+def test_near_copies_are_one_group_wherever_the_run_is_evaluated(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    clean = small_set(40, size=12)
+    test = clean.splits["test"]
+    images = np.concatenate([test.images, test.images // 2 + 60])  # the same with less contrast
+    labels = np.concatenate([test.targets["label"]] * 2)
+    train = clean.splits["train"]
+    dataset = data.from_arrays(train.images, train.targets["label"], test=(images, labels))
+    out = tmp_path / "run"
+    near = {"group_near_duplicates": True}
+    run = cnn_jax.train(model=Tiny(), data=dataset, out=out, **near, **FAST)
+    assert len(np.unique(run.predictions("test").groups)) == len(test)
+    again = Run.load(out, model=Tiny(), data=dataset)
+    assert again.evaluate("test") == run.metrics["test"]
+    assert len(np.unique(again.predictions("test").groups)) == len(test)

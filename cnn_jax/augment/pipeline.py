@@ -2,75 +2,158 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 
-from cnn_jax.augment import transforms
+from cnn_jax.augment import affine, blurring, colour, covering, fit, mixing, moving, trivial
+from cnn_jax.augment.batch import Batch, Purpose, keys_for
 from cnn_jax.errors import RecipeError
 
-Batch = dict[str, jax.Array]
-
-
-def example_keys(key: jax.Array, batch_size: int) -> jax.Array:
-    """One key per example, `[B]`, folded from the position in the global batch.
-
-    What happens to an example then depends on neither the number of devices nor the
-    padding behind it.
-    """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(batch_size))
+# The keys `[B]` for a purpose; drawn when asked for, so that what is off costs nothing.
+Keys = Callable[[Purpose], jax.Array]
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random shifts, mirroring, cutout and mixup; see `AugmentRecipe` for the fields.
+    """Random geometry, colour, covering and mixing; see `AugmentRecipe` for the fields.
 
     Calling it maps `(key, batch)` to a batch of the same shapes. `image` is float32
-    `[B, H, W, C]` in 0..1; geometry acts on `mask` too. Mixup adds `mix_label` and
-    `mix_share` (float32 `[B]`, the share of the second label).
+    `[B, H, W, C]` or `[B, D, H, W, C]` in 0..1 and stays in that range; geometry acts on
+    `mask` too. Mixup and CutMix add `mix_label` and `mix_share` (float32 `[B]`, the share
+    of the second label).
+
+    What happens to an example depends on the key, its position in the global batch and
+    itself; with mixup and CutMix also on its partner. Devices, padding and how the batch
+    is cut up afterwards play no part. The slices of a volume are treated alike in their
+    plane; `translate` and `cutout` act along all three axes.
     """
 
+    crop: float = 0.0
+    crop_ratio: float = 4 / 3
+    shear: float = 0.0
+    scale: float = 0.0
+    rotate: float = 0.0
+    policy: Literal["none", "trivial"] = "none"
     translate: int = 0
     padding: Literal["zero", "reflect"] = "zero"
-    flip: bool = False
+    flip: Literal["alternating"] | bool = False
+    flip_vertical: bool = False
+    flip_depth: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
     cutout: int = 0
+    erase: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
 
     def check(self, image_shape: tuple[int, ...]) -> None:
-        """Refuse transforms that do not fit images of shape (H, W, C).
+        """Refuse transforms that do not fit images of shape (H, W, C) or (D, H, W, C).
 
         Raises:
-          RecipeError: a volume, or a shift or a square as large as the image.
+          RecipeError: colour for images that are not RGB, the policy for a volume, depth
+            for an image, or a shift, square or blur as large as the image.
         """
-        active = self.translate or self.flip or self.cutout
-        if active and len(image_shape) != 3:
-            raise RecipeError(
-                f"augment works on [H, W, C] images, not {list(image_shape)}: set "
-                "augment.translate and augment.cutout to 0 and augment.flip to false"
-            )
-        side = min(image_shape[:2])
-        for name, pixels in (("translate", self.translate), ("cutout", self.cutout)):
-            if pixels >= side:
-                raise RecipeError(
-                    f"augment.{name} is {pixels} pixels, but the images are only {side} across"
-                )
+        fit.check(self, image_shape)
 
-    def __call__(self, key: jax.Array, batch: Batch) -> Batch:
-        """The augmented batch."""
-        keys = example_keys(key, batch["image"].shape[0])
+    def __call__(
+        self,
+        key: jax.Array,
+        batch: Batch,
+        *,
+        root: jax.Array | None = None,
+        epoch: jax.Array | None = None,
+    ) -> Batch:
+        """The augmented batch.
+
+        Args:
+          key: of this step.
+          batch: see above; the alternating flip also needs `index`.
+          root: for the alternating flip, a key that stays the same for the whole run.
+          epoch: for the alternating flip, int32 scalar, from 0.
+
+        Raises:
+          RecipeError: the alternating flip without root, epoch or index.
+        """
+        keys = functools.partial(keys_for, key, batch["image"].shape[0])
+        batch = self._geometry(keys, batch, root, epoch)
+        batch = self._values(keys, batch)
+        return self._mixing(keys, batch)
+
+    def _geometry(
+        self, keys: Keys, batch: Batch, root: jax.Array | None, epoch: jax.Array | None
+    ) -> Batch:
+        maps = self._maps(keys, batch)
+        if maps:
+            batch = affine.apply(batch, maps, self.padding)
         if self.translate:
-            batch = transforms.translate(_purpose(keys, 0), batch, self.translate, self.padding)
-        if self.flip:
-            batch = transforms.flip(_purpose(keys, 1), batch)
-        if self.cutout:
-            batch = transforms.cutout(_purpose(keys, 2), batch, self.cutout)
-        if self.mixup:
-            batch = transforms.mixup(_purpose(keys, 3), batch, self.mixup)
+            own = keys(Purpose.TRANSLATE)
+            batch = moving.translate(own, batch, self.translate, self.padding)
+        if self.flip == "alternating":
+            if root is None or epoch is None or "index" not in batch:
+                raise RecipeError("an alternating flip needs root=, epoch= and batch['index']")
+            batch = moving.alternating_flip(root, epoch, batch)
+        elif self.flip:
+            batch = moving.flip(keys(Purpose.FLIP), batch)
+        if self.flip_vertical:
+            batch = moving.flip(keys(Purpose.FLIP_VERTICAL), batch, -2)
+        if self.flip_depth:
+            batch = moving.flip(keys(Purpose.FLIP_DEPTH), batch, -3)
         return batch
 
+    def _maps(self, keys: Keys, batch: Batch) -> list[affine.Map]:
+        """Everything that is one resampling, in the order in which it acts on the image."""
+        height, width = batch["image"].shape[-3:-1]
+        maps = []
+        if self.crop:
+            own = keys(Purpose.CROP)
+            maps.append(affine.crop(own, height, width, self.crop, self.crop_ratio))
+        if self.shear:
+            maps.append(affine.shear(keys(Purpose.SHEAR), self.shear))
+        if self.scale:
+            maps.append(affine.scale(keys(Purpose.SCALE), self.scale))
+        if self.rotate:
+            maps.append(affine.rotate(keys(Purpose.ROTATE), self.rotate))
+        if self.policy == "trivial":
+            operation, strength = trivial.draw(keys(Purpose.POLICY))
+            maps.append(trivial.geometry(operation, strength, height, width))
+        return maps
 
-def _purpose(keys: jax.Array, number: int) -> jax.Array:
-    """A key per example that only one transform uses: adding one never changes another."""
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+    def _values(self, keys: Keys, batch: Batch) -> Batch:
+        if self.policy == "trivial":
+            batch = trivial.colour(*trivial.draw(keys(Purpose.POLICY)), batch)
+        for purpose, change, most, centre in (
+            (Purpose.BRIGHTNESS, colour.brightness, self.brightness, 1),
+            (Purpose.CONTRAST, colour.contrast, self.contrast, 1),
+            (Purpose.SATURATION, colour.saturation, self.saturation, 1),
+            (Purpose.HUE, colour.hue, self.hue, 0),
+        ):
+            if most:
+                own = keys(purpose)
+                batch = colour.jitter(own, batch, change, centre - most, centre + most)
+        if self.blur:
+            batch = blurring.blur(keys(Purpose.BLUR), batch, self.blur)
+        if self.noise:
+            batch = blurring.noise(keys(Purpose.NOISE), batch, self.noise)
+        if self.cutout:
+            batch = covering.cutout(keys(Purpose.CUTOUT), batch, self.cutout)
+        if self.erase:
+            batch = covering.erase(keys(Purpose.ERASE), batch, self.erase)
+        return batch
+
+    def _mixing(self, keys: Keys, batch: Batch) -> Batch:
+        mixes = []
+        if self.mixup:
+            mixes.append(mixing.mixup(keys(Purpose.MIXUP), batch, self.mixup))
+        if self.cutmix:
+            mixes.append(mixing.cutmix(keys(Purpose.CUTMIX), batch, self.cutmix))
+        if len(mixes) == 2:
+            return mixing.either(keys(Purpose.MIXUP_OR_CUTMIX), *mixes)
+        return mixes[0] if mixes else batch

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cnn_jax import fields
 from cnn_jax.errors import CnnJaxError
-from cnn_jax.recipe import Recipe
+from cnn_jax.recipe import SHORT_NAMES, Recipe
 
 
 class UsageError(CnnJaxError):
@@ -29,6 +29,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and leaving."""
         raise UsageError(message)
+
+
+def parse_recipe(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The parser's own options, and the fields of the recipe that were named beside them."""
+    parser.add_argument("recipe", nargs="?")
+    for option, field in SHORT_NAMES.items():
+        switch = isinstance(fields.get(Recipe(), field), bool)
+        form = {"action": "store_const", "const": "true"} if switch else {}
+        parser.add_argument("--" + option.replace("_", "-"), **form)  # type: ignore[arg-type]
+    known = [s for action in parser._actions for s in action.option_strings]
+    arguments, dotted = take_dotted(arguments, known)
+    options = vars(parser.parse_args(arguments))
+    overrides = {o: value for o in SHORT_NAMES if (value := options.pop(o)) is not None}
+    return options, {**overrides, **dotted}
 
 
 def take_dotted(arguments: list[str], known: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from cnn_jax.cli.arguments import Parser, take_dotted
-from cnn_jax.recipe import Recipe
+import os
+import shlex
+
+from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
+from cnn_jax.recipe import Recipe, resolve
 
 
 def data(arguments: list[str]) -> int:
@@ -11,13 +14,48 @@ def data(arguments: list[str]) -> int:
     parser = Parser(prog="cnn-jax data", description="What a data set holds.")
     parser.add_argument("source", nargs="?", default="digits", help="name or path")
     parser.add_argument("--data-dir", help="where named data sets lie")
-    arguments, dotted = take_dotted(arguments, ["--data-dir", "-h", "--help"])
+    parser.add_argument("--download", action="store_true", help="get it from its public home")
+    parser.add_argument("--audit", action="store_true", help="search copies and near-copies")
+    parser.add_argument("--out", help="page of the audit (NAME-audit.html)")
+    parser.add_argument(
+        "--show", nargs="?", const="", metavar="FILE.png", help="draw augmented training images"
+    )
+    parser.add_argument("--to-tfds", metavar="DIR", help="also write it there as a TFDS set")
+    known = ["--data-dir", "--download", "--audit", "--out", "--to-tfds", "--show", "-h", "--help"]
+    arguments, dotted = take_dotted(arguments, known)
     options = parser.parse_args(arguments)
-    from cnn_jax import tables
+    if options.out and not options.audit:
+        raise UsageError("--out names the page of --audit: give both")
+    from cnn_jax import audit, tables
     from cnn_jax.assembly import load_data
 
     recipe = Recipe().override({"data.source": options.source, **dotted})
     if options.data_dir:
         recipe = recipe.override({"data.root": options.data_dir})
-    print(tables.dataset(load_data(recipe)))
+    if options.download:
+        from cnn_jax.data import download
+
+        folder = options.data_dir or os.curdir
+        recipe = recipe.override({"data.source": str(download(options.source, folder))})
+    dataset = load_data(recipe)
+    print(tables.dataset(dataset))
+    print(audit.summary(dataset))
+    if options.audit:
+        page = options.out or f"{audit.file_name(dataset.name)}-audit.html"
+        print(tables.audit(audit.audit(dataset, page)))
+        print(f"pictures of the pairs: {page}")
+    if options.to_tfds:
+        from cnn_jax.data import write_tfds
+
+        folder = write_tfds(dataset, options.to_tfds)
+        print(
+            f"written to {folder}; read it with --data tfds:{folder.parent.name} --data-dir "
+            f"{shlex.quote(str(folder.parent.parent))}"
+        )
+    if options.show is not None:
+        from cnn_jax import preview
+
+        drawn = resolve(None, {"data": options.source, **dotted})
+        picture = options.show or f"{audit.file_name(dataset.name)}-augmented.png"
+        print(f"augmented images: {preview.show(drawn, dataset, picture)}")
     return 0

@@ -16,9 +16,12 @@ _HELP = """\
 usage: cnn-jax COMMAND [...]
 
   train      train a network, evaluate it exactly, write a run folder
+  lr-range   which learning rates train: a short test before a long run
   evaluate   figures of a run on its test, validation or train part
   predict    class and calibrated probability of image files
   report     write the page of a run again
+  errors     the hardest examples of a run, and a folder to relabel them
+  relabel    corrected labels from what was moved in that folder
   export     weights to one safetensors file with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
@@ -34,9 +37,12 @@ examples:
 # Command -> the module that holds the function of that name.
 _COMMANDS = {
     "train": "train",
+    "lr-range": "lr_range",
     "evaluate": "runs",
     "predict": "runs",
     "report": "runs",
+    "errors": "errors",
+    "relabel": "errors",
     "export": "runs",
     "data": "data",
     "models": "machine",
@@ -89,6 +95,6 @@ def _dispatch(arguments: list[str]) -> int:
             f"(commands: {', '.join(_COMMANDS)})"
         )
     command: Callable[[list[str]], int] = getattr(
-        importlib.import_module(f"cnn_jax.cli.{_COMMANDS[name]}"), name
+        importlib.import_module(f"cnn_jax.cli.{_COMMANDS[name]}"), name.replace("-", "_")
     )
     return command(rest)

@@ -27,10 +27,17 @@ def evaluate(arguments: list[str]) -> int:
 def predict(arguments: list[str]) -> int:
     """Print class and probability of images."""
     parser = Parser(
-        prog="cnn-jax predict", description="Class and calibrated probability of images."
+        prog="cnn-jax predict",
+        description="Class and calibrated probability of images. 'cnn-jax errors RUN' shows the "
+        "hardest images of the data themselves.",
     )
     parser.add_argument("run", help="run folder, or a folder that export wrote")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
+    parser.add_argument(
+        "--labels",
+        action="store_true",
+        help="each file's folder names its class: compare, highest loss first",
+    )
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from pathlib import Path
@@ -43,13 +50,18 @@ def predict(arguments: list[str]) -> int:
     images = list_images(options.images)
     exported = (Path(options.run) / "model.safetensors").exists()
     source = Classifier.load(options.run) if exported else Run.load(options.run)
-    print(tables.answers(source.predict(images), options.format))
+    answers = source.predict(images)
+    print((tables.compared if options.labels else tables.answers)(answers, options.format))
     return 0
 
 
 def report(arguments: list[str]) -> int:
     """Write the page of a run again."""
-    parser = Parser(prog="cnn-jax report", description="Write report.html of a run again.")
+    parser = Parser(
+        prog="cnn-jax report",
+        description="Write report.html of a run again: figures, curves, hardest examples, "
+        "errors by class. 'cnn-jax errors RUN' lists them and writes them to relabel.",
+    )
     parser.add_argument("run", help="run folder")
     parser.add_argument("--data", help="where the data are, if they have moved")
     options = parser.parse_args(arguments)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import shlex
 
-from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
-from cnn_jax.recipe import SHORT_NAMES, resolve
+from cnn_jax.cli.arguments import Parser, UsageError, parse_recipe
+from cnn_jax.recipe import resolve
 
 _HELP = """\
 usage: cnn-jax train [RECIPE] [options]
 
   RECIPE                a .toml file or a bundled name; else that of the data
-  --data NAME|PATH      digits, mnist, cifar10, ..., an .npz, a table, a folder
+  --data NAME|PATH      digits, mnist, ..., tfds:NAME, .npz, table, folder
   --data-dir DIR        where named data sets lie
   --model NAME          see 'cnn-jax models'
   --epochs N            --batch-size N     --learning-rate X     --seed N
   --until converged     until the loss no longer falls
+  --duplicates HOW      test in train? stop, drop-train, regroup, keep
+                        (--group-near-duplicates: near-copies stay together)
   --baselines           also pixel nearest neighbour and logistic regression
   --out DIR             the run folder (else runs/DATA-MODEL-001, -002, ...)
   --overwrite           move aside what lies in DIR
@@ -31,19 +33,12 @@ examples:
 def train(arguments: list[str]) -> int:
     """Train a network, or resume an interrupted run."""
     parser = Parser(prog="cnn-jax train", text=_HELP)
-    parser.add_argument("recipe", nargs="?")
-    for option in SHORT_NAMES:
-        parser.add_argument("--" + option.replace("_", "-"))
     for option in ("out", "resume"):
         parser.add_argument("--" + option)
     for option in ("overwrite", "baselines"):
         parser.add_argument("--" + option, action="store_true")
-    known = [s for action in parser._actions for s in action.option_strings]
     command = shlex.join(["cnn-jax", "train", *arguments])
-    arguments, dotted = take_dotted(arguments, known)
-    options = vars(parser.parse_args(arguments))
-    overrides = {o: options[o] for o in SHORT_NAMES if options[o] is not None}
-    overrides.update(dotted)
+    options, overrides = parse_recipe(parser, arguments)
     if options["resume"]:
         moved = overrides.pop("data", None)
         if overrides or any(options[o] for o in ("recipe", "out", "overwrite", "baselines")):

@@ -1,21 +1,50 @@
 """Where images come from: sources, splits and the order of an epoch. Knows nothing of models."""
 
 from cnn_jax.data.arrays import from_arrays
+from cnn_jax.data.corrections import (
+    Correction,
+    apply_corrections,
+    corrections_table,
+    read_corrections,
+)
 from cnn_jax.data.dataset import Dataset, ImageSource, Split, TargetKind
 from cnn_jax.data.decode import Fit, decode_image
+from cnn_jax.data.duplicates import Duplicates, Example, find_duplicates
+from cnn_jax.data.fetching.download import download
 from cnn_jax.data.files import list_images
 from cnn_jax.data.load import load
-from cnn_jax.data.order import epoch_order
+from cnn_jax.data.near_duplicates import NearDuplicates, find_near_duplicates
+from cnn_jax.data.order import balanced_order, epoch_order
+from cnn_jax.data.originals import original_files
+from cnn_jax.data.resolve import group_near_duplicates, resolve_duplicates
+from cnn_jax.data.tfds.folder import tfds_root
+from cnn_jax.data.tfds.writing import write_tfds
 
 __all__ = [
+    "Correction",
     "Dataset",
+    "Duplicates",
+    "Example",
     "Fit",
     "ImageSource",
+    "NearDuplicates",
     "Split",
     "TargetKind",
+    "apply_corrections",
+    "balanced_order",
+    "corrections_table",
     "decode_image",
+    "download",
     "epoch_order",
+    "find_duplicates",
+    "find_near_duplicates",
     "from_arrays",
+    "group_near_duplicates",
     "list_images",
     "load",
+    "original_files",
+    "read_corrections",
+    "resolve_duplicates",
+    "tfds_root",
+    "write_tfds",
 ]

@@ -10,8 +10,10 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.decode import Fit, check_fit
+from cnn_jax.data.decoded import keep_decoded
 from cnn_jax.data.digest import dataset_digest
-from cnn_jax.data.reading import Part, Reading, some_of
+from cnn_jax.data.groups import keep_copies_together, keep_near_copies_together
+from cnn_jax.data.reading import PARTS, Reading, some_of
 from cnn_jax.data.sources import ImageFiles, choose_shape, conform_arrays, read_into_memory
 from cnn_jax.data.splits import complete_splits
 from cnn_jax.errors import DataError
@@ -27,6 +29,7 @@ class Options:
     validation: float = 0.1
     split_seed: int = 0
     memory_limit: int = 4 * 2**30
+    group_near_duplicates: bool = False
 
     def __post_init__(self) -> None:
         check_fit(self.fit)
@@ -42,39 +45,47 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
     Raises:
       DataError: fewer than two classes, parts that cannot be made, or damaged images.
     """
-    given, shape_notes = _with_pixels(reading.parts, options)
+    given, shape_notes = _with_pixels(reading, options)
+    size = sum(len(split) * math.prod(split.image_shape) for split in given.values())
+    cache_notes: tuple[str, ...] = ()
+    if size <= options.memory_limit:
+        given = {part: read_into_memory(split) for part, split in given.items()}
+    else:
+        given, cache_notes = keep_decoded(given)
+    copy_notes: tuple[str, ...] = ()
+    if options.group_near_duplicates:
+        given, copy_notes = keep_near_copies_together(given)
+    elif "train" in given and len(given) < len(PARTS):
+        given["train"], copy_notes = keep_copies_together(given["train"])
     splits, split_notes = complete_splits(
         given, validation=options.validation, seed=options.split_seed
     )
     class_notes = _check_classes(name, splits, reading)
-    size = sum(len(split) * math.prod(split.image_shape) for split in splits.values())
-    if size <= options.memory_limit:
-        splits = {part: read_into_memory(split) for part, split in splits.items()}
     return Dataset(
         name=name,
         splits=splits,
         classes=reading.classes,
         kinds=reading.kinds,
         digest=dataset_digest(splits),
-        notes=(*reading.notes, *shape_notes, *split_notes, *class_notes),
+        licence=reading.licence,
+        citation=reading.citation,
+        notes=(*reading.notes, *shape_notes, *cache_notes, *copy_notes, *split_notes, *class_notes),
     )
 
 
-def _with_pixels(
-    parts: Mapping[str, Part], options: Options
-) -> tuple[dict[str, Split], tuple[str, ...]]:
+def _with_pixels(reading: Reading, options: Options) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The parts as splits whose images all have one shape; files are not yet decoded."""
-    paths = [
-        path
-        for part in parts.values()
-        if not isinstance(part.images, np.ndarray)
-        for path in part.images
-    ]
+    images_of = [part.images for part in reading.parts.values()]
+    encoded = [images for images in images_of if not isinstance(images, np.ndarray)]
     notes: tuple[str, ...] = ()
-    if paths:
-        shape, notes = choose_shape(paths, options.image_size, options.channels)
+    if reading.image_shape is not None:
+        height, width, channels = reading.image_shape
+        size = options.image_size
+        shape = (size or height, size or width, options.channels or channels)
+    elif encoded:
+        shape, notes = choose_shape(encoded, options.image_size, options.channels)
     splits = {}
-    for name, part in parts.items():
+    for name, part in reading.parts.items():
         images: np.ndarray | ImageFiles
         if isinstance(part.images, np.ndarray):
             images = conform_arrays(part.images, options.image_size, options.channels, options.fit)

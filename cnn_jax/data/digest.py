@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cnn_jax.data.dataset import ImageSource, SourceView, Split
-from cnn_jax.data.sources import ImageFiles
+from cnn_jax.data.decoded import DecodedImages
+from cnn_jax.data.sources import ImageFiles, JoinedSource
 
 
 def dataset_digest(splits: Mapping[str, Split]) -> str:
@@ -34,6 +35,14 @@ def dataset_digest(splits: Mapping[str, Split]) -> str:
     return digest.hexdigest()
 
 
+def source_digest(source: ImageSource) -> str:
+    """sha256 (hex) of the images of a source, in order; files enter as in `dataset_digest`."""
+    digest = hashlib.sha256()
+    for index in range(len(source)):
+        _add_source_image(digest, source, index)
+    return digest.hexdigest()
+
+
 def _add_text(digest: Any, values: list[object]) -> None:
     encoded = json.dumps(values).encode()
     digest.update(f"{len(encoded)}:".encode())
@@ -49,6 +58,10 @@ def _add_array(digest: Any, array: np.ndarray) -> None:
 def _add_source_image(digest: Any, source: ImageSource, index: int) -> None:
     if isinstance(source, SourceView):
         _add_source_image(digest, source.source, int(source.indices[index]))
+    elif isinstance(source, DecodedImages):
+        _add_source_image(digest, source.files, index)
+    elif isinstance(source, JoinedSource):
+        _add_source_image(digest, *source.locate(index))
     elif isinstance(source, ImageFiles):
         encoded = source.read_bytes(index)
         _add_text(digest, ["file", list(source.shape), source.fit, len(encoded)])

@@ -21,6 +21,7 @@ class KnownSet:
     classes: tuple[str, ...] = ()
 
 
+_MEDMNIST_CITATION = "Yang et al. MedMNIST v2. Scientific Data 10:41, 2023"
 _CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny images. 2009"
 _CIFAR_LICENCE = "none stated by the authors; photos from the web"
 
@@ -55,18 +56,116 @@ KNOWN = {
     "cifar10": KnownSet(
         licence=_CIFAR_LICENCE,
         citation=_CIFAR_CITATION,
-        folders=("cifar-10-batches-bin",),
+        folders=("cifar-10-batches-bin", "cifar-10-batches-py"),
     ),
     "cifar100": KnownSet(
         licence=_CIFAR_LICENCE,
         citation=_CIFAR_CITATION,
-        folders=("cifar-100-binary",),
+        folders=("cifar-100-binary", "cifar-100-python"),
     ),
     "pneumoniamnist": KnownSet(
         licence="CC BY 4.0",
         citation="Yang et al. MedMNIST v2. Scientific Data 10:41, 2023; Kermany et al. Cell 172, "
         "2018",
         classes=("normal", "pneumonia"),
+    ),
+    "kmnist": KnownSet(
+        licence="CC BY-SA 4.0",
+        citation="Clanuwat, Bober-Irizar, Kitamoto, Lamb, Yamamoto, Ha. Deep learning for "
+        "classical Japanese literature. arXiv:1812.01718, 2018",
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
+    "bloodmnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Acevedo et al. Data in Brief 30, 2020",
+        classes=(
+            "basophil",
+            "eosinophil",
+            "erythroblast",
+            "immature granulocyte",
+            "lymphocyte",
+            "monocyte",
+            "neutrophil",
+            "platelet",
+        ),
+    ),
+    "breastmnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Al-Dhabyani et al. Data in Brief 28, 2020",
+        classes=("malignant", "normal or benign"),
+    ),
+    "chestmnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Wang et al. ChestX-ray8. CVPR 2017",
+        classes=(
+            "atelectasis",
+            "cardiomegaly",
+            "effusion",
+            "infiltration",
+            "mass",
+            "nodule",
+            "pneumonia",
+            "pneumothorax",
+            "consolidation",
+            "edema",
+            "emphysema",
+            "fibrosis",
+            "pleural thickening",
+            "hernia",
+        ),
+    ),
+    "dermamnist": KnownSet(
+        licence="CC BY-NC 4.0",
+        citation=_MEDMNIST_CITATION + "; Tschandl, Rosendahl, Kittler. HAM10000. Scientific Data "
+        "5:180161, 2018",
+        classes=(
+            "actinic keratoses and intraepithelial carcinoma",
+            "basal cell carcinoma",
+            "benign keratosis-like lesions",
+            "dermatofibroma",
+            "melanoma",
+            "melanocytic nevi",
+            "vascular lesions",
+        ),
+    ),
+    "octmnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Kermany et al. Cell 172, 2018",
+        classes=("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
+    ),
+    "pathmnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Kather et al. PLOS Medicine 16(1), 2019",
+        classes=(
+            "adipose",
+            "background",
+            "debris",
+            "lymphocytes",
+            "mucus",
+            "smooth muscle",
+            "normal colon mucosa",
+            "cancer-associated stroma",
+            "colorectal adenocarcinoma epithelium",
+        ),
+    ),
+    "retinamnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; DeepDRiD. ISBI 2020",
+    ),
+    "tissuemnist": KnownSet(
+        licence="CC BY 4.0",
+        citation=_MEDMNIST_CITATION + "; Ljosa, Sokolnicki, Carpenter. Nature Methods 9, 2012 "
+        "(BBBC051)",
+        classes=(
+            "collecting duct, connecting tubule",
+            "distal convoluted tubule",
+            "glomerular endothelial cells",
+            "interstitial endothelial cells",
+            "leukocytes",
+            "podocytes",
+            "proximal tubule segments",
+            "thick ascending limb",
+        ),
     ),
     "lfw": KnownSet(
         licence="research only; press photos of identifiable people; no commercial face "

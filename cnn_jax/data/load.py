@@ -17,6 +17,8 @@ from cnn_jax.data.locate import Location, locate
 from cnn_jax.data.npz import read_medmnist
 from cnn_jax.data.reading import Reading
 from cnn_jax.data.table import read_part_tables, read_table
+from cnn_jax.data.tfds.folder import PREFIX
+from cnn_jax.data.tfds.reading import read_tfds
 from cnn_jax.errors import DataError
 
 
@@ -34,41 +36,65 @@ def load(
     validation: float = 0.1,
     split_seed: int = 0,
     memory_limit: int = 4 * 2**30,
+    group_near_duplicates: bool = False,
 ) -> Dataset:
     """A data set with the splits `train`, `validation` and `test`, in that order.
 
     Layouts: the digits of the package; IDX files (MNIST and its relatives); CIFAR-10 and
-    CIFAR-100 binary files; MedMNIST `.npz`; a folder per class, with or without a folder per
-    part above; a table of paths and labels, or one table per part.
+    CIFAR-100 files, binary or Python version; MedMNIST `.npz`; a folder per class, with or
+    without a folder per part above; a table of paths and labels, or one table per part; sets
+    that TensorFlow Datasets prepared as ArrayRecord.
 
     Args:
       spec: a name such as `digits`, `mnist`, `cifar10`, `pneumoniamnist`, or the path of a
-        file or folder.
-      data_dir: where names are looked for; the working folder by default.
+        file or folder; or `tfds:NAME[/CONFIG][:VERSION][:SPLIT]`, such as `tfds:mnist` or
+        `tfds:mnist:train[:10%]` (a split asked for is taken as the train part).
+      data_dir: where names are looked for; the working folder by default, and for `tfds:`
+        sets $TFDS_DATA_DIR or ~/tensorflow_datasets.
       image_size: side of the square that images are brought to. By default arrays keep their
         size; files keep a size they share up to 224, or else get the median short side.
       channels: 1 or 3; by default arrays keep theirs, files get 1 if all are grey.
       fit: how another aspect ratio is met: `crop`, `pad` (black) or `stretch`.
       label: the main target, by name or 0-based position: a column of a table, or `coarse`
-        of CIFAR-100. Other label columns are kept as further targets.
+        of CIFAR-100, or a feature of TFDS. Other label columns are kept as further targets.
       path_column, split_column, group_column: columns of a table; found by usual names.
       validation: fraction of train carved off when a test but no validation part is given
         (never more than 5,000 images). Without a test part, data is split 70/15/15.
       split_seed: seed of the splits that are made.
-      memory_limit: bytes up to which files are decoded into memory; beyond, they are read
-        each time they are needed.
+      memory_limit: bytes up to which files are decoded into memory; beyond, they are decoded
+        once to the user's cache folder, or, where that has no room, each time they are needed.
+      group_near_duplicates: keep near-copies (see `near_duplicates`) in one part where parts
+        are made, as equal images always are, and give them a group in parts that exist.
 
     Raises:
       DataError: the data cannot be found or read, or does not fit together.
     """
-    options = Options(image_size, channels, fit, validation, split_seed, memory_limit)
-    location = locate(spec, data_dir)
+    options = Options(
+        image_size, channels, fit, validation, split_seed, memory_limit, group_near_duplicates
+    )
     columns = Columns(path=path_column, label=label, split=split_column, group=group_column)
-    dataset = assemble(_read(location, columns), options, location.name)
-    known = KNOWN.get(location.name)
-    if known is None:
+    name, reading = read(spec, data_dir, columns)
+    dataset = assemble(reading, options, name)
+    if name not in KNOWN:
         return dataset
-    return dataset.replace(licence=known.licence, citation=known.citation)
+    return dataset.replace(
+        licence=dataset.licence or KNOWN[name].licence,
+        citation=dataset.citation or KNOWN[name].citation,
+    )
+
+
+def read(
+    spec: str, data_dir: str | os.PathLike[str] | None, columns: Columns
+) -> tuple[str, Reading]:
+    """The name of a data set and what is on disk of it, before parts are made.
+
+    Raises:
+      DataError: the data cannot be found or read.
+    """
+    if spec.startswith(PREFIX):
+        return read_tfds(spec, data_dir, columns)
+    location = locate(spec, data_dir)
+    return location.name, _read(location, columns)
 
 
 def _read(location: Location, columns: Columns) -> Reading:

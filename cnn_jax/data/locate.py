@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cnn_jax.data.cifar import CIFAR10_FILES, CIFAR100_FILES
+from cnn_jax.data.cifar import find_cifar
+from cnn_jax.data.fetching.download import find_home
 from cnn_jax.data.idx import find_idx_files
 from cnn_jax.data.known import KNOWN, known_set, plain_name
 from cnn_jax.data.reading import some_of
@@ -70,7 +72,7 @@ def _locate(spec: str, root: Path) -> Location:
         )
     if not found and candidates:
         raise DataError(
-            f"{str(candidates[0])!r} is in no known layout: IDX files, CIFAR binary files, a "
+            f"{str(candidates[0])!r} is in no known layout: IDX files, CIFAR files, a "
             "MedMNIST .npz, tables of paths and labels, or a folder of images for each class"
         )
     if not found:
@@ -110,10 +112,7 @@ def _folder_layouts(path: Path) -> list[Layout]:
     layouts: list[Layout] = []
     if find_idx_files(path):
         layouts.append("idx")
-    if any((path / name).exists() for names in CIFAR10_FILES.values() for name in names):
-        layouts.append("cifar10")
-    if any((path / name).exists() for names in CIFAR100_FILES.values() for name in names):
-        layouts.append("cifar100")
+    layouts += find_cifar(path)
     # Lists of files are explicit: they win over the folders in which the files lie.
     if find_part_tables(path):
         layouts.append("part tables")
@@ -156,8 +155,14 @@ def _not_found(spec: str, root: Path) -> str:
     hint = f"; did you mean {near[0]!r}?" if near and near[0] != spec else ""
     known = known_set(spec)
     aliases = "" if known is None or not known[1].folders else f" (or {known[1].folders[0]!r})"
+    home = find_home(spec)
+    get_it = ""
+    if home is not None:
+        folder = shlex.quote(str(root))
+        get_it = f"; get it with: cnn-jax data {home[0]} --download --data-dir {folder}"
     return (
         f"no data set {spec!r}: not an existing path, and {str(root.resolve())!r} has no "
-        f"{path.name!r}{aliases}{hint}; names: {', '.join(KNOWN)}. "
+        f"{path.name!r}{aliases}{hint}{get_it}; "
+        f"names: {', '.join(KNOWN)}. "
         f"In {str(nearby)!r}: {some_of(here) or 'nothing'}"
     )

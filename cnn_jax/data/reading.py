@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from cnn_jax.data.dataset import TargetKind
+from cnn_jax.data.decode import EncodedImage
 from cnn_jax.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -25,19 +27,27 @@ PART_NAMES = {
 }
 
 
+class ImageList(Protocol):
+    """Encoded images in order; item i is the path of a file, or contents read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Path | EncodedImage: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """The examples of one part.
 
     Attributes:
-      images: uint8 or float32 `[N, H, W, C]` (volumes `[N, D, H, W, C]`), or N paths of
-        image files.
+      images: uint8 or float32 `[N, H, W, C]` (volumes `[N, D, H, W, C]`), or N encoded
+        images.
       targets: name -> int32 `[N]` or float32 `[N, K]`; the main one is `label`.
       ids: str `[N]`.
       groups: str `[N]` or None.
     """
 
-    images: np.ndarray | Sequence[Path]
+    images: np.ndarray | ImageList
     targets: Mapping[str, np.ndarray]
     ids: np.ndarray
     groups: np.ndarray | None = None
@@ -55,12 +65,18 @@ class Reading:
       classes: target name -> class names.
       kinds: target name -> `class`, `multilabel` or `soft`.
       notes: what was decided while reading, a sentence each.
+      image_shape: (H, W, C) of every encoded image, where the source states it; otherwise
+        their headers are looked at.
+      licence, citation: as the source states them; empty if it does not.
     """
 
     parts: Mapping[str, Part]
     classes: Mapping[str, tuple[str, ...]]
     kinds: Mapping[str, TargetKind] = field(default_factory=lambda: {"label": "class"})
     notes: tuple[str, ...] = ()
+    image_shape: tuple[int, int, int] | None = None
+    licence: str = ""
+    citation: str = ""
 
 
 def numbered_ids(part: str, n: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images in files: which shape they get, reading them one by one or all into memory."""
+"""Encoded images: which shape they get, reading them one by one or all into memory."""
 
 from __future__ import annotations
 
@@ -7,46 +7,86 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from cnn_jax.data.dataset import Split
-from cnn_jax.data.decode import Fit, ImageHeader, decode_image, read_header, resize_image
+from cnn_jax.data.dataset import ImageSource, Split
+from cnn_jax.data.decode import (
+    EncodedImage,
+    Fit,
+    ImageHeader,
+    decode_image,
+    read_header,
+    resize_image,
+)
+from cnn_jax.data.reading import ImageList
 from cnn_jax.errors import DataError
 
 LARGEST_DEFAULT_SIDE = 224
+
+# Images that a thread works through at a time: a task for each would cost memory of its own.
+_BLOCK = 32
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """An `ImageSource` that decodes a file each time it is asked for.
+    """An `ImageSource` that decodes an image each time it is asked for.
 
     Attributes:
-      paths: N image files.
+      images: N image files, or images within larger files.
       shape: (H, W, C) to which each is brought.
       fit: how, as in `decode_image`.
     """
 
-    paths: Sequence[Path]
+    images: ImageList
     shape: tuple[int, int, int]
     fit: Fit
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, index: int, /) -> np.ndarray:
-        return decode_image(self.paths[index], self.shape, self.fit)
+        return decode_image(self.images[index], self.shape, self.fit)
 
     def read_bytes(self, index: int) -> bytes:
-        """The file at `index` as it is on disk."""
+        """The encoded image at `index` as it is on disk."""
+        image = self.images[index]
+        if isinstance(image, EncodedImage):
+            return image.contents
         try:
-            return Path(self.paths[index]).read_bytes()
+            return image.read_bytes()
         except OSError as error:
-            raise DataError(f"{str(self.paths[index])!r} cannot be read: {error}") from error
+            raise DataError(f"{str(image)!r} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedSource:
+    """Several sources of one shape, one after the other."""
+
+    sources: Sequence[ImageSource]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every image."""
+        return self.sources[0].shape
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        source, inner = self.locate(index)
+        return source[inner]
+
+    def locate(self, index: int) -> tuple[ImageSource, int]:
+        """The source that holds image `index`, and the image's position in it."""
+        for source in self.sources:
+            if index < len(source):
+                return source, index
+            index -= len(source)
+        raise IndexError(f"no image {index} in {len(self)}")
 
 
 def read_into_memory(split: Split) -> Split:
@@ -63,14 +103,14 @@ def read_into_memory(split: Split) -> Split:
     def decode(index: int) -> None:
         pixels[index] = source[index]
 
-    _for_each_image(decode, range(len(source)))
+    for_each(decode, len(source))
     return replace(split, images=pixels)
 
 
 def choose_shape(
-    paths: Sequence[Path], image_size: int | None, channels: int | None
+    lists: Sequence[ImageList], image_size: int | None, channels: int | None
 ) -> tuple[tuple[int, int, int], tuple[str, ...]]:
-    """The shape (H, W, C) that image files are brought to, and notes that say why.
+    """The shape (H, W, C) that encoded images are brought to, and notes that say why.
 
     Without `channels`, 1 if every file has a grey mode, otherwise 3. Without `image_size`,
     the size the files share if its long side is at most 224, otherwise a square of the
@@ -79,7 +119,7 @@ def choose_shape(
     Raises:
       DataError: some files are not images; says how many and names the first three.
     """
-    headers = _for_each_image(read_header, paths)
+    headers = [header for images in lists for header in _read_headers(images)]
     notes = []
     if channels is None:
         channels = 1 if all(header.grey for header in headers) else 3
@@ -133,24 +173,32 @@ def _choose_size(headers: Sequence[ImageHeader]) -> tuple[tuple[int, int], str]:
     return (side, side), reason
 
 
-def _for_each_image(
-    function: Callable[..., _Result], images: Sequence[Path] | range
-) -> list[_Result]:
-    """`function` of every image by several threads; failures are reported together."""
+def _read_headers(images: ImageList) -> list[ImageHeader]:
+    return for_each(lambda index: read_header(images[index]), len(images))
+
+
+def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
+    """`function` of 0..count-1 by several threads, in order.
+
+    Raises:
+      DataError: it raised this for some; says how many and names the first three.
+    """
     failures: list[str] = []
 
-    def attempt(image: Path | int) -> _Result | None:
-        try:
-            return function(image)
-        except DataError as error:
-            failures.append(str(error))
-            return None
+    def attempt(start: int) -> list[_Result]:
+        results = []
+        for index in range(start, min(start + _BLOCK, count)):
+            try:
+                results.append(function(index))
+            except DataError as error:
+                failures.append(str(error))
+        return results
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        results = list(threads.map(attempt, images))
+        blocks = list(threads.map(attempt, range(0, count, _BLOCK)))
     if failures:
         shown = "; ".join(sorted(failures)[:3])
         raise DataError(
             f"{len(failures)} damaged image file(s) must be replaced or removed: {shown}"
         )
-    return results  # type: ignore[return-value]
+    return [result for block in blocks for result in block]

@@ -24,6 +24,9 @@ WITHOUT_TEST = {"train": 0.70, "validation": 0.15, "test": 0.15}
 TEST_FRACTION = WITHOUT_TEST["test"]
 LARGEST_VALIDATION = 5000
 
+# How the note begins that says that a given group lies in several given parts.
+LEAK = "Leak: "
+
 # A class of so many groups or more is present in every part; a smaller one at least in train.
 _GROUPS_FOR_EVERY_PART = 3
 
@@ -47,7 +50,7 @@ def complete_splits(
         raise DataError(f"validation must be a fraction over 0 and at most 0.5, not {validation}")
     fractions = _fractions(given, validation)
     parts = dict(given)
-    notes = list(_shared_groups(given))
+    notes = list(shared_groups(given))
     if len(fractions) > 1:
         parts |= _cut(given["train"], fractions, seed)
         counts = ", ".join(f"{len(parts[part])} {part}" for part in fractions)
@@ -176,10 +179,12 @@ def _fractions(given: Mapping[str, Split], validation: float) -> dict[str, float
 
 def _cut(split: Split, fractions: Mapping[str, float], seed: int) -> dict[str, Split]:
     part_of = assign_parts(split.ids, split.targets["label"], split.groups, fractions, seed)
+    together = 0 if split.groups is None else len(np.unique(split.groups))
+    groups = f"in {together} groups (equal images are one) " if together else ""
     for part in fractions:
         if part not in part_of:
             raise DataError(
-                f"{len(split)} examples are too few to cut a {part} part from: "
+                f"{len(split)} examples {groups}are too few to cut a {part} part from: "
                 "add examples, or give the parts yourself"
             )
     return {part: split.take(np.flatnonzero(part_of == part)) for part in fractions}
@@ -189,7 +194,7 @@ def _is_class(split: Split) -> bool:
     return split.targets["label"].ndim == 1
 
 
-def _shared_groups(given: Mapping[str, Split]) -> list[str]:
+def shared_groups(given: Mapping[str, Split]) -> list[str]:
     """A note for each pair of given parts that share groups."""
     notes = []
     names = [part for part in PARTS if part in given]
@@ -201,7 +206,7 @@ def _shared_groups(given: Mapping[str, Split]) -> list[str]:
             shared = np.isin(b, a)
             if shared.any():
                 notes.append(
-                    f"Leak: {shared.sum()} of {len(b)} {second} images share one of "
+                    f"{LEAK}{shared.sum()} of {len(b)} {second} images share one of "
                     f"{len(np.unique(b[shared]))} groups with a {first} image: figures on "
                     f"{second} are optimistic."
                 )

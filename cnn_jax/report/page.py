@@ -29,36 +29,65 @@ class Baseline:
 
 
 @dataclass(frozen=True, eq=False)
-class Mistake:
-    """An example the model got wrong.
+class HardExample:
+    """An example with a high loss.
 
     Attributes:
-      image: uint8 `[H, W, C]`.
       id: the example's id in its split.
-      true, predicted: class names.
-      probability: what the model gave the predicted class, in 0..1.
+      given, predicted: class names, of what the example was labelled and what was predicted.
+      p_given, p_predicted: the calibrated probabilities of the two, in 0..1.
+      loss: nats.
+      image: uint8 `[H, W, C]`, or None if it cannot be read.
 
     Raises:
-      EvaluationError: the image is not uint8 `[H, W, C]`, or the probability is outside 0..1.
+      EvaluationError: the image is not uint8 `[H, W, C]`, or a probability is outside 0..1.
     """
 
-    image: np.ndarray
     id: str
-    true: str
+    given: str
     predicted: str
-    probability: float
+    p_given: float
+    p_predicted: float
+    loss: float
+    image: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or 0 in self.image.shape:
+        image = self.image
+        if image is not None and (image.dtype != np.uint8 or image.ndim != 3 or 0 in image.shape):
             raise EvaluationError(
-                f"image of {self.id!r} is {self.image.dtype} {list(self.image.shape)}: a page "
+                f"image of {self.id!r} is {image.dtype} {list(image.shape)}: a page "
                 "shows uint8 [H, W, C]; pass one slice of a volume"
             )
-        if not 0 <= self.probability <= 1:
-            raise EvaluationError(
-                f"probability of {self.id!r} is {self.probability}, outside 0..1: "
-                "pass the softmax, not the logit"
-            )
+        for probability in (self.p_given, self.p_predicted):
+            if not 0 <= probability <= 1:
+                raise EvaluationError(
+                    f"probability of {self.id!r} is {probability}, outside 0..1: "
+                    "pass the softmax, not the logit"
+                )
+
+    @property
+    def right(self) -> bool:
+        """Whether the prediction is what was given."""
+        return self.given == self.predicted
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorsOfClass:
+    """The errors among the examples of one class.
+
+    Attributes:
+      name: of the class.
+      support: number of its examples.
+      wrong: number of them that were not recognised.
+      taken_for: (class, count), most frequent first; may be empty.
+      examples: some of the errors, highest loss first.
+    """
+
+    name: str
+    support: int
+    wrong: int
+    taken_for: tuple[tuple[str, int], ...] = ()
+    examples: tuple[HardExample, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +117,8 @@ class Page:
       reliability, ece: confidence against accuracy, and the expected calibration error.
       reliability_after, ece_after: the same after temperature scaling.
       temperature: the fitted temperature.
-      mistakes: examples the model got wrong; the page shows the most confident ones.
+      hardest: the examples with the highest loss, highest first.
+      errors_by_class: the errors of each class that has some, most first.
       filters: float `[h, w, in, out]`, kernel of the first convolution.
       facts: (label, value): data digest, licence, seeds, device, versions, commit, ...
       notes: what a reader should know, a sentence each.
@@ -122,7 +152,8 @@ class Page:
     reliability_after: Reliability | None = None
     ece_after: Estimate | None = None
     temperature: float | None = None
-    mistakes: tuple[Mistake, ...] = ()
+    hardest: tuple[HardExample, ...] = ()
+    errors_by_class: tuple[ErrorsOfClass, ...] = ()
     filters: np.ndarray | None = None
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

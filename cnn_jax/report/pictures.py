@@ -8,6 +8,7 @@ import io
 import numpy as np
 
 LONGEST_SIDE = 256
+SMALL_IMAGE = 64  # below it, pixels are shown as squares
 SHOWN_FILTERS = 64
 
 
@@ -24,26 +25,47 @@ def data_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """An example as pixels for the page, its longer side at most `LONGEST_SIDE`.
+def viewable(image: np.ndarray) -> np.ndarray:
+    """An example of any kind as uint8 `[H, W, C]`: of a volume the middle slice.
 
     Args:
-      image: uint8 `[H, W, C]`. One channel is grey, three are red, green and blue; of any
-        other number the mean over the channels is shown.
+      image: uint8, or float32 in 0..1, `[H, W, C]` or `[D, H, W, C]`.
+    """
+    if image.ndim == 4:
+        image = image[image.shape[0] // 2]
+    if image.dtype != np.uint8:
+        image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    return image
+
+
+def grey_or_colour(image: np.ndarray) -> np.ndarray:
+    """uint8 `[H, W]` or `[H, W, 3]`: what a PNG can hold of uint8 `[H, W, C]`.
+
+    One channel is grey, three are red, green and blue; of any other number the mean over the
+    channels is shown.
+    """
+    if image.shape[2] == 3:
+        return image
+    return np.asarray(np.round(image.mean(axis=2)), np.uint8)
+
+
+def thumbnail(image: np.ndarray, longest: int = LONGEST_SIDE) -> np.ndarray:
+    """An example as pixels for the page, its longer side at most `longest`.
+
+    Args:
+      image: uint8 `[H, W, C]`, shown as `grey_or_colour` says.
+      longest: pixels.
 
     Returns:
       uint8 `[h, w]` or `[h, w, 3]`; pixel for pixel if the image is small enough.
     """
     from PIL import Image
 
-    if image.shape[2] == 3:
-        pixels = image
-    else:
-        pixels = np.round(image.mean(axis=2)).astype(np.uint8)
-    if max(pixels.shape[:2]) <= LONGEST_SIDE:
+    pixels = grey_or_colour(image)
+    if max(pixels.shape[:2]) <= longest:
         return pixels
     picture = Image.fromarray(pixels)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    picture.thumbnail((longest, longest))
     return np.asarray(picture)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from cnn_jax.report import classes, running, sections
+from cnn_jax.report import classes, hardest, running, sections
 from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.page import Page
 
@@ -17,8 +18,9 @@ _SECTIONS = (
     sections.title,
     sections.figures,
     sections.baselines,
-    sections.mistakes,
+    hardest.hardest,
     classes.classes,
+    hardest.errors_by_class,
     sections.confidence,
     running.training,
     sections.filters,
@@ -34,6 +36,11 @@ def render(page: Page) -> str:
 
     Everything from outside is escaped. Sections without content are left out.
     """
+    return document(f"{page.dataset}, {page.model}", [part(page) for part in _SECTIONS])
+
+
+def document(title: str, content: Iterable[str]) -> str:
+    """A page of its own: the head with policy and style, and the content."""
     style = resources.files("cnn_jax.report").joinpath("style.css").read_text("utf-8")
     head = element(
         "head",
@@ -41,17 +48,22 @@ def render(page: Page) -> str:
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{page.dataset}, {page.model}"),
+        element("title", title),
         element("style", Markup(style)),
     )
-    body = element("body", element("main", *(part(page) for part in _SECTIONS)))
+    body = element("body", element("main", *content))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def write(page: Page, path: str | os.PathLike[str]) -> None:
     """Write `render(page)` to `path` as UTF-8; the file appears whole or not at all."""
+    write_text(render(page), path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a page as UTF-8; the file appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(render(page), encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""The sections of the page about the model's figures, mistakes, confidence and filters.
+"""The sections of the page about the model's figures, confidence and filters.
 
 Each function takes the page and returns a section, or nothing if there is nothing to show.
 """
@@ -9,11 +9,8 @@ from cnn_jax.report import pictures, wording
 from cnn_jax.report.charts import interval_strip, strip_domain
 from cnn_jax.report.layout import NOTHING, ends_worded, named, section, table
 from cnn_jax.report.markup import Markup, element, join, name_of
-from cnn_jax.report.page import Baseline, Mistake, Page
+from cnn_jax.report.page import Baseline, Page
 from cnn_jax.report.reliability import reliability_diagram
-
-SHOWN_MISTAKES = 24
-SMALL_IMAGE = 64
 
 
 def title(page: Page) -> Markup:
@@ -116,49 +113,6 @@ def _baseline_row(baseline: Baseline, ends: tuple[float, float]) -> tuple[str, .
         wording.value(estimate),
         interval_strip(estimate, ends, "two") if estimate.percent else NOTHING,
         worded,
-    )
-
-
-def mistakes(page: Page) -> Markup:
-    """The mistakes the model was most sure of, as pictures."""
-    heading = "Most confident mistakes"
-    if not page.mistakes:
-        if page.confusion is None or not page.confusion.sum():
-            return NOTHING
-        wrong = int(page.confusion.sum() - page.confusion.trace())
-        total = int(page.confusion.sum())
-        text = f"{wrong} of {total} examples are wrong; their images were not kept."
-        if wrong == 0:
-            text = f"None: all {total} test examples are right."
-        return section(heading, text)
-    ordered = sorted(page.mistakes, key=lambda m: -m.probability)[:SHOWN_MISTAKES]
-    return section(
-        heading,
-        "Under each image what the model took it for and how probable it held that, what it is, "
-        "and the example's id.",
-        element("ol", *(_mistake(m) for m in ordered), class_="mistakes"),
-    )
-
-
-def _mistake(mistake: Mistake) -> Markup:
-    pixels = pictures.thumbnail(mistake.image)
-    small = max(pixels.shape[:2]) < SMALL_IMAGE
-    return element(
-        "li",
-        element(
-            "img",
-            src=pictures.data_uri(pixels),
-            alt=f"{mistake.true}, taken for {mistake.predicted}",
-            class_="pixels" if small else None,
-        ),
-        element(
-            "span",
-            "taken for ",
-            element("b", name_of(mistake.predicted)),
-            f", {wording.percent(mistake.probability)}",
-        ),
-        element("span", "is ", element("b", name_of(mistake.true))),
-        element("small", name_of(mistake.id), title=mistake.id),
     )
 
 

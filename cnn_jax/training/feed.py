@@ -1,15 +1,16 @@
-"""`Feed`: batches of fixed shape from a split, each example exactly once an epoch."""
+"""`Feed`: batches of fixed shape from a split, by default each example once an epoch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import jax
 import numpy as np
 
-from cnn_jax.data import Split, epoch_order
+from cnn_jax.data import Split, balanced_order, epoch_order
 from cnn_jax.training.devices import Placement
 
 Item = dict[str, np.ndarray]
@@ -21,8 +22,10 @@ _READ_AHEAD = 2
 class Feed:
     """Batches of a split, from arrays on the device or read while training.
 
-    A batch has `batch_size` rows, rounded up to a multiple of the devices; the last one
-    of an epoch is padded. Padded rows have `valid` False and repeat row 0.
+    A batch has `batch_size` rows, rounded up to a multiple of the devices and of the
+    `parts` a step works through; the last one of an epoch is padded. Padded rows have
+    `valid` False and repeat row 0. With balanced `sampling` an epoch has as many examples
+    as the split, but each class equally often (`data.balanced_order`).
 
     Attributes:
       resident: the arrays of the split on every device, or nothing if it is streamed.
@@ -32,13 +35,22 @@ class Feed:
     """
 
     def __init__(
-        self, split: Split, batch_size: int, placement: Placement, *, memory_limit: int
+        self,
+        split: Split,
+        batch_size: int,
+        placement: Placement,
+        *,
+        memory_limit: int,
+        sampling: Literal["uniform", "balanced"] = "uniform",
+        parts: int = 1,
     ) -> None:
         self._split = split
         self._placement = placement
         self.batch_size = batch_size
         self.steps = -(-len(split) // self.batch_size)
-        self._rows = -(-self.batch_size // placement.count) * placement.count
+        self._sampling = sampling
+        even = placement.count * parts
+        self._rows = -(-self.batch_size // even) * even
         self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
         self.resident: dict[str, jax.Array] = {}
         images = split.images
@@ -71,7 +83,10 @@ class Feed:
         The order is a pure function of (seed, epoch), so a resumed epoch goes on exactly
         where it was.
         """
-        order = epoch_order(len(self._split), seed=seed, epoch=epoch)
+        if self._sampling == "balanced":
+            order = balanced_order(self._split.targets["label"], seed=seed, epoch=epoch)
+        else:
+            order = epoch_order(len(self._split), seed=seed, epoch=epoch)
         starts = range(first_step, self.steps, chunk_steps)
         for item in self._read_ahead(order, starts, chunk_steps):
             yield self._placement.split(item, axis=1)

@@ -159,7 +159,7 @@ def fit(
                 _account(progress, epoch, feed, pending, reporter, checkpoints)
 
             seconds = time.monotonic() - started
-            row = _row(epoch, progress, validate(state.variables))
+            row = _row(epoch, progress, validate(state.evaluated))
             progress = Progress([*progress.history, row])
             verdict = judge(progress.history, recipe)
             images = len(feed) - first * feed.batch_size

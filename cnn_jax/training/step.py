@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ from cnn_jax.recipe import ScheduleRecipe
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.schedules import learning_rate
-from cnn_jax.training.state import Batch, PyTree, State, purpose_key
+from cnn_jax.training.state import Batch, PyTree, State, purpose_key, update_average
 from cnn_jax.training.task import Task
+from cnn_jax.training.views import Views, views_of
 
 # (variables, image, train, rngs) -> (outputs, new model_state). The step knows nothing
 # else of the module system.
@@ -30,9 +31,18 @@ ApplyFn = Callable[
 # name -> (sum, weight); a mean is the ratio of their sums over steps.
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
+# Beside a gradient: the new model state, and the sums of loss and accuracy.
+_Rest = tuple[PyTree, Metrics]
+# What goes from one part of a batch to the next: gradient, model state, sums.
+_Carry = tuple[PyTree, PyTree, Metrics]
 
-def linen_apply(model: nn.Module) -> ApplyFn:
-    """The apply function of a Flax Linen module."""
+
+def linen_apply(model: nn.Module, *, remat: Sequence[str] = ()) -> ApplyFn:
+    """The apply function of a Flax Linen module.
+
+    In training the insides of submodules whose paths match `remat` are computed again in
+    the backward pass; see `nn.recompute`.
+    """
 
     def apply(
         variables: Mapping[str, PyTree],
@@ -45,7 +55,10 @@ def linen_apply(model: nn.Module) -> ApplyFn:
             return model.apply(variables, image, train=False), {
                 name: variables[name] for name in collections
             }
-        outputs, updated = model.apply(variables, image, train=True, rngs=rngs, mutable=collections)
+        with nn.recompute(remat) if remat else contextlib.nullcontext():
+            outputs, updated = model.apply(
+                variables, image, train=True, rngs=rngs, mutable=collections
+            )
         return outputs, {name: updated[name] for name in collections}
 
     return apply
@@ -64,6 +77,9 @@ class TrainStep:
       preprocess: pixels to network input.
       steps_per_epoch, epochs: length of training, for the schedule.
       padded: whether a batch may have padded rows, which batch statistics must not count.
+      accumulate: parts that a batch is worked through in; divides its rows.
+      sharpness: whether the gradient is taken after a step of `hyper["sam"]` uphill
+        (sharpness-aware minimisation, Foret et al. 2021).
     """
 
     apply: ApplyFn
@@ -75,6 +91,8 @@ class TrainStep:
     steps_per_epoch: int
     epochs: int
     padded: bool
+    accumulate: int = 1
+    sharpness: bool = False
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Forward, loss, gradients, update.
@@ -88,23 +106,20 @@ class TrainStep:
           learning_rate.
         """
         batch = {**batch, "image": self.preprocess.to_unit(batch["image"])}
-        batch = self.augment(purpose_key(state.key, "augment", state.step), batch)
-        image = self.preprocess.normalise(batch["image"])
-        valid = batch["valid"].astype(jnp.float32)
-        loss_key = purpose_key(state.key, "loss", state.step)
-        rngs = {"dropout": purpose_key(state.key, "dropout", state.step)}
-
-        def objective(params: PyTree) -> tuple[jax.Array, tuple[Any, PyTree, jax.Array, jax.Array]]:
-            variables = {"params": params, **state.model_state}
-            with self._padding(batch["valid"]):
-                outputs, model_state = self.apply(variables, image, True, rngs)
-            loss, weight = self.task.loss(outputs, batch, state.hyper, key=loss_key)
-            weight = weight * valid
-            total, count = (weight * loss).sum(), weight.sum()
-            return total / jnp.maximum(count, 1e-9), (outputs, model_state, total, count)
-
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (_, (outputs, model_state, total, count)), grads = gradient(state.params)
+        batch = self.augment(
+            purpose_key(state.key, "augment", state.step),
+            batch,
+            root=purpose_key(state.key, "flip"),
+            epoch=state.step // self.steps_per_epoch,
+        )
+        batch = {**batch, "image": self.preprocess.normalise(batch["image"])}
+        grads, (model_state, sums) = self._gradients(state.params, state, batch)
+        norm = optax.tree.norm(grads)
+        if self.sharpness:
+            # The figures and the statistics are those of the first pass.
+            climb = state.hyper["sam"] / jnp.maximum(norm, 1e-12)
+            highest = jax.tree.map(lambda w, g: w + climb * g, state.params, grads)
+            grads, _ = self._gradients(highest, state, batch)
         rate = learning_rate(
             self.schedule,
             state.hyper,
@@ -116,16 +131,76 @@ class TrainStep:
             grads, state.opt_state, state.params, state.hyper, rate
         )
         one = jnp.ones((), jnp.float32)
-        metrics = {
-            "loss": (total, count),
-            "accuracy": ((self.task.correct(outputs, batch) * valid).sum(), valid.sum()),
-            "gradient_norm": (optax.tree.norm(grads), one),
-            "learning_rate": (rate, one),
-        }
+        metrics = {**sums, "gradient_norm": (norm, one), "learning_rate": (rate, one)}
         state = state.replace(
             step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state
         )
-        return state, metrics
+        return update_average(state), metrics
+
+    def _gradients(self, params: PyTree, state: State, batch: Batch) -> tuple[PyTree, _Rest]:
+        """Gradient of the mean loss of the whole batch, worked through in parts."""
+        if self.accumulate == 1:
+            return self._part_gradients(params, state.model_state, state, batch, 0)
+
+        def add(carry: _Carry, number: Any) -> _Carry:
+            total, model_state, sums = carry
+            # Every n-th row, not n-th slice: each device keeps to the rows it holds.
+            part = jax.tree.map(
+                lambda x: jnp.take(x.reshape(-1, self.accumulate, *x.shape[1:]), number, axis=1),
+                batch,
+            )
+            # Nothing is added, but no part can begin before the one before has ended: else
+            # the CPU backend, which drops barriers, would hold the memory of all at once.
+            ends = jax.tree.leaves(jax.tree.map(lambda t: t.ravel()[-1], total))
+            part["image"] = part["image"] + 0 * sum(ends[1:], ends[0])
+            grads, (model_state, new) = self._part_gradients(
+                params, model_state, state, part, number
+            )
+            # A part counts by its weight, so that padding and class weights do not tip it.
+            total = jax.tree.map(lambda t, g: t + new["loss"][1] * g, total, grads)
+            return total, model_state, jax.tree.map(jnp.add, sums, new)
+
+        zero = jnp.zeros((), jnp.float32)
+        nothing = {"loss": (zero, zero), "accuracy": (zero, zero)}
+        carry: _Carry = (jax.tree.map(jnp.zeros_like, params), state.model_state, nothing)
+        if jax.default_backend() == "cpu":
+            # See `make_run_chunk` for why this is no scan.
+            for number in range(self.accumulate):
+                carry = add(carry, number)
+        else:
+            carry, _ = lax.scan(lambda c, n: (add(c, n), None), carry, jnp.arange(self.accumulate))
+        total, model_state, sums = carry
+        count = jnp.maximum(sums["loss"][1], 1e-9)
+        return jax.tree.map(lambda t: t / count, total), (model_state, sums)
+
+    def _part_gradients(
+        self, params: PyTree, model_state: PyTree, state: State, batch: Batch, number: Any
+    ) -> tuple[PyTree, _Rest]:
+        """Gradient of the mean loss of one part, its new model state and its sums."""
+        loss_key = purpose_key(state.key, "loss", state.step)
+        dropout_key = purpose_key(state.key, "dropout", state.step)
+        if self.accumulate > 1:
+            loss_key, dropout_key = (
+                jax.random.fold_in(key, number) for key in (loss_key, dropout_key)
+            )
+        valid = batch["valid"].astype(jnp.float32)
+
+        def objective(params: PyTree) -> tuple[jax.Array, _Rest]:
+            variables = {"params": params, **model_state}
+            with self._padding(batch["valid"]):
+                outputs, updated = self.apply(
+                    variables, batch["image"], True, {"dropout": dropout_key}
+                )
+            loss, weight = self.task.loss(outputs, batch, state.hyper, key=loss_key)
+            weight = weight * valid
+            total, count = (weight * loss).sum(), weight.sum()
+            sums = {
+                "loss": (total, count),
+                "accuracy": ((self.task.correct(outputs, batch) * valid).sum(), valid.sum()),
+            }
+            return total / jnp.maximum(count, 1e-9), (updated, sums)
+
+        return jax.grad(objective, has_aux=True)(params)
 
     def _padding(self, valid: jax.Array) -> contextlib.AbstractContextManager[Any]:
         return nn.mask_padding(valid) if self.padded else contextlib.nullcontext()
@@ -167,15 +242,24 @@ def make_run_chunk(
 
 
 def make_eval_step(
-    apply: ApplyFn, task: Task, preprocess: Preprocess
+    apply: ApplyFn, task: Task, preprocess: Preprocess, views: Views = "one"
 ) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
-    """`eval_step(variables, resident, item) -> predictions`, compiled."""
+    """`eval_step(variables, resident, item) -> predictions`, compiled.
+
+    Predictions (logits) are averaged over the views of each image; see `views.views_of`.
+    """
 
     def eval_step(
         variables: Mapping[str, PyTree], resident: Batch, item: Batch
     ) -> dict[str, jax.Array]:
         image = preprocess(gather_batch(resident, item)["image"])
-        outputs, _ = apply(variables, image, False, {})
-        return task.predictions(outputs)
+        seen = [
+            jax.tree.map(
+                lambda x, weight=weight: weight * x,
+                task.predictions(apply(variables, view, False, {})[0]),
+            )
+            for view, weight in views_of(image, views)
+        ]
+        return jax.tree.map(lambda *values: sum(values[1:], values[0]), *seen)
 
     return jax.jit(eval_step)

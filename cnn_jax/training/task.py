@@ -65,16 +65,19 @@ def logits_of(outputs: Any) -> jax.Array:
 class Classification:
     """One of K classes: cross-entropy with label smoothing, hard or soft targets.
 
-    loss = - sum_k q_k log softmax(logits)_k with q = (1 - e) target + e / K.
+    loss = - sum_k q_k (1 - p_k)^g log p_k with p = softmax(logits), q = (1 - e) target + e / K
+    and g = `hyper["focal"]` where `focal` (Lin et al. 2017), else 0.
 
     Attributes:
       num_outputs: K.
       class_weights: weight of an example by its class, or None for 1; soft targets take
         the mean weight under the target.
+      focal: whether examples that are right already count less.
     """
 
     num_outputs: int
     class_weights: tuple[float, ...] | None = None
+    focal: bool = False
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
@@ -88,6 +91,8 @@ class Classification:
             weight = jnp.ones(len(log_p), jnp.float32)
         else:
             weight = target @ jnp.asarray(self.class_weights, jnp.float32)
+        if self.focal:
+            q = q * _doubt(log_p, hyper["focal"])
         return -(q * log_p).sum(axis=1), weight
 
     def correct(self, outputs: Any, batch: Batch) -> jax.Array:
@@ -120,15 +125,18 @@ class Classification:
 class MultiLabel:
     """Any of K labels: binary cross-entropy, averaged over the labels.
 
-    loss = mean_k [softplus(z_k) - q_k z_k] with q = (1 - e) target + e / 2.
+    loss = mean_k [q_k (1 - p_k)^g softplus(-z_k) + (1 - q_k) p_k^g softplus(z_k)] with
+    p = sigmoid(z), q = (1 - e) target + e / 2 and g as in `Classification`.
 
     Attributes:
       num_outputs: K.
       class_weights: weight of each label within the mean, or None for 1.
+      focal: whether labels that are right already count less.
     """
 
     num_outputs: int
     class_weights: tuple[float, ...] | None = None
+    focal: bool = False
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
@@ -137,7 +145,12 @@ class MultiLabel:
         logits = logits_of(outputs)
         smooth = hyper["label_smoothing"]
         q = (1 - smooth) * _mixed(batch, lambda label: label) + smooth / 2
-        loss = jax.nn.softplus(logits) - q * logits
+        if self.focal:
+            yes, no = jax.nn.softplus(-logits), jax.nn.softplus(logits)
+            gamma = hyper["focal"]
+            loss = q * _doubt(-yes, gamma) * yes + (1 - q) * _doubt(-no, gamma) * no
+        else:
+            loss = jax.nn.softplus(logits) - q * logits
         if self.class_weights is not None:
             loss = loss * jnp.asarray(self.class_weights, jnp.float32)[None, :]
         return loss.mean(axis=1), jnp.ones(len(logits), jnp.float32)
@@ -159,6 +172,11 @@ class MultiLabel:
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
         """See `evaluation.classification_metrics`."""
         return classification_metrics(predictions)
+
+
+def _doubt(log_p: jax.Array, gamma: jax.Array) -> jax.Array:
+    """(1 - p)^gamma; p is kept from 1, where the derivative has a pole for gamma < 1."""
+    return jnp.maximum(-jnp.expm1(log_p), 1e-7) ** gamma
 
 
 def _mixed(batch: Batch, dense: Any) -> jax.Array:

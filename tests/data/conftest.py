@@ -1,6 +1,7 @@
 """Small image sets written to disk, and the folder of real ones."""
 
 import gzip
+import itertools
 import os
 import struct
 from pathlib import Path
@@ -8,6 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """What is kept for later runs stays with the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
 
 
 @pytest.fixture
@@ -27,10 +34,15 @@ def real(request):
 
 @pytest.fixture
 def write_image():
-    """Writes a small image of one colour (or grey value) and returns its path."""
+    """Writes a small image of one colour (or grey value) and returns its path.
 
-    def write(path, value=100, size=(6, 5), mode="L"):
+    Without a value each call has its own, since equal images are kept in one part.
+    """
+    values = itertools.count()
+
+    def write(path, value=None, size=(6, 5), mode="L"):
         path = Path(path)
+        value = next(values) % 256 if value is None else value
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new(mode, size, value).save(path)
         return path

@@ -1,3 +1,6 @@
+import pickle
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,3 +83,74 @@ def test_a_missing_batch_or_wrong_names_are_named(cifar10):
     (cifar10 / "data_batch_4.bin").unlink()
     with pytest.raises(DataError, match=r"data_batch_4\.bin' cannot be read"):
         load(str(cifar10))
+
+
+def write_pickles(binary, folder, keys, protocol=2, text=str):
+    """The Python version of a binary folder, as `pickle` writes it."""
+    folder.mkdir()
+    for path in binary.glob("*.bin"):
+        records = np.frombuffer(path.read_bytes(), np.uint8).reshape(-1, len(keys) + 3072)
+        batch = {text(key): records[:, k].tolist() for k, key in enumerate(keys)}
+        batch[text("data")] = records[:, len(keys) :]
+        (folder / path.stem).write_bytes(pickle.dumps(batch, protocol))
+    return folder
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_the_python_version_is_the_same_set(cifar10, tmp_path, protocol):
+    folder = write_pickles(cifar10, tmp_path / "cifar-10-batches-py", ["labels"], protocol)
+    meta = {"label_names": list("abcdefghij"), "num_vis": 3072}
+    (folder / "batches.meta").write_bytes(pickle.dumps(meta, protocol))
+    binary, pickled = load(str(cifar10)), load(str(folder))
+    assert pickled.digest == binary.digest and pickled.name == "cifar10"
+    assert pickled.classes == binary.classes
+
+
+def test_the_python_version_of_cifar100_saved_with_keys_of_bytes(cifar100, tmp_path):
+    folder = write_pickles(
+        cifar100, tmp_path / "set", ["coarse_labels", "fine_labels"], text=str.encode
+    )
+    meta = {b"fine_label_names": [b"apple"] * 100, b"coarse_label_names": [b"fish"] * 20}
+    (folder / "meta").write_bytes(pickle.dumps(meta))
+    for label in (None, "coarse"):
+        pickled = load(str(folder), label=label)
+        assert pickled.digest == load(str(cifar100), label=label).digest
+    assert pickled.classes["fine"][0] == "apple"
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"labels": [1]}, "no uint8"),
+        ({"data": np.zeros((2, 3071), np.uint8), "labels": [1, 2]}, "no uint8"),
+        ({"data": np.zeros((2, 3072)), "labels": [1, 2]}, "no uint8"),
+        ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "no uint8"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, "no list of 2 labels"),
+        ({"data": np.zeros((2, 3072), np.uint8)}, "no list of 2 labels"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, "2"]}, "are no labels"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, -1]}, "are no labels"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, 10]}, "record 1 has label 10"),
+        ([1], "holds list"),
+        (Path("x"), "it asks for 'pathlib"),
+    ],
+)
+def test_a_damaged_or_hostile_batch_is_named(cifar10, tmp_path, batch, message):
+    folder = write_pickles(cifar10, tmp_path / "cifar-10-batches-py", ["labels"])
+    (folder / "data_batch_4").write_bytes(pickle.dumps(batch))
+    with pytest.raises(DataError, match=f"data_batch_4' .*{message}"):
+        load(str(folder))
+
+
+def test_folders_called_train_and_test_are_no_cifar(tmp_path, write_image):
+    for part in ("train", "test"):
+        for k in range(8):
+            write_image(tmp_path / "set" / part / "ab"[k % 2] / f"{k}.png", value=10 * k)
+    (tmp_path / "set" / "meta").write_text("notes")
+    assert load(str(tmp_path / "set")).classes["label"] == ("a", "b")
+
+
+@pytest.mark.realdata
+def test_the_real_set_is_the_same_in_both_versions(real, tmp_path):
+    binary = real("cifar-10-batches-bin")
+    folder = write_pickles(binary, tmp_path / "cifar-10-batches-py", ["labels"])
+    assert load(str(folder)).digest == load(str(binary)).digest

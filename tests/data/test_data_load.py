@@ -43,7 +43,8 @@ def test_names_and_paths_find_the_same_set(flowers, monkeypatch):
 
 def test_a_folder_of_any_name_may_be_the_set(tmp_path, write_idx):
     for part in ("train", "t10k"):
-        write_idx(tmp_path / "dl" / f"{part}-images-idx3-ubyte", np.zeros((40, 4, 4), np.uint8))
+        images = np.arange(40 * 16, dtype=np.uint32).reshape(40, 4, 4).astype(np.uint8)
+        write_idx(tmp_path / "dl" / f"{part}-images-idx3-ubyte", images)
         labels = (np.arange(40) % 10).astype(np.uint8)
         write_idx(tmp_path / "dl" / f"{part}-labels-idx1-ubyte", labels)
     assert load("mnist", data_dir=tmp_path / "dl").name == "mnist"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import ClassRow, Estimate, Reliability
-from cnn_jax.report import Baseline, Mistake, Page, render, write
+from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, Page, render, write
 
 VOID = {"meta", "link", "img"}
 RNG = np.random.default_rng(0)
@@ -70,6 +70,7 @@ def full_page(names=("cat", "dog", "owl"), **changes):
     k = len(names)
     figure = fraction(0.9, 0.8, 0.95)
     image = RNG.integers(0, 256, (8, 8, 1), dtype=np.uint8)
+    examples = tuple(HardExample(f"id of {n}", n, names[0], 0.2, 0.75, 1.61, image) for n in names)
     values = {
         "headline": figure,
         "sentence": "Nine of ten.",
@@ -89,7 +90,10 @@ def full_page(names=("cat", "dog", "owl"), **changes):
         "ece": fraction(0.021, 0.01, 0.03),
         "reliability_after": bins(np.array([5, 0, 40])),
         "temperature": 1.5,
-        "mistakes": tuple(Mistake(image, f"id of {n}", n, names[0], 0.75) for n in names),
+        "hardest": examples,
+        "errors_by_class": tuple(
+            ErrorsOfClass(n, 10, 4, ((names[0], 3), (names[-1], 1)), examples) for n in names
+        ),
         "filters": RNG.normal(size=(3, 3, 1, 5)),
         "facts": (("digest", "abc"), ("licence", "")),
         "notes": ("A note.",),
@@ -124,6 +128,20 @@ def test_every_reference_of_a_chart_names_an_id():
     named = [value for name, value in parsed.attributes if name == "aria-labelledby"]
     assert len(named) >= 5
     assert {part for value in named for part in value.split()} <= set(parsed.ids)
+
+
+def hard(**changes):
+    return HardExample(
+        **{
+            "id": "x",
+            "given": "a",
+            "predicted": "b",
+            "p_given": 0.1,
+            "p_predicted": 0.5,
+            "loss": 2.3,
+            **changes,
+        }
+    )
 
 
 NASTY = (
@@ -180,18 +198,38 @@ def test_any_number_of_classes(k):
     assert parsed.words.count("10") >= (k if k <= 20 else 0)
 
 
-def test_no_mistakes_and_a_perfect_matrix_are_said():
-    page = full_page(mistakes=(), confusion=np.diag([4, 5, 6]))
+def test_a_perfect_matrix_is_said_and_its_hardest_examples_are_right():
+    unsure = HardExample("an id", "cat", "cat", 0.41, 0.41, 0.892)
+    page = full_page(hardest=(unsure,), errors_by_class=(), confusion=np.diag([4, 5, 6]))
     text = Parsed(render(page)).text
-    assert "all 15 test examples are right" in text
-    assert "No confusions" in text
+    assert "None is wrong: all 15 test examples are right" in text
+    assert "No confusions" in text and "Errors by class" not in text
+    assert text.count("cat 41.0 %loss 0.892") == 1
 
 
-def test_mistakes_are_ordered_by_confidence_and_limited():
+def test_the_hardest_examples_keep_their_order_and_are_limited():
     image = np.zeros((4, 4, 3), np.uint8)
-    mistakes = tuple(Mistake(image, f"id{i:02d}!", "a", "b", i / 40) for i in range(30))
-    text = Parsed(render(full_page(mistakes=mistakes))).text
-    assert re.findall(r"id(\d\d)!", text) == [f"{i:02d}" for i in range(29, 5, -1)]
+    examples = tuple(HardExample(f"id{i:02d}!", "a", "b", 0.1, 0.6, 2.3, image) for i in range(30))
+    text = Parsed(render(full_page(hardest=examples, errors_by_class=()))).text
+    assert re.findall(r"id(\d\d)!", text) == [f"{i:02d}" for i in range(24)]
+    assert "b 60.0 %a 10.0 %loss 2.30" in text
+
+
+def test_without_images_there_are_words_but_no_pictures():
+    example = HardExample("an id", "a", "b", 0.1, 0.6, 2.3)
+    errors = ErrorsOfClass("a", 8, 2, (("b", 2),), (example,))
+    parsed = Parsed(render(Page("pets", "cnn", hardest=(example,), errors_by_class=(errors,))))
+    assert "img" not in parsed.tags and "no pictures" in parsed.text
+    assert "wrong: 2 of 8, 25.0 %taken for b 2" in parsed.text
+
+
+def test_of_many_classes_the_worst_are_shown():
+    taken = tuple((f"c{i}", 9 - i) for i in range(8))
+    errors = tuple(ErrorsOfClass(f"class {i:02d}!", 44, 44, taken) for i in range(30))
+    text = Parsed(render(Page("pets", "cnn", errors_by_class=errors))).text
+    assert re.findall(r"class (\d\d)!", text) == [f"{i:02d}" for i in range(20)]
+    assert "The 20 classes with the most errors, of 30" in text
+    assert "taken for c0 9, c1 8, c2 7, c3 6, c4 5, c5 4, others 5" in text
 
 
 def test_a_run_that_diverged_has_no_figures_and_says_where():
@@ -244,9 +282,10 @@ def test_write_replaces_the_file_whole(tmp_path):
         (lambda: full_page(confusion=np.eye(2, dtype=int)), "3 class names"),
         (lambda: full_page(confusion=np.eye(3)), "counts"),
         (lambda: full_page(filters=np.zeros((3, 3))), "[h, w, in, out]"),
-        (lambda: Mistake(np.zeros((4, 4), np.uint8), "x", "a", "b", 0.5), "uint8 [H, W, C]"),
-        (lambda: Mistake(np.zeros((4, 4, 1)), "x", "a", "b", 0.5), "float64"),
-        (lambda: Mistake(np.zeros((4, 4, 1), np.uint8), "x", "a", "b", 7.2), "softmax"),
+        (lambda: hard(image=np.zeros((4, 4), np.uint8)), "uint8 [H, W, C]"),
+        (lambda: hard(image=np.zeros((4, 4, 1))), "float64"),
+        (lambda: hard(p_predicted=7.2), "softmax"),
+        (lambda: hard(p_given=math.nan), "softmax"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(make, words):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cnn_jax.evaluation import Estimate
 from cnn_jax.report import wording
-from cnn_jax.report.pictures import LONGEST_SIDE, data_uri, filter_grid, thumbnail
+from cnn_jax.report.pictures import LONGEST_SIDE, data_uri, filter_grid, thumbnail, viewable
 
 RNG = np.random.default_rng(1)
 
@@ -39,6 +39,15 @@ def test_large_images_keep_their_proportions():
         LONGEST_SIDE,
         3,
     )
+
+
+def test_of_a_volume_the_middle_slice_is_shown_and_floats_become_bytes():
+    volume = np.zeros((5, 4, 4, 1), np.float32)
+    volume[2], volume[3] = 0.5, 2
+    assert (viewable(volume) == 128).all() and viewable(volume).shape == (4, 4, 1)
+    assert viewable(volume[3]).max() == 255
+    image = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    assert viewable(image) is image
 
 
 def test_filters_are_scaled_about_zero_and_parted_by_a_gap():

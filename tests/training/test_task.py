@@ -51,6 +51,37 @@ def test_class_weights_weigh_examples_by_their_class():
     np.testing.assert_allclose(weight, SOFT @ np.array(weights), rtol=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_loss(gamma):
+    hyper = {"label_smoothing": jnp.float32(0), "focal": jnp.float32(gamma)}
+    log_p = log_softmax(LOGITS)[np.arange(20), LABELS]
+    expected = -((1 - np.exp(log_p)) ** gamma) * log_p
+    got, _ = Classification(4, focal=True).loss(
+        jnp.asarray(LOGITS), {"label": jnp.asarray(LABELS)}, hyper, key=KEY
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    p_t = np.where(MANY > 0.5, p, 1 - p)
+    got, _ = MultiLabel(4, focal=True).loss(
+        jnp.asarray(LOGITS), {"label": jnp.asarray(MANY)}, hyper, key=KEY
+    )
+    np.testing.assert_allclose(got, (-((1 - p_t) ** gamma) * np.log(p_t)).mean(axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [Classification, MultiLabel])
+def test_focal_loss_is_finite_however_sure_the_network(kind):
+    label = jnp.array([0, 1], jnp.int32) if kind is Classification else jnp.eye(2)
+    hyper = {"label_smoothing": jnp.float32(0), "focal": jnp.float32(0.5)}
+
+    def total(logits):
+        return kind(2, focal=True).loss(logits, {"label": label}, hyper, key=KEY)[0].sum()
+
+    for size in (0.0, 30.0, 200.0, -200.0):
+        logits = jnp.array([[size, -size], [-size, size]])
+        value, gradient = jax.value_and_grad(total)(logits)
+        assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+
+
 def test_mixed_targets_are_the_mixture_of_the_losses():
     share, other = RNG.random(20).astype(np.float32), RNG.permutation(LABELS)
     mixed = {

@@ -1,0 +1,1 @@
+"""Public sets from their homes: addresses and checksums, resumable transfers, unpacking."""

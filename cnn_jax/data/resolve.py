@@ -1,0 +1,180 @@
+"""What is done about equal images that lie in several parts of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import numpy as np
+
+from cnn_jax.data.dataset import Dataset, Split
+from cnn_jax.data.digest import dataset_digest
+from cnn_jax.data.duplicates import Duplicates, find_duplicates, pixel_keys
+from cnn_jax.data.groups import keep_near_copies_together, pooled_names, unite_groups
+from cnn_jax.data.reading import some_of
+from cnn_jax.data.sources import JoinedSource
+from cnn_jax.data.splits import LEAK, complete_splits, shared_groups
+from cnn_jax.errors import DataError
+
+Policy = Literal["stop", "drop-train", "regroup", "keep"]
+
+
+def resolve_duplicates(
+    dataset: Dataset, policy: Policy = "stop", *, split_seed: int = 0
+) -> Dataset:
+    """The data set a network may be trained on: no train image lies in another part.
+
+    Train images equal to a validation image leave train, whatever the policy. Equal images
+    within a part stay; a note says how many have different labels. What is done is a note
+    of the data set that is returned, and its digest is that of what is left. A data set
+    without equal images comes back as it is.
+
+    Args:
+      dataset: any data set.
+      policy: what is done about test images equal to a train or validation image. `stop`
+        raises. `drop-train` takes the copies out of train and validation; the test part, and
+        so the comparison with published figures, stays. `regroup` pools all images and
+        splits them anew 70/15/15, equal ones and given groups (see `Split`) kept whole; it
+        also acts where such a group lies in the test part and in another. `keep` moves
+        nothing.
+      split_seed: seed of the splits that `regroup` makes.
+
+    Raises:
+      DataError: test images occur in train or validation and the policy is `stop`; an
+        unknown policy; or no train or validation image would be left.
+    """
+    if policy not in get_args(Policy):
+        raise DataError(f"duplicates must be one of {', '.join(get_args(Policy))}, not {policy!r}")
+    if policy == "regroup" and (pooled := _pooled_if_shared(dataset)) is not None:
+        dataset = _regroup(dataset, pooled, split_seed)
+    found = find_duplicates(dataset)
+    leaked = found.between("test", "train", "validation")
+    if leaked and policy == "stop":
+        raise DataError(_stop_message(dataset, [example.id for example in leaked]))
+    notes = []
+    dropped = {"train": _positions(found, "train", "validation")}
+    if leaked:
+        what = f"{len(leaked)} of {len(dataset.splits['test'])} test images equal a train or "
+        what += "validation image"
+    if leaked and policy == "keep":
+        notes.append(f"{what} and were kept: figures on test are optimistic.")
+    if leaked and policy == "drop-train":
+        copies = {part: _positions(found, part, "test") for part in ("train", "validation")}
+        counts = " and ".join(f"{len(some)} from {part}" for part, some in copies.items())
+        notes.append(f"{what}: the copies were dropped, {counts}.")
+        dropped = {"train": dropped["train"] | copies["train"], "validation": copies["validation"]}
+    notes += _notes_on_train(dataset, found, dropped["train"])
+    return _without(dataset, dropped, notes)
+
+
+def _notes_on_train(dataset: Dataset, found: Duplicates, dropped: set[int]) -> list[str]:
+    """What was dropped for the validation part, and the labels that conflict in what is left."""
+    notes = []
+    validation = len(found.between("validation", "train"))
+    if validation:
+        notes.append(
+            f"{validation} of {len(dataset.splits['validation'])} validation images equal a train "
+            f"image: {len(_positions(found, 'train', 'validation'))} copies were dropped from "
+            "train."
+        )
+    left = [
+        group
+        for group in found.conflicting(["train"])
+        # Equal images are dropped together, so the first one stands for all.
+        if group[0].index not in dropped
+    ]
+    if left:
+        images = sum(len(group) for group in left)
+        notes.append(
+            f"Equal train images with different labels: {images} images in {len(left)} sets."
+        )
+    return notes
+
+
+def group_near_duplicates(dataset: Dataset) -> Dataset:
+    """The data set with near-copies in one group each; no example moves.
+
+    Raises:
+      DataError: more images than are searched (see `near_duplicates`).
+    """
+    splits, notes = keep_near_copies_together(dataset.splits)
+    if not notes:
+        return dataset
+    return dataset.replace(splits=splits, notes=(*dataset.notes, *notes, *shared_groups(splits)))
+
+
+def _positions(found: Duplicates, part: str, other: str) -> set[int]:
+    return {example.index for example in found.between(part, other)}
+
+
+def _stop_message(dataset: Dataset, ids: list[str]) -> str:
+    return (
+        f"{len(ids)} of {len(dataset.splits['test'])} test images of {dataset.name!r} are also in "
+        f"train or validation ({some_of(ids)}): figures on test would be optimistic. Choose "
+        "--duplicates drop-train (take the copies out of train and validation), "
+        "--duplicates regroup (pool all images and split them anew, copies together) or "
+        "--duplicates keep (go on as it is)"
+    )
+
+
+def _without(dataset: Dataset, dropped: Mapping[str, set[int]], notes: list[str]) -> Dataset:
+    """The data set without the examples at the positions, and with the notes."""
+    splits = dict(dataset.splits)
+    for part, positions in dropped.items():
+        if not positions:
+            continue
+        stay = np.delete(np.arange(len(splits[part])), sorted(positions))
+        if not len(stay):
+            raise DataError(
+                f"every {part} image of {dataset.name!r} equals one of another part: none would "
+                "be left; --duplicates regroup makes parts anew"
+            )
+        splits[part] = splits[part].take(stay)
+    if not notes:
+        return dataset
+    changed = any(dropped.values())
+    return dataset.replace(
+        splits=splits,
+        digest=dataset_digest(splits) if changed else dataset.digest,
+        notes=(*dataset.notes, *notes),
+    )
+
+
+def _pooled_if_shared(dataset: Dataset) -> Split | None:
+    """All examples, in groups; None if no group lies in the test part and in another."""
+    splits = dataset.splits
+    part = np.repeat(list(splits), [len(split) for split in splits.values()])
+    ids, given = pooled_names(splits)
+    keys = np.concatenate([pixel_keys(split) for split in splits.values()])
+    groups = unite_groups(ids, given, keys)
+    if groups is None or not np.isin(groups[part == "test"], groups[part != "test"]).any():
+        return None
+    return Split(
+        images=_joined(splits),
+        targets={
+            name: np.concatenate([split.targets[name] for split in splits.values()])
+            for name in next(iter(splits.values())).targets
+        },
+        ids=ids,
+        groups=groups,
+    )
+
+
+def _joined(splits: Mapping[str, Split]) -> np.ndarray | JoinedSource:
+    images = [split.images for split in splits.values()]
+    arrays = [some for some in images if isinstance(some, np.ndarray)]
+    if len(arrays) == len(images):
+        return np.concatenate(arrays)
+    return JoinedSource([some for some in images if not isinstance(some, np.ndarray)])
+
+
+def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
+    splits, _ = complete_splits({"train": pooled}, seed=seed)
+    counts = ", ".join(f"{len(split)} {part}" for part, split in splits.items())
+    note = (
+        f"Test images or their groups were also in train or validation: all {len(pooled)} images "
+        f"were pooled and split anew, groups and equal images kept whole (seed {seed}), into "
+        f"{counts}."
+    )
+    kept = [text for text in dataset.notes if not text.startswith(LEAK)]
+    return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=(*kept, note))

@@ -1,0 +1,1 @@
+"""TensorFlow Datasets without TensorFlow: names, features, records, reading and writing."""

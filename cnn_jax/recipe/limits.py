@@ -1,0 +1,66 @@
+"""Which values the fields of a recipe may have, beside their types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+# Field, what it accepts, and that in words.
+LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seed", lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
+    ("data.source", lambda v: v != "", "a name or a path"),
+    ("data.image_size", lambda v: v >= 4, "at least 4 pixels"),
+    ("data.validation", lambda v: 0 < v < 1, "between 0 and 1"),
+    ("data.split_seed", lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
+    ("augment.crop", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.crop_ratio", lambda v: 1 <= v <= 10, "between 1 and 10"),
+    ("augment.shear", lambda v: 0 <= v <= 80, "between 0 and 80 degrees"),
+    ("augment.scale", lambda v: 0 <= v <= 10, "between 0 and 10"),
+    ("augment.rotate", lambda v: 0 <= v <= 180, "between 0 and 180 degrees"),
+    ("augment.translate", lambda v: v >= 0, "0 or more pixels"),
+    ("augment.brightness", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.contrast", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.saturation", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.hue", lambda v: 0 <= v <= 0.5, "between 0 and 0.5 turns"),
+    ("augment.blur", lambda v: v >= 0, "0 or more pixels"),
+    ("augment.noise", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.cutout", lambda v: v >= 0, "0 or more pixels"),
+    ("augment.erase", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.mixup", lambda v: v >= 0, "0 or more"),
+    ("augment.cutmix", lambda v: v >= 0, "0 or more"),
+    ("loss.focal", lambda v: v >= 0, "0 or more"),
+    ("loss.label_smoothing", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    (
+        "loss.class_weights",
+        lambda v: isinstance(v, str) or all(w >= 0 for w in v),
+        "'none', 'balanced' or weights of 0 or more",
+    ),
+    ("optimizer.learning_rate", lambda v: v > 0, "above 0"),
+    ("optimizer.momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    ("optimizer.weight_decay", lambda v: v >= 0, "0 or more"),
+    ("optimizer.beta2", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    ("optimizer.epsilon", lambda v: v > 0, "above 0"),
+    ("optimizer.clip_norm", lambda v: v >= 0, "0 or more"),
+    ("optimizer.sam", lambda v: v >= 0, "0 or more"),
+    ("optimizer.trust_coefficient", lambda v: v > 0, "above 0"),
+    ("optimizer.other_learning_rate", lambda v: v > 0, "above 0"),
+    ("optimizer.muon_steps", lambda v: 1 <= v <= 20, "between 1 and 20"),
+    ("schedule.warmup_epochs", lambda v: v >= 0, "0 or more"),
+    ("schedule.final_fraction", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    (
+        "schedule.milestones",
+        lambda v: all(0 < m < 1 for m in v) and list(v) == sorted(v),
+        "increasing fractions between 0 and 1",
+    ),
+    ("schedule.drop", lambda v: 0 < v < 1, "between 0 and 1"),
+    ("train.epochs", lambda v: v >= 1, "at least 1"),
+    ("train.batch_size", lambda v: v >= 1, "at least 1"),
+    ("train.eval_batch_size", lambda v: v >= 1, "at least 1"),
+    ("train.accumulate", lambda v: v >= 1, "at least 1"),
+    ("train.ema", lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    ("train.patience", lambda v: v >= 0, "0 or more epochs"),
+    ("train.chunk_steps", lambda v: v >= 1, "at least 1"),
+    ("train.devices", lambda v: v >= 0, "0 or more"),
+    ("train.checkpoint_seconds", lambda v: v >= 0, "0 or more seconds"),
+    ("train.memory_limit", lambda v: v >= 0, "0 or more bytes"),
+)

@@ -1,0 +1,109 @@
+"""`Recipe`: all groups, TOML in and out, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnn_jax import fields
+from cnn_jax.errors import RecipeError
+from cnn_jax.recipe.limits import LIMITS
+from cnn_jax.recipe.parts import (
+    AugmentRecipe,
+    DataRecipe,
+    LossRecipe,
+    ModelRecipe,
+    OptimizerRecipe,
+    ScheduleRecipe,
+    TrainRecipe,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run. See each part for its fields."""
+
+    seed: int = 0
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    augment: AugmentRecipe = field(default_factory=AugmentRecipe)
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+
+    def __post_init__(self) -> None:
+        for path, accepts, rule in LIMITS:
+            value = fields.get(self, path)
+            if value is not None and not accepts(value):
+                raise RecipeError(f"{path} must be {rule}, not {value!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values; a field that is None is left out."""
+        return fields.plain(self)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML; `Recipe.from_toml` reads it back to an equal recipe."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe with these values; fields that are left out keep their defaults."""
+        return cls().override(values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Recipe:
+        """Read a TOML file.
+
+        Raises:
+          RecipeError: the file cannot be read, is no TOML, or names an unknown field.
+        """
+        return cls().override(read_toml(path))
+
+    def override(self, values: Mapping[str, Any]) -> Recipe:
+        """A copy with some fields changed.
+
+        Args:
+          values: nested (`{"optimizer": {"learning_rate": 0.1}}`) or dotted
+            (`{"optimizer.learning_rate": 0.1}`) names. Values are checked against the
+            type of the field; text is read as that type where it can be.
+
+        Raises:
+          RecipeError: an unknown field (the nearest one is named) or a value that does
+            not fit.
+        """
+        return fields.override(self, fields.nested(values))
+
+    def digest(self) -> str:
+        """sha256 (hex) of all values."""
+        return digest_of(self.to_dict())
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """sha256 (hex) of the plain values of a recipe.
+
+    Of a recipe's file it is the digest that the recipe had when it was written, also when
+    recipes have got more fields since.
+    """
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Values of a TOML file, unchecked.
+
+    Raises:
+      RecipeError: the file cannot be read or is no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read recipe {str(path)!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {str(path)!r} is not TOML: {error}") from error
