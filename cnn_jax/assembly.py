@@ -1,20 +1,18 @@
-"""From a recipe to the parts of a run: data, model, step, state."""
+"""From a recipe and its data to the parts of a run: model, step, state."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import flax.errors
 import jax
 import numpy as np
 
-from cnn_jax import data as data_room
 from cnn_jax import models, nn
 from cnn_jax.augment import Augment
 from cnn_jax.classifier import build_model
@@ -32,7 +30,6 @@ from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import TrainStep, linen_apply, make_eval_step, make_run_chunk
 from cnn_jax.training.task import Classification, MultiLabel, Task
-from cnn_jax.training.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +69,19 @@ class Assembly:
         return self.placement.replicate(state)
 
     def predict(
-        self, part: str, variables: Any, run_digest: str = "", *, views: Views | None = None
+        self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
     ) -> Predictions:
-        """Predictions for every example of a part, by the recipe's views or by one."""
+        """Predictions for every example of a part.
+
+        Args:
+          part: name of the part.
+          variables: what `model.apply` takes.
+          run_digest: recorded in the predictions.
+          final: whether they are averaged over the recipe's views of each image, as they
+            are when training has ended.
+        """
         split = self.dataset.splits[part]
-        step = self.eval_step if views == "one" else self.final_step
+        step = self.final_step if final else self.eval_step
         return Predictions(
             split=part,
             ids=split.ids,
@@ -87,95 +92,6 @@ class Assembly:
             groups=split.groups,
             run_digest=run_digest,
         )
-
-
-def load_data(recipe: Recipe) -> Dataset:
-    """The data set a recipe names, with all three parts, its labels corrected.
-
-    Raises:
-      DataError: it cannot be found or read, or the corrections do not fit it.
-    """
-    d = recipe.data
-    if d.source.startswith("custom:"):
-        raise DataError(f"this run was trained on arrays ({d.source}): give them as data=")
-    dataset = data_room.load(
-        d.source,
-        data_dir=d.root,
-        image_size=d.image_size,
-        channels=d.channels,
-        fit=d.fit,
-        label=_column(d.label),
-        path_column=_column(d.path_column),
-        split_column=_column(d.split_column),
-        group_column=_column(d.group_column),
-        validation=d.validation,
-        split_seed=d.split_seed,
-        memory_limit=recipe.train.memory_limit,
-        group_near_duplicates=d.group_near_duplicates,
-    )
-    return correct_data(recipe, dataset)
-
-
-def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
-    """Id -> the file that an example's image was read from, where it is a file of its own.
-
-    Raises:
-      DataError: the data cannot be found or read.
-    """
-    d = recipe.data
-    if d.source.startswith("custom:"):
-        return {}
-    return data_room.original_files(
-        d.source,
-        ids,
-        data_dir=d.root,
-        label=_column(d.label),
-        path_column=_column(d.path_column),
-        split_column=_column(d.split_column),
-        group_column=_column(d.group_column),
-    )
-
-
-def correct_data(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The data set with the labels that the recipe's corrections replace.
-
-    Raises:
-      DataError: the corrections cannot be read or are of other data.
-    """
-    path = recipe.data.corrections
-    if path is None:
-        return dataset
-    return data_room.apply_corrections(dataset, data_room.read_corrections(path))
-
-
-def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The data set with equal images of several parts dealt with as the recipe says.
-
-    A data set of the caller's own also gets its corrections and its groups of near-copies here.
-
-    Raises:
-      DataError: see `correct_data` and `data.resolve_duplicates`.
-    """
-    d = recipe.data
-    if d.source.startswith("custom:"):
-        dataset = correct_data(recipe, dataset)
-    grouped = group_data(recipe, dataset)
-    return data_room.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
-
-
-def group_data(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The caller's own data set with groups of near-copies, where the recipe wants them.
-
-    A data set that was loaded by its name or path has them already.
-    """
-    if recipe.data.group_near_duplicates and recipe.data.source.startswith("custom:"):
-        return data_room.group_near_duplicates(dataset)
-    return dataset
-
-
-def _column(name: str | None) -> str | int | None:
-    """A column's name, or its position where the text is a number."""
-    return int(name) if name is not None and name.isdecimal() else name
 
 
 def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = None) -> Assembly:
@@ -263,9 +179,11 @@ def abstract_state(
 
     Raises:
       ModelError: the model does not take such images or returns no logits `[B, K]`.
-      RecipeError: a decay pattern matches no parameter.
+      RecipeError: a pattern matches no parameter, or no submodule.
     """
-    variables = _abstract_variables(model, image_shape, num_outputs, recipe.train.remat)
+    variables = _abstract_variables(model, image_shape, num_outputs)
+    if recipe.train.remat:
+        _check_remat(model, recipe.train.remat, variables, image_shape)
     optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
 
     def create(variables: Any) -> State:
@@ -359,21 +277,42 @@ def _check_signature(model: nn.Module) -> None:
         )
 
 
-def _abstract_variables(
-    model: nn.Module, image_shape: tuple[int, ...], k: int, remat: Sequence[str]
+def _check_remat(
+    model: nn.Module, remat: Sequence[str], variables: Any, image_shape: tuple[int, ...]
+) -> None:
+    """Raise `RecipeError` unless every pattern of `train.remat` matches a submodule."""
+    try:
+        _abstract_outputs(model, variables, image_shape, train=True, remat=remat)
+    except ModelError as error:
+        raise RecipeError(f"train.remat: {error}") from error
+
+
+def _abstract_outputs(
+    model: nn.Module,
+    variables: Any,
+    image_shape: tuple[int, ...],
+    *,
+    train: bool,
+    remat: Sequence[str] = (),
 ) -> Any:
+    """Shapes of what the model returns for a batch of 2."""
+    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
+    apply = linen_apply(model, remat=remat)
+
+    def outputs(variables: Any, image: jax.Array) -> Any:
+        return apply(variables, image, train, {"dropout": jax.random.key(0)})[0]
+
+    return jax.eval_shape(outputs, variables, image)
+
+
+def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) -> Any:
     """Shapes of the variables, and a check that the logits are `[B, K]`."""
     image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
     init = functools.partial(model.init, train=False)
-    apply = linen_apply(model, remat=remat)
-
-    def both(variables: Any, image: jax.Array) -> tuple[Any, Any]:
-        rngs = {"dropout": jax.random.key(0)}
-        return apply(variables, image, False, {})[0], apply(variables, image, True, rngs)[0]
-
     try:
         variables = dict(jax.eval_shape(init, jax.random.key(0), image))
-        outputs, _ = jax.eval_shape(both, variables, image)
+        _abstract_outputs(model, variables, image_shape, train=True)
+        outputs = _abstract_outputs(model, variables, image_shape, train=False)
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 
-import numpy as np
-
 from cnn_jax.data import (
     Dataset,
     Duplicates,
@@ -16,6 +14,7 @@ from cnn_jax.data import (
     find_near_duplicates,
 )
 from cnn_jax.report.audit import AuditPage, Pair, Shown, write
+from cnn_jax.report.pictures import viewable
 
 SHOWN_PAIRS = 60
 _FROM_ONE_GROUP = 3  # pairs of equal images: many copies of one picture teach nothing more
@@ -73,11 +72,6 @@ def summary(dataset: Dataset) -> str:
     )
 
 
-def file_name(name: str) -> str:
-    """The name of a data set as that of a file."""
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-.") or "data"
-
-
 def _largest(found: Duplicates) -> int:
     return max((len(group) for group in found.groups), default=0)
 
@@ -102,8 +96,4 @@ def _pairs(equal: Duplicates, near: NearDuplicates) -> list[tuple[Example, Examp
 
 def _shown(dataset: Dataset, example: Example) -> Shown:
     image = dataset.splits[example.part].read_images([example.index])[0]
-    if image.ndim == 4:  # of a volume, the middle slice
-        image = image[len(image) // 2]
-    if image.dtype != np.uint8:
-        image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
-    return Shown(image, example.part, example.id, example.label)
+    return Shown(viewable(image), example.part, example.id, example.label)

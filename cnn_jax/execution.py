@@ -79,7 +79,7 @@ def _train(
         reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
 
     def validate(variables: Any) -> dict[str, float]:
-        return assembly.task.score(assembly.predict("validation", variables, views="one"))
+        return assembly.task.score(assembly.predict("validation", variables, final=False))
 
     return fit(
         state,

@@ -38,7 +38,8 @@ class RangeTest:
 
     Attributes:
       rates: float64 `[T]`, the learning rate of each step.
-      losses: float64 `[T]`, the training loss before each step.
+      losses: float64 `[T]`, the training loss before each step; steps in whose batch all
+        classes have weight 0 are left out.
       smoothed: float64 `[T]`, averaged over neighbouring steps.
       suggested: the rate at which the smoothed loss fell fastest.
       highest: the rate at which it was lowest: beyond, training gets worse.
@@ -74,7 +75,7 @@ def range_test(
       RecipeError: fewer than 20 steps, or a range that does not rise.
       CnnJaxError: as `train`.
     """
-    if steps < 20 or not 0 < low < high:
+    if steps < 20 or not 0 < low < high < float("inf"):
         raise RecipeError(
             "a range test needs at least 20 steps and 0 < low < high, not "
             f"{steps} steps from {low:g} to {high:g}"
@@ -82,33 +83,37 @@ def range_test(
     environment.enable_compile_cache()
     rates = low * (high / low) ** (np.arange(steps) / (steps - 1))
     span = max(2, round(_SPAN * steps))
+    used: list[float] = []
     losses: list[float] = []
     recent: list[float] = []  # means of the last few losses
     with numerics(recipe.train.precision):
         assembly = assemble_run(recipe.override(_PLAIN), dataset, model)
-        for loss in _losses(assembly, rates / recipe.optimizer.learning_rate):
+        for rate, loss in _losses(assembly, rates):
             recent.append(float(np.mean([*losses[-span:], loss])))
             if not np.isfinite(loss) or recent[-1] > _EXPLODED * min(recent):
                 break
+            used.append(rate)
             losses.append(loss)
-    return _judge(rates[: len(losses)], np.array(losses), span)
+    return _judge(np.array(used), np.array(losses), span)
 
 
-def _losses(assembly: Assembly, scales: np.ndarray) -> Iterator[float]:
-    """The training loss of each step, with its factor of the recipe's learning rate."""
+def _losses(assembly: Assembly, rates: np.ndarray) -> Iterator[tuple[float, float]]:
+    """Rate and training loss of each step whose batch has any weight."""
+    peak = assembly.recipe.optimizer.learning_rate
     state, feed = assembly.initial_state(), assembly.feeds["train"]
     done = 0
-    while done < len(scales):
+    while done < len(rates):
         epoch = done // feed.steps
         chunks = feed.train_chunks(
             seed=assembly.recipe.seed, epoch=epoch, first_step=0, chunk_steps=1
         )
-        for chunk, scale in zip(chunks, scales[done:], strict=False):
-            factor = assembly.placement.replicate(jnp.asarray(scale, jnp.float32))
+        for chunk, rate in zip(chunks, rates[done:], strict=False):
+            factor = assembly.placement.replicate(jnp.asarray(rate / peak, jnp.float32))
             state = state.replace(hyper={**state.hyper, "learning_rate_scale": factor})
             state, metrics = assembly.run_chunk(state, feed.resident, chunk)
             total, weight = jax.device_get(metrics["loss"])
-            yield float(total) / float(weight)
+            if weight:
+                yield float(rate), float(total) / float(weight)
         done += feed.steps
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import data
-from cnn_jax.assembly import original_files
 from cnn_jax.data import Correction
 from cnn_jax.data.files import is_image, walk
 from cnn_jax.errors import DataError, RunError
@@ -32,6 +31,7 @@ from cnn_jax.evaluation import Fate
 from cnn_jax.file_names import safe_names
 from cnn_jax.report.pictures import grey_or_colour, viewable
 from cnn_jax.run import Run
+from cnn_jax.run_data import original_files
 from cnn_jax.run_folder import write_text
 
 REMOVE = "_remove"

@@ -14,20 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax import environment, nn
-from cnn_jax.assembly import (
-    Assembly,
-    abstract_state,
-    assemble_run,
-    group_data,
-    load_data,
-    resolve_data,
-)
+from cnn_jax.assembly import Assembly, abstract_state, assemble_run
 from cnn_jax.classifier import Classified, Classifier, Images, build_model
-from cnn_jax.data import Dataset, tfds_root
+from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
 from cnn_jax.recipe import Recipe, digest_of, read_toml, resolve
+from cnn_jax.run_data import group_data, load_data, located, resolve_data
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training import tensorboard
@@ -290,7 +284,7 @@ class Run:
         with contextlib.ExitStack() as stack:
             if self.recipe.train.tensorboard:
                 events = self.path / "tensorboard"
-                board = tensorboard.TensorBoard(reporter, events, len(self.history))
+                board = tensorboard.TensorBoard(reporter, events)
                 reporter = stack.enter_context(contextlib.closing(board))
             carry_out(self._folder, self.assembly, reporter, command)
         if self.status == "finished":
@@ -368,7 +362,7 @@ def train(
         named["data"] = f"custom:{data.name}"
     if recipe is None and isinstance(data, Dataset):
         recipe = Recipe()  # no bundled one was made for it
-    resolved = _located(resolve(recipe, {**named, **overrides}))
+    resolved = located(resolve(recipe, {**named, **overrides}))
     own_model = model if isinstance(model, nn.Module) else None
     dataset = resolve_data(resolved, data if isinstance(data, Dataset) else load_data(resolved))
     name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
@@ -384,21 +378,3 @@ def train(
         run = Run(folder, model=own_model, data=dataset, assembly=assembly)
         run._carry_out(reporter, command)
     return run
-
-
-def _located(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths, so that the run can be resumed from anywhere."""
-    if recipe.data.corrections is not None:
-        corrections = Path(recipe.data.corrections).expanduser().absolute()
-        recipe = recipe.override({"data.corrections": str(corrections)})
-    source = recipe.data.source
-    if source == "digits" or source.startswith("custom:"):
-        return recipe
-    if source.startswith("tfds:"):
-        return recipe.override({"data.root": str(tfds_root(recipe.data.root))})
-    root = Path(recipe.data.root or ".").expanduser().absolute()
-    path = Path(source).expanduser()
-    changes = {"data.root": str(root)}
-    if path.exists():
-        changes["data.source"] = str(path.absolute())
-    return recipe.override(changes)

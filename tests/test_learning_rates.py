@@ -43,7 +43,7 @@ def test_rates_are_absolute_and_the_test_ends_where_the_loss_explodes():
 
 
 def test_a_range_that_is_none_is_refused():
-    for wrong in ({"steps": 5}, {"low": 1.0, "high": 0.1}, {"low": 0.0}):
+    for wrong in ({"steps": 5}, {"low": 1.0, "high": 0.1}, {"low": 0.0}, {"high": np.inf}):
         with pytest.raises(RecipeError, match="at least 20 steps and 0 < low < high"):
             range_test(Recipe(), small_set(), **wrong)
     with pytest.raises(RecipeError, match="the loss never fell"):
@@ -58,3 +58,9 @@ def test_the_command_prints_curve_and_suggestion(capsys):
     assert max(map(len, lines)) <= 80
     assert main(["lr-range", "--steps", "x"]) == 2
     assert "--steps" in capsys.readouterr().err
+
+
+def test_batches_without_weight_are_left_out():
+    recipe = Recipe().override({"train.batch_size": 1, "loss.class_weights": [0.0, 1.0, 1.0]})
+    seen = range_test(recipe, small_set(30), model=Linear(), low=1e-4, high=10.0, steps=60)
+    assert np.isfinite(seen.losses).all() and len(seen.rates) == len(seen.losses) < 60

@@ -23,7 +23,7 @@ from cnn_jax.recipe import Recipe
             "data.image_size": st.none() | st.integers(4, 4096),
             "optimizer.decay_exclude": st.lists(st.text()),
             "loss.class_weights": st.sampled_from(["none", "balanced"])
-            | st.lists(st.floats(0, 10)),
+            | st.lists(st.floats(0.1, 10), min_size=1),
             "model.options.widths": st.lists(st.integers(1, 99), min_size=1),
         },
     )
@@ -79,6 +79,7 @@ def test_nested_and_dotted_names_are_merged():
         ({"train": 3}, "train is a group of fields"),
         ({"model.options": 3}, "model.options is a table"),
         ({"loss.class_weights": [-1.0]}, "loss.class_weights"),
+        ({"loss.class_weights": [0.0, 0.0]}, "one at least above 0"),
     ],
 )
 def test_a_wrong_value_is_named(values, message):

@@ -274,6 +274,18 @@ def test_a_run_from_before_the_field_existed_is_loaded(leaky, tmp_path):
     assert again.evaluate("test") == run.metrics["test"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("blok", "train.remat: 'blok' matches no submodule; the paths are conv, norm"),
+        ("(", r"train.remat: '\(' is no regular expression"),
+    ],
+)
+def test_a_path_to_recompute_that_is_none_is_named(pattern, message):
+    with pytest.raises(RecipeError, match=message):
+        cnn_jax.train(model=Tiny(), data=small_set(), **{"train.remat": [pattern]}, **FAST)
+
+
 def test_balanced_sampling_of_several_labels_is_refused():
     images, labels = np.zeros((30, 6, 6, 1), np.uint8), np.eye(3, dtype=np.float32)[[0, 1, 2] * 10]
     images[:] = np.arange(30, dtype=np.uint8)[:, None, None, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 
 from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
 from cnn_jax.recipe import Recipe, resolve
@@ -26,8 +27,11 @@ def data(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.out and not options.audit:
         raise UsageError("--out names the page of --audit: give both")
+    if options.out and Path(options.out).is_dir():
+        raise UsageError(f"--out {options.out!r} is a folder: name the page in it, such as a.html")
     from cnn_jax import audit, tables
-    from cnn_jax.assembly import load_data
+    from cnn_jax.file_names import safe_name
+    from cnn_jax.run_data import load_data
 
     recipe = Recipe().override({"data.source": options.source, **dotted})
     if options.data_dir:
@@ -41,7 +45,7 @@ def data(arguments: list[str]) -> int:
     print(tables.dataset(dataset))
     print(audit.summary(dataset))
     if options.audit:
-        page = options.out or f"{audit.file_name(dataset.name)}-audit.html"
+        page = options.out or f"{safe_name(dataset.name)}-audit.html"
         print(tables.audit(audit.audit(dataset, page)))
         print(f"pictures of the pairs: {page}")
     if options.to_tfds:
@@ -56,6 +60,6 @@ def data(arguments: list[str]) -> int:
         from cnn_jax import preview
 
         drawn = resolve(None, {"data": options.source, **dotted})
-        picture = options.show or f"{audit.file_name(dataset.name)}-augmented.png"
+        picture = options.show or f"{safe_name(dataset.name)}-augmented.png"
         print(f"augmented images: {preview.show(drawn, dataset, picture)}")
     return 0

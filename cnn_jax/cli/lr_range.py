@@ -25,8 +25,8 @@ def lr_range(arguments: list[str]) -> int:
     parser.add_argument("--steps", type=int, default=150)
     options, overrides = parse_recipe(parser, arguments)
     from cnn_jax import tables
-    from cnn_jax.assembly import load_data
     from cnn_jax.learning_rates import range_test
+    from cnn_jax.run_data import load_data
 
     recipe = resolve(options.pop("recipe"), overrides)
     seen = range_test(recipe, load_data(recipe), **options)

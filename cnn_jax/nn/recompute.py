@@ -34,7 +34,7 @@ def recompute(patterns: Sequence[str]) -> Iterator[None]:
     try:
         compiled = {pattern: re.compile(pattern) for pattern in patterns}
     except re.error as error:
-        raise ModelError(f"a path to recompute is no regular expression: {error}") from error
+        raise ModelError(f"{error.pattern!r} is no regular expression: {error}") from error
     met: set[str] = set()
     paths: list[str] = []
     inside = False

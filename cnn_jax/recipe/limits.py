@@ -32,8 +32,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("loss.label_smoothing", lambda v: 0 <= v < 1, "at least 0 and below 1"),
     (
         "loss.class_weights",
-        lambda v: isinstance(v, str) or all(w >= 0 for w in v),
-        "'none', 'balanced' or weights of 0 or more",
+        lambda v: isinstance(v, str) or (all(w >= 0 for w in v) and any(v)),
+        "'none', 'balanced' or weights of 0 or more, one at least above 0",
     ),
     ("optimizer.learning_rate", lambda v: v > 0, "above 0"),
     ("optimizer.momentum", lambda v: 0 <= v < 1, "at least 0 and below 1"),

@@ -136,15 +136,16 @@ class OptimizerRecipe:
     Attributes:
       name: `sgd` (momentum; weight decay is added to the gradient, as in PyTorch);
         `adamw` (decoupled decay, scaled by the learning rate); `lars` (SGD whose rate is
-        scaled for each kernel, for large batches: You et al. 2017); `muon`
-        (orthogonalised momentum for the kernels of convolutions, SGD for the rest).
+        scaled for each kernel, for large batches: You et al. 2017; it is many times that of
+        SGD, `cnn-jax lr-range` finds it); `muon` (orthogonalised momentum for the kernels
+        of convolutions, SGD for the rest).
       learning_rate: peak learning rate.
       momentum: SGD's, LARS's and Muon's momentum, or AdamW's beta 1.
       nesterov: Nesterov's form of momentum (not AdamW).
       weight_decay: strength of the decay.
       decay_exclude: regular expressions, searched in parameter paths such as
-        `stem/conv/kernel`; what matches is not decayed. One that matches nothing is an
-        error, except for the defaults.
+        `stem/conv/kernel`; what matches is not decayed, nor scaled by LARS. One that
+        matches nothing is an error, except for the defaults.
       beta2, epsilon: AdamW only.
       clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
       sam: radius of sharpness-aware minimisation (Foret et al. 2021): the gradient is
@@ -213,7 +214,8 @@ class TrainRecipe:
         often: examples of small classes come several times, some of large ones not.
       accumulate: the batch is worked through in so many parts, one after the other, for
         little more than the memory of one. The gradient is that of the batch; batch norm
-        sees one part at a time ("ghost batch norm").
+        sees one part at a time ("ghost batch norm"). On a CPU the parts are compiled one by
+        one, which takes as many times as long.
       remat: regular expressions for paths of submodules, such as `stage.*/block.*`, whose
         insides are computed again in the backward pass rather than kept: less memory, a
         third more time, the same gradients. XLA's CPU backend undoes it.

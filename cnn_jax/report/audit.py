@@ -68,7 +68,8 @@ def render(page: AuditPage) -> str:
     heading = element("h1", name_of(page.dataset), " ", element("span", "copies"))
     summary = section(
         "Counts",
-        "Images of the first part named that have a copy in the second.",
+        "Images of the first part named that have a copy in the second; near-copies also by way of "
+        "other images.",
         table(
             ("where", "equal", "near-copies"),
             [(where, equal, near) for where, equal, near in page.counts],

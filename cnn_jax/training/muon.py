@@ -8,6 +8,7 @@ taps and input channels, columns of output channels.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ def muon(
     steps: int,
     project: bool,
     weight_decay: Any,
+    decayed: Callable[[Any], Any],
 ) -> optax.GradientTransformation:
     """Updates for kernels of two axes or more, by
 
@@ -51,6 +53,11 @@ def muon(
 
     Before batch norm only a kernel's direction counts: the projection keeps its norm, and
     with that the angle of a step, where weight decay would only tend towards it.
+
+    Args:
+      learning_rate, momentum, weight_decay: numbers, or traced scalars.
+      nesterov, steps, project: see above, and `orthogonalize`.
+      decayed: of the parameters, the tree of whether weight decay applies.
     """
 
     def init(params: Any) -> Any:
@@ -62,14 +69,14 @@ def muon(
         if nesterov:
             ahead = jax.tree.map(lambda g, b: g + momentum * b, updates, buffers)
 
-        def change(d: jax.Array, w: jax.Array) -> jax.Array:
+        def change(d: jax.Array, w: jax.Array, decays: bool) -> jax.Array:
             matrix = d.reshape(-1, d.shape[-1])
             step = orthogonalize(matrix, steps).reshape(d.shape)
             if not project:
-                return -learning_rate * (step + weight_decay * w)
+                return -learning_rate * ((step + weight_decay * w) if decays else step)
             scale = math.sqrt(w.shape[-1]) / (jnp.linalg.norm(w.ravel()) + 1e-7)
             return (scale - 1) * w - learning_rate * step
 
-        return jax.tree.map(change, ahead, params), buffers
+        return jax.tree.map(change, ahead, params, decayed(params)), buffers
 
     return optax.GradientTransformation(init, update)

@@ -39,8 +39,9 @@ class Optimizer:
 
     def init(self, params: PyTree) -> PyTree:
         """State of the optimizer for `params`."""
-        zeros = dict.fromkeys(hyper_of(self.recipe), 0.5)
-        return self._transform(zeros, 1.0).init(params)
+        # The structure does not depend on the scalars.
+        scalars = dict.fromkeys(hyper_of(self.recipe), 0.5)
+        return self._transform(scalars, 1.0).init(params)
 
     def update(
         self,
@@ -73,6 +74,7 @@ class Optimizer:
                 steps=self.recipe.muon_steps,
                 project=self.recipe.muon_project,
                 weight_decay=hyper["weight_decay"],
+                decayed=self._tree(self.decayed),
             )
             rules: dict[Hashable, optax.GradientTransformation] = {
                 True: kernels,
@@ -99,11 +101,15 @@ class Optimizer:
         return optax.add_decayed_weights(hyper["weight_decay"], mask=self._tree(self.decayed))
 
     def _tree(self, values: Mapping[str, bool]) -> Callable[[PyTree], PyTree]:
-        """Of parameters, the tree of their values."""
+        """Of parameters, the tree of their values; what optax has masked stays masked."""
 
         def tree(params: PyTree) -> PyTree:
             flat = flax.traverse_util.flatten_dict(params, sep="/")
-            return flax.traverse_util.unflatten_dict({k: values[k] for k in flat}, sep="/")
+            chosen = {
+                path: leaf if isinstance(leaf, optax.MaskedNode) else values[path]
+                for path, leaf in flat.items()
+            }
+            return flax.traverse_util.unflatten_dict(chosen, sep="/")
 
         return tree
 

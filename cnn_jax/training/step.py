@@ -102,8 +102,8 @@ class TrainStep:
           batch: `image` uint8 or float32 `[B, H, W, C]`, `label`, `valid` bool `[B]`.
 
         Returns:
-          The state after the step, and (sum, weight) of loss, accuracy, gradient_norm and
-          learning_rate.
+          The state after the step, and (sum, weight) of loss, accuracy, gradient_norm (of
+          the gradient that moves the parameters, before clipping) and learning_rate.
         """
         batch = {**batch, "image": self.preprocess.to_unit(batch["image"])}
         batch = self.augment(
@@ -116,10 +116,12 @@ class TrainStep:
         grads, (model_state, sums) = self._gradients(state.params, state, batch)
         norm = optax.tree.norm(grads)
         if self.sharpness:
-            # The figures and the statistics are those of the first pass.
+            # Loss, accuracy and statistics are those of the first pass; the norm is that of
+            # the second, so that the loop sees whatever is not finite.
             climb = state.hyper["sam"] / jnp.maximum(norm, 1e-12)
             highest = jax.tree.map(lambda w, g: w + climb * g, state.params, grads)
             grads, _ = self._gradients(highest, state, batch)
+            norm = optax.tree.norm(grads)
         rate = learning_rate(
             self.schedule,
             state.hyper,

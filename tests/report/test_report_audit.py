@@ -46,7 +46,7 @@ def test_the_command_counts_shows_and_never_stops(folder, capsys, tmp_path):
     assert sum(int(from_train[name][0]) for name in other) == 1
     assert sum(int(from_train[name][1]) for name in other) == 1
     assert ("groups with different labels", "1", "0") in rows
-    page = (tmp_path / "my-set-audit.html").read_text("utf-8")
+    page = (tmp_path / "my set-audit.html").read_text("utf-8")
     assert page.count("<figure>") == 4 and "labels differ" in page
     assert page.index("labels differ") < page.index("correlation 1.000")
 
@@ -58,6 +58,8 @@ def test_without_audit_one_line_says_it(folder, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "equal images: none"
     assert main(["data", "digits", "--out", "x.html"]) == 2
     assert capsys.readouterr().err == "cnn-jax: --out names the page of --audit: give both\n"
+    assert main(["data", "digits", "--audit", "--out", str(folder)]) == 2  # before the search
+    assert capsys.readouterr().err.startswith(f"cnn-jax: --out '{folder}' is a folder")
 
 
 def test_everything_from_outside_is_escaped_and_nothing_is_fine():

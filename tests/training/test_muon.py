@@ -1,5 +1,7 @@
 """Muon and LARS against their papers in NumPy float64, and against optax's own iteration."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,36 @@ def test_muon_moves_kernels_of_convolutions_and_sgd_the_rest(project, nesterov):
         head = head - 0.025 * (g2 + 0.6 * v if nesterov else v)
     np.testing.assert_allclose(got["conv"]["kernel"], w, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(got["head"]["kernel"], head, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_excluded_from_decay_is_not_decayed_by_muon_either():
+    everything = OptimizerRecipe(
+        name="muon", muon_project=False, weight_decay=0.5, decay_exclude=("bias$", "kernel$")
+    )
+    got, expected = (run(r, 0.1) for r in (everything, replace(everything, weight_decay=0.0)))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_members_of_a_population_differ_in_every_rate():
+    recipe = OptimizerRecipe(name="muon", clip_norm=1.0, muon_project=False, muon_steps=2)
+    optimizer = make_optimizer(recipe, PARAMS)
+    hyper = {k: jnp.full(2, v, jnp.float32) for k, v in optimizers.hyper_of(recipe).items()}
+    for name in ("learning_rate", "other_learning_rate", "momentum", "weight_decay"):
+        hyper[name] = hyper[name] * jnp.array([1.0, 0.5])
+
+    @jax.jit
+    def updated(hyper):
+        return optimizer.update(
+            GRADS[0], optimizer.init(PARAMS), PARAMS, hyper, hyper["learning_rate"]
+        )[0]
+
+    both = jax.jit(jax.vmap(updated))(hyper)
+    for member in range(2):
+        alone = updated({name: values[member] for name, values in hyper.items()})
+        for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(a[member], b, rtol=1e-5, atol=1e-6)
+    assert all((x[0] != x[1]).any() for x in jax.tree.leaves(both))
 
 
 def test_kernels_can_be_kept_from_muon():

@@ -54,7 +54,7 @@ def test_final_predictions_average_the_logits_of_the_views(views):
     )
     got = assembly.predict("test", variables).logits
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    single = assembly.predict("test", variables, views="one").logits
+    single = assembly.predict("test", variables, final=False).logits
     plain = assembly.model.apply(variables, image, train=False)
     np.testing.assert_allclose(single, plain, rtol=1e-4, atol=1e-5)
     assert np.abs(got - single).max() > 1e-4

@@ -1,0 +1,118 @@
+"""The data that a recipe names: located, read, corrected and cleared of duplicates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from cnn_jax import data
+from cnn_jax.data import Dataset
+from cnn_jax.errors import DataError
+from cnn_jax.recipe import Recipe
+
+
+def load_data(recipe: Recipe) -> Dataset:
+    """The data set a recipe names, with all three parts, its labels corrected.
+
+    Raises:
+      DataError: it cannot be found or read, or the corrections do not fit it.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        raise DataError(f"this run was trained on arrays ({d.source}): give them as data=")
+    dataset = data.load(
+        d.source,
+        data_dir=d.root,
+        image_size=d.image_size,
+        channels=d.channels,
+        fit=d.fit,
+        label=_column(d.label),
+        path_column=_column(d.path_column),
+        split_column=_column(d.split_column),
+        group_column=_column(d.group_column),
+        validation=d.validation,
+        split_seed=d.split_seed,
+        memory_limit=recipe.train.memory_limit,
+        group_near_duplicates=d.group_near_duplicates,
+    )
+    return correct_data(recipe, dataset)
+
+
+def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
+    """Id -> the file that an example's image was read from, where it is a file of its own.
+
+    Raises:
+      DataError: the data cannot be found or read.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        return {}
+    return data.original_files(
+        d.source,
+        ids,
+        data_dir=d.root,
+        label=_column(d.label),
+        path_column=_column(d.path_column),
+        split_column=_column(d.split_column),
+        group_column=_column(d.group_column),
+    )
+
+
+def correct_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with the labels that the recipe's corrections replace.
+
+    Raises:
+      DataError: the corrections cannot be read or are of other data.
+    """
+    path = recipe.data.corrections
+    if path is None:
+        return dataset
+    return data.apply_corrections(dataset, data.read_corrections(path))
+
+
+def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with equal images of several parts dealt with as the recipe says.
+
+    A data set of the caller's own also gets its corrections and its groups of near-copies here.
+
+    Raises:
+      DataError: see `correct_data` and `data.resolve_duplicates`.
+    """
+    d = recipe.data
+    if d.source.startswith("custom:"):
+        dataset = correct_data(recipe, dataset)
+    grouped = group_data(recipe, dataset)
+    return data.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
+
+
+def group_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The caller's own data set with groups of near-copies, where the recipe wants them.
+
+    A data set that was loaded by its name or path has them already.
+    """
+    if recipe.data.group_near_duplicates and recipe.data.source.startswith("custom:"):
+        return data.group_near_duplicates(dataset)
+    return dataset
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, so that the run can be resumed from anywhere."""
+    if recipe.data.corrections is not None:
+        corrections = Path(recipe.data.corrections).expanduser().absolute()
+        recipe = recipe.override({"data.corrections": str(corrections)})
+    source = recipe.data.source
+    if source == "digits" or source.startswith("custom:"):
+        return recipe
+    if source.startswith("tfds:"):
+        return recipe.override({"data.root": str(data.tfds_root(recipe.data.root))})
+    root = Path(recipe.data.root or ".").expanduser().absolute()
+    path = Path(source).expanduser()
+    changes = {"data.root": str(root)}
+    if path.exists():
+        changes["data.source"] = str(path.absolute())
+    return recipe.override(changes)
+
+
+def _column(name: str | None) -> str | int | None:
+    """A column's name, or its position where the text is a number."""
+    return int(name) if name is not None and name.isdecimal() else name
