@@ -1,10 +1,11 @@
 """Add the figures of finished runs to an experiment's results.csv.
 
-    python -m experiments.record FOLDER RUN [RUN ...] [--note TEXT]
+    python -m experiments.record FOLDER RUN [RUN ...] [--experiment NAME] [--note TEXT]
 
 writes accuracy, NLL, ECE and AUROC on the test part of each run to
 experiments/FOLDER/results.csv, and, where the run has baselines, theirs and the paired
 difference between the network and each. `python -m experiments.tables` then writes the tables.
+What was done about equal images in several parts, if anything, stands beside the data's name.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from experiments.tables import ROOT
 METRICS = ("accuracy", "nll", "ece", "auroc")
 
 
-def rows_of(run: Run, note: str = "") -> Iterator[Row]:
-    """Rows for a finished run and its baselines.
+def rows_of(run: Run, experiment: str = "", note: str = "") -> Iterator[Row]:
+    """Rows for a finished run, under the name of its model or another, and its baselines.
 
     Raises:
       RunError, EvaluationError: the run has not finished, or its predictions are gone.
     """
     info = run.info
+    network = experiment or info["model"]["name"]
+    policy = run.recipe.data.duplicates
+    data = info["data"]["name"] + ("" if policy == "stop" else f" ({policy})")
     where = info["environment"]
 
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
         return Row(
             experiment=experiment,
             command=portable(info["command"]),
-            data=info["data"]["name"],
+            data=data,
             data_digest=info["data"]["digest"][:16],
             split="test",
             metric=metric,
@@ -60,17 +64,17 @@ def rows_of(run: Run, note: str = "") -> Iterator[Row]:
     seed, test = str(info["seed"]), run.predictions("test")
     for metric, estimate in run.metrics["test"].items():
         if metric in METRICS:
-            yield row(info["model"]["name"], metric, estimate, seed, note)
+            yield row(network, metric, estimate, seed, note)
     nan = float("nan")
     took = Estimate(run.training_seconds, nan, nan, len(test), "wall time of training alone")
-    yield row(info["model"]["name"], "training seconds", took, seed, note)
+    yield row(network, "training seconds", took, seed, note)
     for name, described in info.get("baselines", {}).items():
         predictions = run.predictions(f"{name}-test")
         for metric, estimate in classification_metrics(predictions).items():
             if metric in ("accuracy", "auroc"):
                 yield row(f"{name} on pixels", metric, estimate, "", described)
         gain = paired_difference(test, predictions, "accuracy")
-        yield row(f"{info['model']['name']} minus {name}", "accuracy", gain, seed, note)
+        yield row(f"{network} minus {name}", "accuracy", gain, seed, note)
 
 
 def portable(command: str) -> str:
@@ -82,7 +86,7 @@ def portable(command: str) -> str:
         elif word == "--data-dir":
             next(words)
             kept.append('--data-dir "$CNN_JAX_DATA"')
-        else:
+        elif word != "--overwrite":
             kept.append(shlex.quote(word))
     return " ".join(kept)
 
@@ -92,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Add runs to experiments/FOLDER/results.csv.")
     parser.add_argument("folder", help="folder below experiments/")
     parser.add_argument("runs", nargs="+", help="run folders")
+    parser.add_argument("--experiment", default="", help="what the table calls the network")
     parser.add_argument("--note", default="", help="one sentence for every row")
     options = parser.parse_args(arguments)
     path = ROOT / "experiments" / options.folder / "results.csv"
@@ -99,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for place in options.runs:
             # The baselines of runs that differ in their seed are the same.
-            rows = [r for r in rows_of(Run.load(place), options.note) if r.identity not in known]
+            found = rows_of(Run.load(place), options.experiment, options.note)
+            rows = [r for r in found if r.identity not in known]
             known |= {r.identity for r in rows}
             append(path, rows)
     except (CnnJaxError, ResultsError) as error:

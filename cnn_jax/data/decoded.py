@@ -1,24 +1,26 @@
 """Images decoded once and kept on disk, for sets that are larger than the memory they may use.
 
 An entry is a folder `decoded/KEY` in the user's cache folder (`environment.user_cache`), made
-under another name and renamed when it is whole:
+as `KEY.part` by the process that holds `KEY.lock`, and renamed when it is whole:
 
     pixels.npy   uint8 [N, H, W, C]
     crc32.npy    uint32 [N], the CRC-32 of each image
 
 KEY follows from the paths, sizes and times of the files, the shape, and the version of Pillow:
-a file that changes, or another size of image, is another entry. Entries may be deleted at any
-time.
+a file that changes, or another size of image, is another entry. The times are those of the last
+change of the contents and of the file's record: copying and unpacking can set the first one, and
+so make another image of the same size look the same, but not the second. Entries may be deleted
+at any time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -60,7 +62,8 @@ class DecodedImages:
         image = np.array(self.pixels[index])
         if zlib.crc32(image) == self.checksums[index]:
             return image
-        (self.folder / "crc32.npy").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or of another user
+            (self.folder / "crc32.npy").unlink()
         return self.files[index]
 
 
@@ -110,23 +113,33 @@ def _open_or_decode(entry: Path, files: ImageFiles) -> DecodedImages:
     Raises:
       OSError: it is not there and cannot be written.
     """
-    folder = entry.parent
     found = _open(entry, files)
     if found is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    from filelock import FileLock
+
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(entry.with_name(f"{entry.name}.lock")):
+        found = _open(entry, files)  # another process may have made it meanwhile
+        return _make(entry, files) if found is None else found
+
+
+def _make(entry: Path, files: ImageFiles) -> DecodedImages:
+    """The entry, made by this process alone."""
+    partial = entry.with_name(f"{entry.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    free = shutil.disk_usage(entry.parent).free
     if _size(files) + _SPARE > free:
         raise OSError(
             f"{(_size(files) + _SPARE) / 2**30:.1f} GiB are needed, {free / 2**30:.1f} are free"
         )
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder))
     try:
-        _decode(temporary, files)
+        partial.mkdir()
+        _decode(partial, files)
         shutil.rmtree(entry, ignore_errors=True)
-        temporary.rename(entry)
+        partial.rename(entry)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     made = _open(entry, files)
     if made is None:
         raise OSError("what was written cannot be read again")
@@ -181,7 +194,8 @@ def _key(files: ImageFiles) -> str | None:
         if not isinstance(path, Path):
             return None
         status = path.stat()
-        described.append([os.fspath(path.absolute()), status.st_size, status.st_mtime_ns])
+        times = [status.st_mtime_ns, status.st_ctime_ns]
+        described.append([os.fspath(path.absolute()), status.st_size, *times])
     settings = [list(files.shape), files.fit, PIL.__version__]
     encoded = json.dumps([settings, described]).encode()
     return hashlib.sha256(encoded).hexdigest()[:32]

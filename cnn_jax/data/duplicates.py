@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from cnn_jax.data import cache
 from cnn_jax.data.dataset import Dataset, ImageSource, SourceView, Split
 from cnn_jax.data.decoded import DecodedImages
 from cnn_jax.data.digest import source_digest
-from cnn_jax.data.sources import ImageFiles, JoinedSource
+from cnn_jax.data.sources import ImageFiles, JoinedSource, for_each
 
 _KEY_BYTES = 16  # two different images share a key with a probability below 1e-26 per 1e6 images
 _KEY_DTYPE = np.dtype(f"S{2 * _KEY_BYTES}")
@@ -103,7 +103,9 @@ def _array_keys(images: np.ndarray) -> np.ndarray:
     def keys(start: int) -> list[bytes]:
         return [_key(image) for image in images[start : start + _CHUNK]]
 
-    return _in_threads(keys, range(0, len(images), _CHUNK))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        found = [key for some in threads.map(keys, range(0, len(images), _CHUNK)) for key in some]
+    return np.array(found, dtype=_KEY_DTYPE)
 
 
 def _source_keys(source: ImageSource) -> np.ndarray:
@@ -119,20 +121,20 @@ def _source_keys(source: ImageSource) -> np.ndarray:
 @functools.lru_cache(maxsize=8)  # the parts of a data set often are views of the same files
 def _file_keys(source: ImageFiles | DecodedImages) -> np.ndarray:
     """Decoding all files costs an epoch; their bytes tell whether that was done before."""
+    import PIL
+
     kept = cache.load_or_compute(
-        "pixel-keys", source_digest(source), lambda: {"keys": _read_keys(source)}
+        # Another version of Pillow may decode a JPEG to other pixels.
+        f"pixel-keys-{PIL.__version__}",
+        source_digest(source),
+        lambda: {"keys": _read_keys(source)},
     )
     return kept["keys"]
 
 
 def _read_keys(source: ImageSource) -> np.ndarray:
-    return _in_threads(lambda index: [_key(source[index])], range(len(source)))
-
-
-def _in_threads(keys: Callable[[int], list[bytes]], starts: range) -> np.ndarray:
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        found = [key for some in threads.map(keys, starts) for key in some]
-    return np.array(found, dtype=_KEY_DTYPE)
+    keys = for_each(lambda index: _key(source[index]), len(source))
+    return np.array(keys, dtype=_KEY_DTYPE)
 
 
 def _key(image: np.ndarray) -> bytes:

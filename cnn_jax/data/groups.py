@@ -9,9 +9,7 @@ import numpy as np
 
 from cnn_jax.data.dataset import Split
 from cnn_jax.data.duplicates import pixel_keys
-from cnn_jax.data.near_duplicates import near_labels
-
-_LONG_CHAIN = 100  # images: a group of more is worth a warning
+from cnn_jax.data.near_duplicates import LONGEST_CHAIN, near_groups
 
 
 def unite_groups(
@@ -69,7 +67,7 @@ def keep_near_copies_together(
       DataError: more images than are searched (see `near_duplicates`).
     """
     ids, given = pooled_names(splits)
-    labels = near_labels(splits)
+    labels, cut = near_groups(splits)
     keys = np.concatenate([pixel_keys(split) for split in splits.values()])
     alone = np.char.add("alone ", np.arange(len(ids)).astype(np.str_))
     near = np.where(labels >= 0, labels.astype(np.str_), alone)
@@ -79,8 +77,11 @@ def keep_near_copies_together(
     sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
     largest = sizes.max(initial=0)
     note = f"{sizes.sum()} images have near-copies: {len(sizes)} groups, the largest of {largest}"
-    if largest > _LONG_CHAIN:
-        note += " (a chain of look-alikes: its ends may differ; see --audit)"
+    if cut:
+        note += (
+            f" (more than {LONGEST_CHAIN} images that all look alike were cut into groups around "
+            f"single images: {cut} pairs may be parted; see --audit)"
+        )
     ends = np.cumsum([len(split) for split in splits.values()])[:-1]
     parts = zip(splits.items(), np.split(groups, ends), strict=True)
     return {name: replace(split, groups=some) for (name, split), some in parts}, (f"{note}.",)

@@ -13,6 +13,9 @@ Both thresholds were chosen once, for precision, on five sets with known groups:
 of images that come into one group, 88 to 100 % are in one known group; of the known pairs, 50
 to 96 % are found. Crops, mirror images and larger shifts are not. Simple drawings that merely
 look alike, such as digits, are found too.
+
+Figures near a threshold are computed in float64: rounding differs between machines, and what is
+found decides which part an image goes to.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from cnn_jax.errors import DataError
 DETAIL_THRESHOLD = 0.9
 PICTURE_THRESHOLD = 0.97
 LARGEST_SEARCH = 500_000  # images; every pair is compared
+LONGEST_CHAIN = 100  # images that pairs connect beyond which they are no copies of one picture
 
 _DETAIL_SIDE = 16
 _PICTURE_SIDE = 32
 _SHIFT = 1
 _NEAREST = 8  # candidates of an image, so that sets of look-alikes stay bounded
 _BLOCK = 1024
+_ROUNDING = 1e-5  # more than a product of unit vectors in float32 is ever off by
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class NearDuplicates:
       pairs: most alike first; of equal images only the first is compared with others, and
         of very many that are alike each with the eight nearest that come later.
       groups: the sets of examples that pairs and equal pixels connect. Chains are possible:
-        the ends of a large one may look different.
+        the ends of a large one may look different (see `near_groups`).
     """
 
     pairs: tuple[NearPair, ...]
@@ -75,12 +80,12 @@ def find_near_duplicates(dataset: Dataset) -> NearDuplicates:
       DataError: more than 500,000 images.
     """
     places = [(part, i) for part, split in dataset.splits.items() for i in range(len(split))]
-    first, second, correlation = near_pairs(dataset.splits)
+    found = near_pairs(dataset.splits)
     pairs = tuple(
         NearPair(example_at(dataset, *places[i]), example_at(dataset, *places[j]), float(r))
-        for i, j, r in zip(first, second, correlation, strict=True)
+        for i, j, r in zip(*found, strict=True)
     )
-    labels = near_labels(dataset.splits)
+    labels = _connected(dataset.splits, found[0], found[1])[0]
     members: dict[int, list[Example]] = {}
     for position in np.flatnonzero(labels >= 0):
         members.setdefault(labels[position], []).append(example_at(dataset, *places[position]))
@@ -88,12 +93,53 @@ def find_near_duplicates(dataset: Dataset) -> NearDuplicates:
     return NearDuplicates(pairs, Duplicates(tuple(map(tuple, groups))))
 
 
-def near_labels(splits: Mapping[str, Split]) -> np.ndarray:
-    """int `[N]` over the parts in order: equal for connected near-copies, -1 for all others."""
+def near_groups(splits: Mapping[str, Split]) -> tuple[np.ndarray, int]:
+    """The groups of near-copies that no split should part.
+
+    They are the sets of images that pairs connect. More than `LONGEST_CHAIN` connected images
+    look alike rather than show one picture (a set of digits, or of one product), and would take
+    a large share of the data to one part. They are cut: the image with the most near-copies
+    and these become a group, then the same among those that are left.
+
+    Returns:
+      int `[N]` over the parts in order: equal within a group, -1 for images without one; and
+      the number of pairs that were cut.
+    """
+    first, second, _ = near_pairs(splits)
+    labels, code = _connected(splits, first, second)
+    representatives = np.unique(code, return_index=True)[1]  # one of each set of equal images
+    sizes = np.bincount(labels[representatives] + 1)[1:]
+    chained = sizes[labels[first]] > LONGEST_CHAIN
+    group = np.full(len(representatives), -1)
+    group[code] = labels
+    _cut_chains(group, code[first[chained]], code[second[chained]])
+    labels = group[code]
+    cut = (labels[first] != labels[second]) | (labels[first] < 0)
+    return labels, int(cut.sum())
+
+
+def _cut_chains(group: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Give the images of the pairs new groups, each of one image and its near-copies."""
+    neighbours: dict[int, list[int]] = {}
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        neighbours.setdefault(i, []).append(j)
+        neighbours.setdefault(j, []).append(i)
+    group[list(neighbours)] = -1
+    for label, i in enumerate(
+        sorted(neighbours, key=lambda i: (-len(neighbours[i]), i)), start=group.max(initial=-1) + 1
+    ):
+        members = [j for j in (i, *neighbours[i]) if group[j] < 0]
+        if group[i] < 0 and len(members) > 1:
+            group[members] = label
+
+
+def _connected(
+    splits: Mapping[str, Split], first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """int `[N]` twice: what pairs connect (-1 for images in no pair), and equal images."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    first, second, _ = near_pairs(splits)
     keys = np.concatenate([pixel_keys(split) for split in splits.values()])
     _, unique, code = np.unique(keys, return_index=True, return_inverse=True)
     graph = coo_matrix(
@@ -101,7 +147,7 @@ def near_labels(splits: Mapping[str, Split]) -> np.ndarray:
     )
     _, component = connected_components(graph, directed=False)
     in_pair = np.isin(component, component[code[first]])
-    return np.where(in_pair, component, -1)[code]
+    return np.where(in_pair, component, -1)[code], code
 
 
 def near_pairs(splits: Mapping[str, Split]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,7 +158,7 @@ def near_pairs(splits: Mapping[str, Split]) -> tuple[np.ndarray, np.ndarray, np.
             f"near-copies are searched among {LARGEST_SEARCH:,} images or fewer, not {count:,}: "
             "audit a part of them"
         )
-    found = cache.load_or_compute("near-pairs-1", dataset_digest(splits), lambda: _search(splits))
+    found = cache.load_or_compute("near-pairs-2", dataset_digest(splits), lambda: _search(splits))
     return found["first"], found["second"], found["correlation"]
 
 
@@ -139,7 +185,8 @@ def _thumbnails(split: Split) -> np.ndarray:
     def reduce(start: int) -> np.ndarray:
         images = split.read_images(np.arange(start, min(start + _BLOCK // 8, len(split))))
         inner = (*range(1, images.ndim - 3), images.ndim - 1)
-        return area_means(images.mean(axis=inner, dtype=np.float32), height, width)
+        grey = images.mean(axis=inner, dtype=np.float64)
+        return area_means(grey, height, width).astype(np.float32)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         blocks = list(threads.map(reduce, range(0, len(split), _BLOCK // 8)))
@@ -147,13 +194,13 @@ def _thumbnails(split: Split) -> np.ndarray:
 
 
 def area_means(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """float32 `[N, height, width]`: means over rectangles that tile images `[N, H, W]`."""
+    """float64 `[N, height, width]`: means over rectangles that tile images `[N, H, W]`."""
     for axis, size in ((1, height), (2, width)):
         starts = np.arange(size) * images.shape[axis] // size
-        sizes = np.diff(starts, append=images.shape[axis]).astype(np.float32)
+        sizes = np.diff(starts, append=images.shape[axis])
         shape = [1, 1, 1]
         shape[axis] = size
-        images = np.add.reduceat(images, starts, axis=axis) / sizes.reshape(shape)
+        images = np.add.reduceat(images, starts, axis=axis, dtype=np.float64) / sizes.reshape(shape)
     return images
 
 
@@ -162,9 +209,13 @@ def _details(pictures: np.ndarray) -> np.ndarray:
     from scipy.fft import dctn
 
     height, width = (min(side, _DETAIL_SIDE) for side in pictures.shape[1:])
-    spectrum = dctn(area_means(pictures, height, width), axes=(1, 2), norm="ortho")
     weight = np.sqrt(np.hypot(np.arange(height)[:, None], np.arange(width)[None, :]))
-    return _unit((spectrum * weight.astype(np.float32)).reshape(len(pictures), -1))
+    details = np.empty((len(pictures), height * width), np.float32)
+    for start in range(0, len(pictures), _BLOCK):
+        small = area_means(pictures[start : start + _BLOCK], height, width)
+        spectrum = weight * dctn(small, axes=(1, 2), norm="ortho")
+        details[start : start + _BLOCK] = _unit(spectrum.reshape(len(small), -1))
+    return details
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -182,26 +233,44 @@ def _candidates(details: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _nearest(details: np.ndarray, start: int) -> np.ndarray:
     """int `[P, 2]`: for each row of a block, the nearest later ones above the threshold."""
-    similarity = details[start : start + _BLOCK] @ details[start:].T
-    row, column = np.nonzero(similarity >= DETAIL_THRESHOLD)
-    later = column > row
-    row, column = row[later], column[later]
-    order = np.lexsort((column, -similarity[row, column], row))
+    rows = details[start : start + _BLOCK]
+    similarity = rows @ details[start:].T
+    similarity[:, : len(rows)][np.tri(len(rows), dtype=bool)] = -1  # itself, and earlier ones
+    agree = similarity >= DETAIL_THRESHOLD - _ROUNDING
+    crowded = np.flatnonzero(np.count_nonzero(agree, axis=1) > _NEAREST)
+    if len(crowded):
+        many = similarity[crowded]
+        nearest = np.partition(many, -_NEAREST, axis=1)[:, -_NEAREST, None]
+        agree[crowded] &= many >= nearest - _ROUNDING
+    row, column = np.nonzero(agree)
+    exact = _products(rows, row, details[start:], column)
+    sure = exact >= DETAIL_THRESHOLD
+    row, column, exact = row[sure], column[sure], exact[sure]
+    order = np.lexsort((column, -exact, row))
     row, column = row[order], column[order]
     rank = np.arange(len(row)) - np.searchsorted(row, row)
     near = rank < _NEAREST
     return start + np.stack([row[near], column[near]], axis=1)
 
 
-def _shifted_correlation(pictures: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """float32 `[P]`: the largest correlation of each pair over shifts of the second image."""
-    height, width = pictures.shape[1:]
-    inner = (min(_SHIFT, (height - 1) // 2), min(_SHIFT, (width - 1) // 2))
-    result = np.full(len(i), -1, np.float32)
+def _products(a: np.ndarray, i: np.ndarray, b: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """float64 `[P]`: the scalar product of row `i` of `a` and row `j` of `b`, for each pair."""
+    result = np.empty(len(i))
     for start in range(0, len(i), _BLOCK):
         some = slice(start, start + _BLOCK)
-        first = next(_windows(pictures[i[some]], inner, (0, 0)))
-        for second in _windows(pictures[j[some]], inner, inner):
+        result[some] = np.einsum("pk,pk->p", a[i[some]].astype(np.float64), b[j[some]])
+    return result
+
+
+def _shifted_correlation(pictures: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """float64 `[P]`: the largest correlation of each pair over shifts of the second image."""
+    height, width = pictures.shape[1:]
+    inner = (min(_SHIFT, (height - 1) // 2), min(_SHIFT, (width - 1) // 2))
+    result = np.full(len(i), -1.0)
+    for start in range(0, len(i), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        first = next(_windows(pictures[i[some]].astype(np.float64), inner, (0, 0)))
+        for second in _windows(pictures[j[some]].astype(np.float64), inner, inner):
             result[some] = np.maximum(result[some], np.einsum("pk,pk->p", first, second))
     return result
 

@@ -149,8 +149,15 @@ def _pooled_if_shared(dataset: Dataset) -> Split | None:
     groups = unite_groups(ids, given, keys)
     if groups is None or not np.isin(groups[part == "test"], groups[part != "test"]).any():
         return None
+    names = {name for split in splits.values() for name in split.targets}
+    gaps = [name for name in names if any(name not in split.targets for split in splits.values())]
+    if gaps:
+        raise DataError(
+            f"{dataset.name!r} cannot be pooled: not every part has {some_of(sorted(gaps))}; leave "
+            "such targets out, or choose --duplicates drop-train"
+        )
     return Split(
-        images=_joined(splits),
+        images=_joined(dataset),
         targets={
             name: np.concatenate([split.targets[name] for split in splits.values()])
             for name in next(iter(splits.values())).targets
@@ -160,11 +167,16 @@ def _pooled_if_shared(dataset: Dataset) -> Split | None:
     )
 
 
-def _joined(splits: Mapping[str, Split]) -> np.ndarray | JoinedSource:
-    images = [split.images for split in splits.values()]
+def _joined(dataset: Dataset) -> np.ndarray | JoinedSource:
+    images = [split.images for split in dataset.splits.values()]
     arrays = [some for some in images if isinstance(some, np.ndarray)]
     if len(arrays) == len(images):
         return np.concatenate(arrays)
+    if arrays:
+        raise DataError(
+            f"{dataset.name!r} cannot be pooled: some parts are arrays and some are read when "
+            "needed; make all of one sort, or choose --duplicates drop-train"
+        )
     return JoinedSource([some for some in images if not isinstance(some, np.ndarray)])
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from PIL import Image
 
 from cnn_jax import doctor
 from cnn_jax.data import decoded, load
-from cnn_jax.data.decoded import DecodedImages
 from cnn_jax.data.sources import ImageFiles
 from cnn_jax.errors import DataError
 
@@ -38,7 +38,8 @@ def decodings(monkeypatch):
 
 
 def entries(tmp_path):
-    return sorted((tmp_path / "caches" / "cnn_jax" / "decoded").iterdir())
+    folder = tmp_path / "caches" / "cnn_jax" / "decoded"
+    return sorted(path for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def same_images(found, wanted):
@@ -81,6 +82,19 @@ def test_another_size_file_or_fit_is_another_entry(folder, tmp_path, change):
     found = load(str(folder), memory_limit=0, **options)
     assert len(entries(tmp_path)) == 2
     same_images(found, load(str(folder), **options))
+
+
+def test_another_file_of_the_same_size_and_time_is_another_entry(folder, tmp_path, rng):
+    """As archives and copies make them, above all of formats without compression."""
+    for _ in range(2):
+        for path in folder.rglob("*.bmp"):
+            path.unlink()
+        path = folder / "a" / "z.bmp"
+        Image.fromarray(rng.integers(0, 255, (9, 7, 3)).astype(np.uint8)).save(path)
+        os.utime(path, ns=(1, 1))
+        found = load(str(folder), memory_limit=0)
+    same_images(found, load(str(folder)))
+    assert len(entries(tmp_path)) == 2
 
 
 def flip_a_byte(entry):
@@ -144,21 +158,40 @@ def test_without_room_images_are_decoded_each_time(
     assert isinstance(found.splits["train"].images.source, ImageFiles)
     (note,) = (note for note in found.notes if "decoded in each epoch" in note)
     assert message in note
-    assert not any(tmp_path.glob("caches/cnn_jax/decoded/*"))
+    left = tmp_path.glob("caches/cnn_jax/decoded/*")
+    assert all(path.suffix == ".lock" for path in left)
     same_images(found, load(str(folder)))
 
 
-def test_two_processes_that_decode_at_once_both_end_with_the_entry(folder, tmp_path, monkeypatch):
-    original = decoded._decode
+def test_of_two_that_load_at_once_one_decodes_and_the_other_waits(folder, tmp_path, decodings):
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(lambda _: load(str(folder), memory_limit=0), range(2))
+    assert sorted(decodings) == list(range(60)) and len(entries(tmp_path)) == 1
+    same_images(first, second)
 
-    def overtaken(temporary, files):
-        original(temporary, files)
-        shutil.copytree(temporary, temporary.parent / decoded._key(files))
 
-    monkeypatch.setattr(decoded, "_decode", overtaken)
+@pytest.mark.faults
+def test_what_a_killed_process_left_is_cleared(folder, tmp_path):
+    load(str(folder), memory_limit=0)
+    (entry,) = entries(tmp_path)
+    entry.rename(f"{entry}.part")
+    (entry.with_name(f"{entry.name}.part") / "crc32.npy").unlink()
+    load(str(folder), memory_limit=0)
+    assert entries(tmp_path) == [entry]
+
+
+@pytest.mark.faults
+def test_damage_that_cannot_be_marked_is_decoded_all_the_same(folder, tmp_path, monkeypatch):
+    wanted = load(str(folder))
+    load(str(folder), memory_limit=0)
+    flip_a_byte(*entries(tmp_path))
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
     found = load(str(folder), memory_limit=0)
-    assert isinstance(found.splits["train"].images.source, DecodedImages)
-    assert len(entries(tmp_path)) == 1
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+    same_images(found, wanted)
 
 
 def test_damaged_files_are_named_and_leave_no_entry(folder, tmp_path):
@@ -171,4 +204,4 @@ def test_damaged_files_are_named_and_leave_no_entry(folder, tmp_path):
 def test_the_doctor_shows_its_place_and_size(folder, tmp_path):
     load(str(folder), memory_limit=0)
     (line,) = (x for x in doctor.examine().splitlines() if x.startswith("decoded images"))
-    assert str(tmp_path / "caches" / "cnn_jax" / "decoded") in line and "2 files" in line
+    assert str(tmp_path / "caches" / "cnn_jax" / "decoded") in line and "3 files" in line

@@ -10,6 +10,7 @@ import tarfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,7 @@ def test_a_damaged_note_is_passed_over(server, tmp_path):
         (redirect("http://example.org/a"), "not https"),
         (redirect("ftp://example.org/a"), "not https"),
         (redirect("file:///etc/passwd"), "not allowed"),
+        (redirect("https://[no-address/a"), "no address: Invalid IPv6"),
     ],
 )
 def test_a_bad_address_is_named_and_another_tried(server, tmp_path, behaviour, message):
@@ -224,6 +226,16 @@ def test_a_bad_address_is_named_and_another_tried(server, tmp_path, behaviour, m
     assert f"{server.url}/a: " in error and "yourself" in error
     server.behave["/b"] = good()
     get(server, tmp_path, "/a", "/b")
+
+
+def test_a_file_put_there_by_hand_is_taken(server, tmp_path, monkeypatch):
+    server.behave["/a"] = status(404)
+    monkeypatch.setitem(HOMES, "breastmnist", Home("file.bin", (remote(server, "/a"),)))
+    with pytest.raises(DataError, match=r"yourself .* and give the command again") as caught:
+        download_set("breastmnist", tmp_path, quiet=True, patience=HASTY)
+    folder = re.search("into '(.*)' yourself", str(caught.value))[1]
+    (Path(folder) / "file.bin").write_bytes(BODY)
+    assert download_set("breastmnist", tmp_path, quiet=True).read_bytes() == BODY
 
 
 def test_a_wrong_range_is_not_stitched_together(server, tmp_path):
@@ -274,7 +286,7 @@ def test_a_full_disk_is_one_line(server, tmp_path, monkeypatch):
     from cnn_jax.data.fetching import transfer
 
     server.behave["/a"] = good()
-    monkeypatch.setattr(transfer, "_writing", lambda path, mode="ab": io.FileIO("/dev/full", mode))
+    monkeypatch.setattr(transfer, "opened", lambda path, mode="ab": io.FileIO("/dev/full", mode))
     with pytest.raises(DataError, match=r"cannot be written: No space left.*free some space"):
         fetch(remote(server, "/a"), tmp_path, Progress(None), HASTY)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnn_jax import data
 from cnn_jax.data import cache, duplicates
-from cnn_jax.data.dataset import Dataset, Split
+from cnn_jax.data.dataset import Dataset, SourceView, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.duplicates import find_duplicates, pixel_keys
 from cnn_jax.data.groups import unite_groups
@@ -41,6 +41,20 @@ def leaky():
         validation=split_of("validation", [1, 50, 60, 61]),
         test=split_of("test", [0, 1, 1, 70]),
     )
+
+
+class Numbered:
+    """A source without files; the image at 1 in the layout of `split_of`."""
+
+    shape = (3, 4, 1)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        image = np.zeros(self.shape, np.uint8)
+        image[1, 2, 0] = index // 2
+        return image
 
 
 def numbers(split):
@@ -151,6 +165,20 @@ def test_what_cannot_be_resolved_is_said(leaky):
         resolve_duplicates(equal, "keep")
     with pytest.raises(DataError, match=r"6 examples in 1 groups \(equal images are one\)"):
         resolve_duplicates(equal, "regroup")
+    test = leaky.splits["test"]
+    more = {**test.targets, "coarse": test.targets["label"]}
+    read = SourceView(Numbered(), np.array([0, 1, 1, 2]))
+    for other, message in (
+        (replace(test, targets=more), "not every part has 'coarse'"),
+        (replace(test, images=read), "some parts are arrays"),
+    ):
+        dataset = leaky.replace(
+            splits={**leaky.splits, "test": other},
+            classes=dict.fromkeys(more, ("even", "odd")),
+            kinds=dict.fromkeys(more, "class"),
+        )
+        with pytest.raises(DataError, match=f"'toy' cannot be pooled: {message}"):
+            resolve_duplicates(dataset, "regroup")
     with pytest.raises(DataError, match="too few to cut"):
         data.from_arrays(np.zeros((9, 1, 1), np.uint8), np.arange(9) % 3)
 
@@ -289,16 +317,7 @@ def test_an_unwritable_cache_only_means_no_cache(tmp_path, monkeypatch):
     np.testing.assert_array_equal(arrays["x"], np.arange(3))
 
 
-def test_a_source_without_files_is_read(leaky):
-    class Numbered:
-        shape = (2, 2, 1)
-
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            return np.full(self.shape, index // 2, np.uint8)
-
+def test_a_source_without_files_is_read():
     split = Split(Numbered(), {"label": np.zeros(3, np.int32)}, np.array(["a", "b", "c"]))
     joined = duplicates.JoinedSource([Numbered(), Numbered()])
     keys = pixel_keys(split)

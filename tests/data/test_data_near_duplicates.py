@@ -6,7 +6,8 @@ from PIL import Image, ImageFilter
 
 from cnn_jax import data
 from cnn_jax.data import near_duplicates
-from cnn_jax.data.near_duplicates import area_means, find_near_duplicates, near_pairs
+from cnn_jax.data.dataset import Dataset, Split
+from cnn_jax.data.near_duplicates import area_means, find_near_duplicates, near_groups, near_pairs
 from cnn_jax.data.resolve import resolve_duplicates
 from cnn_jax.errors import DataError
 
@@ -123,6 +124,49 @@ def test_near_copies_stay_together_where_asked(tmp_path):
     together = data.load(str(tmp_path / "set"), group_near_duplicates=True)
     assert not find_near_duplicates(together).groups.between("test", "train", "validation")
     assert "60 images have near-copies: 30 groups, the largest of 2." in together.notes
+
+
+def film(first, last, n):
+    """One picture becomes another, little by little."""
+    share = np.linspace(0, 1, n)[:, None, None]
+    return np.round((1 - share) * first + share * last).astype(np.uint8)
+
+
+def test_a_chain_of_look_alikes_is_cut_into_groups_around_single_images(monkeypatch):
+    chain, other = film(*pictures(2), 40), pictures(3)[2]
+    images = np.concatenate([chain, chain[:1], [other, brighter(other)]])
+    labels = {"label": np.zeros(43, np.int32)}
+    splits = {"train": Split(images[..., None], labels, np.arange(43).astype(str))}
+    dataset = Dataset("film", splits, {"label": ("a", "b")}, "")
+    (first, second, _), (labels, cut) = near_pairs(dataset.splits), near_groups(dataset.splits)
+    assert cut == 0 and np.unique(labels, return_counts=True)[1].tolist() == [41, 2]
+    monkeypatch.setattr(near_duplicates, "LONGEST_CHAIN", 39)
+    labels, cut = near_groups(dataset.splits)
+    parted = (labels[first] != labels[second]) | (labels[first] < 0)
+    assert 0 < cut == parted.sum() < len(first)
+    assert labels[0] == labels[40] and labels[41] == labels[42] != -1
+    linked = np.eye(43, dtype=bool)
+    linked[first, second] = linked[second, first] = linked[0, 40] = linked[40, 0] = True
+    linked[40] |= linked[0]
+    linked[:, 40] |= linked[:, 0]
+    for label in np.unique(labels[labels >= 0]):
+        members = labels == label
+        assert members.sum() >= 2 and linked[members][:, members].all(axis=1).any()
+    grouped = data.group_near_duplicates(dataset)
+    assert f"{cut} pairs may be parted" in grouped.notes[-1]
+
+
+def test_where_all_are_alike_each_image_keeps_its_nearest(rng):
+    """As of one product under one camera: every pair agrees, and few may be kept."""
+    images = pictures(1) + rng.normal(0, 1 + np.arange(60) / 60, (96, 96, 60)).transpose(2, 0, 1)
+    splits = dataset_of(np.clip(images, 0, 255).astype(np.uint8)).splits
+    first, second, correlation = near_pairs(splits)
+    assert (correlation >= 0.97).all()
+    thumbnails = [near_duplicates._thumbnails(split) for split in splits.values()]
+    details = near_duplicates._details(np.concatenate(thumbnails)).astype(np.float64)
+    for i in range(59):
+        nearest = i + 1 + np.argsort(-(details[i + 1 :] @ details[i]))[:8]
+        assert set(second[first == i]) == set(nearest)
 
 
 def test_given_parts_are_reported_and_moved_by_regroup():

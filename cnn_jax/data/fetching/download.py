@@ -11,8 +11,9 @@ import zlib
 from pathlib import Path
 
 from cnn_jax.data.fetching.homes import HOMES, Home
+from cnn_jax.data.fetching.partial import cannot_write
 from cnn_jax.data.fetching.progress import Progress
-from cnn_jax.data.fetching.transfer import Patience, cannot_write, fetch, has_checksum
+from cnn_jax.data.fetching.transfer import Patience, fetch, has_checksum
 from cnn_jax.data.known import KNOWN, known_set, plain_name
 from cnn_jax.errors import DataError
 

@@ -7,10 +7,8 @@ bytes, and the checksum tells if they did not.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
-import json
 import os
 import re
 import time
@@ -24,6 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax.data.fetching.homes import RemoteFile
+from cnn_jax.data.fetching.partial import (
+    discard,
+    note_of,
+    opened,
+    read_note,
+    size_of,
+    write,
+    write_note,
+)
 from cnn_jax.data.fetching.progress import Progress
 from cnn_jax.errors import DataError
 
@@ -92,7 +99,8 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress, patience: Patience
     tried = "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
     raise DataError(
         f"{file.name!r} could not be downloaded ({tried}). Try again later, which goes on from "
-        f"what has arrived, or put the file into {str(folder)!r} yourself (MD5 {file.md5})"
+        f"what has arrived, or put the file into {str(folder)!r} yourself (MD5 {file.md5}) and "
+        "give the command again"
     )
 
 
@@ -118,7 +126,7 @@ def _fetch_from(
     """The file from one address, which gets as many attempts as `patience` says."""
     broken = 0
     while True:
-        resumed = _size(part) > 0
+        resumed = size_of(part) > 0
         try:
             _transfer(address, file, part, progress, patience, slowest)
         except _BrokenError as error:
@@ -129,9 +137,9 @@ def _fetch_from(
             continue
         if has_checksum(part, file):
             os.replace(part, path)
-            _note_of(part).unlink(missing_ok=True)
+            note_of(part).unlink(missing_ok=True)
             return path
-        _discard(part)
+        discard(part)
         # What was resumed may have been begun from other contents: once more from the start.
         if not resumed:
             raise _TryElsewhereError("what it sends has another checksum")
@@ -150,16 +158,16 @@ def _transfer(
     Raises:
       _TryElsewhereError, _SlowError, _BrokenError: it did not.
     """
-    have = _size(part)
+    have = size_of(part)
     try:
         with _open(_request(address, part, have), patience.timeout) as response:
             start, total = _extent(response, have)
             if start == 0:
-                _discard(part)
-                _write_note(part, address, response)
+                discard(part)
+                write_note(part, address, response)
             expected = file.size if total is None else total
             progress.begin(file.name, start, expected)
-            with _writing(part) as output:
+            with opened(part) as output:
                 arrived = _copy(response, output, start, file, progress, patience, slowest)
     except urllib.error.HTTPError as error:
         error.close()
@@ -189,7 +197,7 @@ def _copy(
     arrived = measured = start
     since = time.monotonic()
     while chunk := response.read1(_CHUNK):
-        _write(output, chunk)
+        write(output, chunk)
         arrived += len(chunk)
         progress.update(arrived)
         if arrived > _MOST * file.size:
@@ -222,7 +230,7 @@ def _extent(response: Any, have: int) -> tuple[int, int | None]:
 def _after_416(error: urllib.error.HTTPError, part: Path, have: int) -> None:
     """Nothing is left to send: `part` is complete, or too long and of no use."""
     if error.headers.get("Content-Range") != f"bytes */{have}":
-        _discard(part)
+        discard(part)
         raise _BrokenError("its file has become shorter") from error
 
 
@@ -231,7 +239,7 @@ def _request(address: str, part: Path, have: int) -> urllib.request.Request:
     headers = {"User-Agent": "cnn_jax", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        validator = _read_note(part).get(address)
+        validator = read_note(part).get(address)
         if validator:
             headers["If-Range"] = validator
     return urllib.request.Request(address, headers=headers)
@@ -250,6 +258,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         _check_scheme(newurl, req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
+    def http_error_302(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any
+    ) -> Any:
+        """What the address answers to which a redirect leads."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError as error:
+            fp.close()
+            raise _TryElsewhereError(f"it leads to what is no address: {error}") from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
 
 def _open(request: urllib.request.Request, timeout: float) -> Any:
     return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
@@ -261,55 +281,3 @@ def _check_scheme(address: str, origin: str) -> None:
     local = parts.hostname in _LOCAL and before.hostname in _LOCAL
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise _TryElsewhereError(f"it leads to {address[:200]!r}, which is not https")
-
-
-def _note_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _write_note(part: Path, address: str, response: Any) -> None:
-    """Remember by what the server tells whether its file has changed."""
-    etag = response.headers.get("ETag", "")
-    strong = etag if etag.startswith('"') else ""
-    validator = strong or response.headers.get("Last-Modified", "")
-    with _writing(_note_of(part), "wb") as note:
-        _write(note, json.dumps({address: validator}).encode())
-
-
-def _read_note(part: Path) -> dict[str, str]:
-    try:
-        note = json.loads(_note_of(part).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in note.items() if isinstance(v, str)} if isinstance(note, dict) else {}
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _note_of(part).unlink(missing_ok=True)
-
-
-def _writing(path: Path, mode: str = "ab") -> FileIO:
-    # Unbuffered: what a full disk refuses must not come up again when the file is closed.
-    try:
-        return FileIO(path, mode)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def _write(output: FileIO, chunk: bytes) -> None:
-    try:
-        while chunk:
-            chunk = chunk[output.write(chunk) :]
-    except OSError as error:
-        raise cannot_write(Path(output.name), error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> DataError:
-    """The error of a disk that is full or a place that may not be written."""
-    advice = "free some space" if error.errno == errno.ENOSPC else "choose another --data-dir"
-    return DataError(f"{str(path)!r} cannot be written: {error.strerror}; {advice}")

@@ -182,8 +182,8 @@ def _only_config(wanted: TfdsName, base: Path) -> Path:
 def _sets_in(root: Path) -> list[str]:
     if not root.is_dir():
         return []
-    with_versions = {path.parent for path in (*root.glob("*/*.*.*"), *root.glob("*/*/*.*.*"))}
-    return sorted({path.relative_to(root).as_posix() for path in with_versions})
+    folders = (*root.glob("*"), *root.glob("*/*"))
+    return sorted(path.relative_to(root).as_posix() for path in folders if _versions(path))
 
 
 def _not_prepared(wanted: TfdsName, root: Path) -> DataError:
