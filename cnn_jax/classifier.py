@@ -28,6 +28,7 @@ from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.step import linen_apply, make_eval_step
 from cnn_jax.training.task import Classification
+from cnn_jax.whole_files import whole_file
 
 Images = np.ndarray | Sequence[str | os.PathLike[str]]
 
@@ -222,10 +223,9 @@ class Classifier:
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            temporary = weights.with_suffix(".tmp")
-            temporary.write_bytes(content)
-            write_text(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
-            temporary.replace(weights)
+            with whole_file(weights) as file:
+                file.write(content)
+                write_text(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
         return weights

@@ -16,6 +16,7 @@ from typing import Any
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RunError
 from cnn_jax.recipe import Recipe
+from cnn_jax.whole_files import write_whole
 
 SCHEMA = 1
 
@@ -235,11 +236,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
       RunError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        # Names of files may hold bytes that are no UTF-8; they come back as they were.
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        temporary.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 from cnn_jax import environment
 from cnn_jax.data.npz import read_npz
 from cnn_jax.errors import DataError
+from cnn_jax.whole_files import whole_file
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -58,15 +57,9 @@ def _read(path: Path) -> Arrays | None:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            np.savez(file, **{**arrays, _CHECK: np.array(_checksum(arrays))})  # type: ignore[arg-type]
-            file.close()
-            os.replace(file.name, path)
-        except OSError:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    # Where two processes meet, the checksum tells a reader what is whole.
+    with whole_file(path) as file:
+        np.savez(file, **{**arrays, _CHECK: np.array(_checksum(arrays))})  # type: ignore[arg-type]
 
 
 def _checksum(arrays: Arrays) -> str:

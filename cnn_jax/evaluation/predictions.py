@@ -6,12 +6,12 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.whole_files import whole_file
 
 TargetKind = Literal["class", "multilabel", "soft"]
 
@@ -217,9 +217,6 @@ class Predictions:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an `.npz` without pickles; the file appears whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
         arrays = {
             "ids": np.asarray(self.ids, dtype=np.str_),
             "targets": self.targets,
@@ -231,9 +228,8 @@ class Predictions:
         }
         if self.groups is not None:
             arrays["groups"] = np.asarray(self.groups, dtype=np.str_)
-        with open(temporary, "wb") as file:
+        with whole_file(path) as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictions:

@@ -12,7 +12,8 @@ from cnn_jax.report import pictures
 from cnn_jax.report.layout import NOTHING, section, table
 from cnn_jax.report.markup import Markup, element, name_of
 from cnn_jax.report.pictures import SMALL_IMAGE
-from cnn_jax.report.render import document, write_text
+from cnn_jax.report.render import document
+from cnn_jax.whole_files import write_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def render(page: AuditPage) -> str:
 
 def write(page: AuditPage, path: str | os.PathLike[str]) -> None:
     """Write `render(page)` to `path` as UTF-8; the file appears whole or not at all."""
-    write_text(render(page), path)
+    write_whole(path, render(page))
 
 
 def _pairs(page: AuditPage) -> Markup:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path
 
 from cnn_jax.report import classes, hardest, running, sections
 from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.page import Page
+from cnn_jax.whole_files import write_whole
 
 # Even if a value got through unescaped, the browser would load and run nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -57,17 +57,4 @@ def document(title: str, content: Iterable[str]) -> str:
 
 def write(page: Page, path: str | os.PathLike[str]) -> None:
     """Write `render(page)` to `path` as UTF-8; the file appears whole or not at all."""
-    write_text(render(page), path)
-
-
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write a page as UTF-8; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError:  # a full disk
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, render(page))

@@ -23,6 +23,7 @@ import numpy as np
 
 from cnn_jax.errors import CheckpointError
 from cnn_jax.training.state import State
+from cnn_jax.whole_files import write_whole
 
 _SUMS = "SHA256SUMS"
 _DAMAGED = "damaged"
@@ -362,6 +363,4 @@ def _file_sums(path: Path) -> dict[str, str]:
 
 def _write_sums(path: Path) -> None:
     text = "".join(f"{digest}  {name}\n" for name, digest in _file_sums(path).items())
-    temporary = path / f".{_SUMS}.tmp"
-    temporary.write_text(text)
-    temporary.replace(path / _SUMS)
+    write_whole(path / _SUMS, text)
