@@ -13,6 +13,7 @@ from cnn_jax.data import (
     find_duplicates,
     find_near_duplicates,
 )
+from cnn_jax.data.reading import counted
 from cnn_jax.report.audit import AuditPage, Pair, Shown, write
 from cnn_jax.report.pictures import viewable
 
@@ -58,8 +59,8 @@ def audit(dataset: Dataset, path: str | os.PathLike[str]) -> list[tuple[str, ...
     return rows
 
 
-def summary(dataset: Dataset) -> str:
-    """One line on the equal images of a data set."""
+def summary(dataset: Dataset, hint: str = "") -> str:
+    """One line on the equal images of a data set, with a hint at its end if there are any."""
     found = find_duplicates(dataset)
     if not found.groups:
         return "equal images: none"
@@ -67,8 +68,9 @@ def summary(dataset: Dataset) -> str:
     copies = len(found.between("validation", "train"))
     images = sum(len(group) for group in found.groups)
     return (
-        f"equal images: {images:,} in {len(found.groups):,} groups; {leaked:,} test images are "
-        f"also in train or validation, {copies:,} validation images in train (pictures: --audit)"
+        f"equal images: {images:,} in {counted(len(found.groups), 'group', 'groups')}; "
+        f"{counted(leaked, 'test image is', 'test images are')} also in train or validation, "
+        f"{counted(copies, 'validation image', 'validation images')} in train{hint}"
     )
 
 

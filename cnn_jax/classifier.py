@@ -7,10 +7,11 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import flax.traverse_util
 import jax
@@ -20,6 +21,7 @@ from cnn_jax import data, environment, models, nn
 from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Predictions, log_probabilities
+from cnn_jax.new_images import source_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import write_text
 from cnn_jax.training.devices import Placement, numerics, place
@@ -30,7 +32,8 @@ from cnn_jax.training.step import linen_apply, make_eval_step
 from cnn_jax.training.task import Classification
 from cnn_jax.whole_files import whole_file
 
-Images = np.ndarray | Sequence[str | os.PathLike[str]]
+if TYPE_CHECKING:
+    from cnn_jax.new_images import Images
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "model.json"
 
@@ -50,6 +53,14 @@ class Classified:
     classes: tuple[str, ...]
     log_probabilities: np.ndarray
     kind: str = "class"
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{label} {100 * p:.1f} %"
+            for label, p in zip(self.labels[:3], self.confidence[:3], strict=True)
+        )
+        more = ", ..." if len(self) > 3 else ""
+        return f"Classified({len(self)} of {len(self.classes)} classes: {shown}{more})"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,21 +104,6 @@ class Classified:
         )
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """Image files, decoded when they are asked for: a folder may be larger than memory."""
-
-    paths: tuple[str, ...]
-    shape: tuple[int, int, int]
-    fit: data.Fit
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int, /) -> np.ndarray:
-        return data.decode_image(self.paths[index], self.shape, self.fit)
-
-
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A model, its variables, and how pictures become its input.
@@ -132,17 +128,26 @@ class Classifier:
     image_shape: tuple[int, ...]
     temperature: float = 1.0
 
+    def __repr__(self) -> str:
+        name = self.recipe.model.name.removeprefix("custom:")
+        shape = "×".join(map(str, self.image_shape))
+        return (
+            f"Classifier({name}, {len(self.classes)} classes, images {shape}, "
+            f"temperature {self.temperature:.3g})"
+        )
+
     def predict(self, images: Images) -> Classified:
         """Class probabilities of images.
 
         Args:
-          images: uint8 `[N, H, W, C]` (or `[N, H, W]` for grey ones), float32 in 0..1, or
-            paths of files, which are decoded and fitted as the training images were.
+          images: uint8 `[N, H, W, C]` (or `[N, H, W]` for grey ones), or float32 in 0..1; or a
+            list of paths of files, of uint8 arrays `[H, W, C]` or `[H, W]`, or of Pillow
+            images, of any size, which are decoded and fitted as the training images were.
 
         Raises:
           DataError: no images, a wrong shape, or a file that cannot be decoded.
         """
-        source, ids = self._source(images)
+        source, ids = source_of(images, self.image_shape, self.recipe.data.fit)
         split = data.Split(source, {}, np.asarray(ids, dtype=np.str_))
         train = self.recipe.train
         # Powers of two: however many images come, few programs are compiled.
@@ -168,33 +173,6 @@ class Classifier:
     @functools.cached_property
     def _on_device(self) -> Any:
         return self._placement.replicate(dict(self.variables))
-
-    def _source(self, images: Images) -> tuple[np.ndarray | data.ImageSource, list[str]]:
-        if isinstance(images, str | os.PathLike):
-            raise DataError("predict takes a list of paths or an array, not one path")
-        if not len(images):
-            raise DataError("no images to predict")
-        if not isinstance(images, np.ndarray):
-            paths = tuple(os.fspath(path) for path in images)
-            # The same file twice is two questions, but ids are unique.
-            if len(set(paths)) != len(paths):
-                raise DataError("a file is named twice among the images to predict")
-            if len(self.image_shape) != 3:
-                raise DataError("this model takes volumes: give them as an array, not as files")
-            height, width, channels = self.image_shape
-            pictures = _Pictures(paths, (height, width, channels), self.recipe.data.fit)
-            return pictures, list(paths)
-        array = images[..., None] if images.ndim == len(self.image_shape) else images
-        if array.shape[1:] != self.image_shape:
-            raise DataError(
-                f"images are {list(images.shape[1:])}, but the model was trained on "
-                f"{list(self.image_shape)}"
-            )
-        if array.dtype not in (np.uint8, np.float32):
-            raise DataError(f"images must be uint8, or float32 in 0..1, not {array.dtype}")
-        if array.dtype == np.float32 and not (array.min() >= 0 and array.max() <= 1):
-            raise DataError("float32 images must be in 0..1; give uint8 for 0..255")
-        return array, [str(i) for i in range(len(array))]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `model.safetensors` and, beside it, `model.json` with all the rest.
@@ -239,12 +217,18 @@ class Classifier:
           model: the module, if it is not one of ours.
 
         Raises:
-          RunError: a file is missing or damaged.
+          RunError: a file is missing or damaged, or the folder is that of a run.
         """
         import safetensors
         import safetensors.numpy
 
         folder = Path(folder)
+        if (folder / "run.json").exists() and not (folder / _DESCRIPTION).exists():
+            raise RunError(
+                f"{str(folder)!r} is a run folder: use cnn_jax.Run.load, or export it first with "
+                f"cnn-jax export {shlex.quote(str(folder))} FOLDER"
+            )
+        loading = f"cnn_jax.Classifier.load({str(folder)!r}, "
         try:
             text = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
             content = (folder / _WEIGHTS).read_bytes()
@@ -261,7 +245,7 @@ class Classifier:
             )
             return cls(
                 recipe=recipe,
-                model=model or build_model(recipe, len(text["classes"]), shape),
+                model=model or build_model(recipe, len(text["classes"]), shape, loading),
                 variables=flax.traverse_util.unflatten_dict(tensors, sep="/"),
                 preprocess=preprocess,
                 classes=tuple(text["classes"]),
@@ -276,8 +260,19 @@ class Classifier:
             raise RunError(f"cannot read a model from {str(folder)!r}: {error}") from error
 
 
-def build_model(recipe: Recipe, num_outputs: int, image_shape: tuple[int, ...]) -> nn.Module:
+def build_model(
+    recipe: Recipe,
+    num_outputs: int,
+    image_shape: tuple[int, ...],
+    loading: str = "cnn_jax.train(",
+) -> nn.Module:
     """The module a recipe names.
+
+    Args:
+      recipe: of the run.
+      num_outputs: number of logits.
+      image_shape: (H, W, C) or (D, H, W, C).
+      loading: the call in Python that would take a module of one's own, up to that argument.
 
     Raises:
       ModelError: there is none of that name, or its options do not fit.
@@ -286,9 +281,10 @@ def build_model(recipe: Recipe, num_outputs: int, image_shape: tuple[int, ...]) 
     import jax.numpy as jnp
 
     if recipe.model.name.startswith("custom:"):
+        name = recipe.model.name.removeprefix("custom:")
         raise RunError(
-            f"this run trained {recipe.model.name.removeprefix('custom:')}, a module of your own: "
-            "give it as model="
+            f"this run trained {name}, a module of your own: give it as model=, in Python: "
+            f"{loading}model={name}())"
         )
     return models.create(
         recipe.model.name,

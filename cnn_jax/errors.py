@@ -14,6 +14,10 @@ class DataError(CnnJaxError, ValueError):
     """Images, labels or splits that cannot be read or do not fit together."""
 
 
+class MissingDataError(DataError):
+    """A data set that is not where it is looked for."""
+
+
 class RecipeError(CnnJaxError, ValueError):
     """A field or a value that a recipe does not have."""
 

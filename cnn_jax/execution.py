@@ -35,8 +35,9 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
     """
     environment.enable_compile_cache()
     started = time.monotonic()
-    seconds_before = float(folder.read_info().get("seconds", 0.0))
-    for note in notes(assembly):
+    info = folder.read_info()
+    seconds_before = float(info.get("seconds", 0.0))
+    for note in notes(assembly, info["data"]["notes"]):
         reporter.say(note)
     folder.update_info(status="running")
     try:
@@ -154,13 +155,17 @@ def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter, comman
     folder.update_info(baselines=described)
 
 
-def notes(assembly: Assembly) -> list[str]:
-    """What the user should know before training begins."""
+def notes(assembly: Assembly, of_data: list[str]) -> list[str]:
+    """What the user should know before training begins.
+
+    `of_data` are the notes that run.json holds: data that are read again to resume need not
+    repeat what was done about their duplicates.
+    """
     dataset, wanted = assembly.dataset, assembly.recipe.train.batch_size
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     shape = "×".join(str(n) for n in dataset.image_shape)
     k = len(dataset.classes["label"])
-    said = [f"{dataset.name}: {sizes} images of {shape}, {k} classes", *dataset.notes]
+    said = [f"{dataset.name}: {sizes} images of {shape}, {k} classes", *of_data]
     if assembly.feeds["train"].batch_size < wanted:
         said.append(
             f"the batch size is {assembly.feeds['train'].batch_size}, all there is, not {wanted}"

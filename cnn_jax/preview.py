@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import jax
@@ -32,20 +33,18 @@ def show(recipe: Recipe, dataset: Dataset, path: str | os.PathLike[str]) -> Path
     Args:
       recipe: its `augment` and `seed` are used.
       dataset: with a train part of images (no volumes).
-      path: the PNG; its folder must exist.
+      path: the PNG; its folder is made if need be.
 
     Returns:
       The path.
 
     Raises:
       RecipeError: a transform does not fit the images.
-      DataError: the images are volumes, or the file is there already or is no .png.
+      DataError: the images are volumes, or the file is there already, is no .png or cannot
+        be written.
     """
     path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise DataError(f"{str(path)!r} must end in .png, as in --show {dataset.name}.png")
-    if path.exists():
-        raise DataError(f"{str(path)!r} is there already: name another, as in --show OTHER.png")
+    check_place(path)
     if len(dataset.image_shape) != 3:
         raise DataError(f"a sheet shows images, not volumes of {list(dataset.image_shape)}")
     rows = _chosen(dataset)
@@ -67,9 +66,26 @@ def show(recipe: Recipe, dataset: Dataset, path: str | os.PathLike[str]) -> Path
         for k, name in enumerate(_name(dataset, row) for row in rows)
     ]
     sheet = contact_sheet.draw(_title(dataset, rows), _described(recipe.augment), strips)
-    with open(path, "xb") as file:
-        sheet.save(file, format="PNG", optimize=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "xb") as file:
+            sheet.save(file, format="PNG", optimize=True)
+    except OSError as error:
+        raise DataError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     return path
+
+
+def check_place(path: Path) -> None:
+    """Refuse, before any work, a place where no sheet is written.
+
+    Raises:
+      DataError: the file is there already or is no .png.
+    """
+    if path.suffix.lower() != ".png":
+        named = shlex.quote(f"{path}.png")
+        raise DataError(f"{str(path)!r} must end in .png, as in --show {named}")
+    if path.exists():
+        raise DataError(f"{str(path)!r} is there already: name another, as in --show OTHER.png")
 
 
 def _chosen(dataset: Dataset) -> np.ndarray:

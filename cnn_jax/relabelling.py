@@ -139,6 +139,10 @@ def find_corrections(folder: str | os.PathLike[str]) -> Relabelled:
         class, outside any folder, or in two at once.
     """
     folder = Path(folder)
+    if not (folder / LABELS).exists():
+        raise DataError(
+            f"{str(folder)!r} is no folder of 'cnn-jax errors --to': it has no {LABELS}"
+        )
     rows = _read_table(folder / LABELS, _LABELS_HEADER)
     classes = dict(_read_table(folder / CLASSES, _CLASSES_HEADER))
     places = _places(folder, classes)
@@ -162,22 +166,32 @@ def find_corrections(folder: str | os.PathLike[str]) -> Relabelled:
 
 def write_corrections(
     folder: str | os.PathLike[str], found: Relabelled, *, overwrite: bool = False
-) -> Path:
+) -> Path | None:
     """Write corrections.csv, the earlier corrections first, and return its path.
+
+    Where nothing was moved nothing is written, and None returned. A file whose rows all are
+    among the new ones is replaced.
+
+    Args:
+      folder: the folder to relabel.
+      found: what `find_corrections` found there.
+      overwrite: also replace corrections that are not among the new ones.
 
     Raises:
       RunError: it exists with other corrections, which a run may have been trained with, and
         `overwrite` is not set; or it cannot be written.
     """
     path = Path(folder) / CORRECTIONS
-    if path.exists() and not overwrite:
-        if data.read_corrections(path) == (*found.earlier, *found.corrections):
-            return path
+    corrections = (*found.earlier, *found.corrections)
+    replaced = path.exists() and overwrite
+    if path.exists() and not overwrite and set(data.read_corrections(path)) - set(corrections):
         raise RunError(
             f"{str(path)!r} holds other corrections, and a run may have been trained with them: "
             "give --overwrite to replace them"
         )
-    write_text(path, data.corrections_table((*found.earlier, *found.corrections)))
+    if not found.corrections and not replaced:
+        return None
+    write_text(path, data.corrections_table(corrections))
     return path
 
 
@@ -227,14 +241,27 @@ def _stems(ids: Sequence[str]) -> list[str]:
     return [name.stem if is_image(name) else name.name for name in names]
 
 
-@contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its name when the block ends well."""
+def check_place(folder: str | os.PathLike[str]) -> None:
+    """Refuse, before any work, a folder that `export_examples` would not write.
+
+    Raises:
+      RunError: it is in use or cannot be looked into.
+    """
+    folder = Path(folder).expanduser().absolute()
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{str(folder)!r} exists and is not empty: choose another folder")
-        if Path.cwd().is_relative_to(folder):
-            raise RunError(f"{str(folder)!r} holds the working folder: choose another folder")
+    except OSError as error:
+        raise RunError(f"cannot write {str(folder)!r}: {error.strerror or error}") from error
+    if Path.cwd().is_relative_to(folder):
+        raise RunError(f"{str(folder)!r} holds the working folder: choose another folder")
+
+
+@contextlib.contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its name when the block ends well."""
+    check_place(folder)
+    try:
         partial = folder.with_name(f".{folder.name}.incomplete-{secrets.token_hex(4)}")
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:

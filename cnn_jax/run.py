@@ -11,23 +11,26 @@ import functools
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnn_jax import environment, nn
 from cnn_jax.assembly import Assembly, abstract_state, assemble_run
-from cnn_jax.classifier import Classified, Classifier, Images, build_model
+from cnn_jax.classifier import Classified, Classifier, build_model
 from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
 from cnn_jax.recipe import Recipe, digest_of, read_toml, resolve
-from cnn_jax.run_data import group_data, load_data, located, resolve_data
+from cnn_jax.run_data import group_data, load_again, load_data, located, resolve_data
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training import tensorboard
 from cnn_jax.training.devices import numerics
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.progress import Console, Reporter
+
+if TYPE_CHECKING:
+    from cnn_jax.new_images import Images
 
 
 class Run:
@@ -139,7 +142,7 @@ class Run:
         if isinstance(self._data, Dataset):
             dataset = self._data
         else:
-            dataset = load_data(self.recipe_here)
+            dataset = (load_data if self._data else load_again)(self.recipe_here)
         return self._as_recorded(dataset)
 
     @property
@@ -167,7 +170,7 @@ class Run:
     @functools.cached_property
     def assembly(self) -> Assembly:
         """Model, step and batches, rebuilt from the recipe."""
-        return self._assembly or assemble_run(self.recipe, self.dataset, self._model)
+        return self._assembly or assemble_run(self.recipe, self.dataset, self.model)
 
     @functools.cached_property
     def variables(self) -> dict[str, Any]:
@@ -190,7 +193,9 @@ class Run:
         """The Linen module."""
         described = self.info["data"]
         shape = tuple(described["image_shape"])
-        return self._model or build_model(self.recipe, len(described["classes"]), shape)
+        return self._model or build_model(
+            self.recipe, len(described["classes"]), shape, f"cnn_jax.Run.load({self.shown!r}, "
+        )
 
     def predictions(self, part: str) -> Predictions:
         """The saved predictions for a part.
@@ -272,29 +277,42 @@ class Run:
           RunError: another process trains in the folder, or the data have changed.
           CheckpointError: the checkpoints are of another model.
         """
+        from cnn_jax.run_page import write_page
+
         with self._folder.lock():
             if self.status != "finished":
                 self._carry_out(reporter, command)
             elif not self._folder.report.exists():
-                self.report()
+                write_page(self)
         return self
 
     def _carry_out(self, reporter: Reporter | None, command: str) -> None:
-        reporter = reporter or Console(self.recipe.train.epochs)
-        with contextlib.ExitStack() as stack:
-            if self.recipe.train.tensorboard:
-                events = self.path / "tensorboard"
-                board = tensorboard.TensorBoard(reporter, events)
-                reporter = stack.enter_context(contextlib.closing(board))
-            carry_out(self._folder, self.assembly, reporter, command)
-        if self.status == "finished":
-            self.report()
-
-    def report(self) -> Path:
-        """Write report.html from what the run folder holds, and return its path."""
         from cnn_jax.run_page import write_page
 
-        return write_page(self)
+        reporter = reporter or Console(self.recipe.train.epochs)
+        try:
+            with contextlib.ExitStack() as stack:
+                if self.recipe.train.tensorboard:
+                    events = self.path / "tensorboard"
+                    board = tensorboard.TensorBoard(reporter, events)
+                    reporter = stack.enter_context(contextlib.closing(board))
+                carry_out(self._folder, self.assembly, reporter, command)
+            if self.status == "finished":
+                write_page(self)
+        except KeyboardInterrupt as interrupt:  # not the clean stop of the training loop
+            interrupt.add_note(f"go on with: cnn-jax train --resume {shlex.quote(self.shown)}")
+            raise
+
+    def report(self) -> Path:
+        """Write report.html from what the run folder holds, and return its path.
+
+        Raises:
+          DataError, RunError: the images cannot be read or have changed, and there is a page
+            already, which is left as it was, or the data were given; see `dataset`.
+        """
+        from cnn_jax.run_page import rewrite_page
+
+        return rewrite_page(self, moved=self._data is not None)
 
     def summary(self) -> str:
         """One line: `test accuracy 98.06 % [96.0, 99.1], n = 360`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnn_jax import data
 from cnn_jax.data import Dataset
-from cnn_jax.errors import DataError
+from cnn_jax.errors import DataError, MissingDataError
 from cnn_jax.recipe import Recipe
 
 
@@ -36,6 +36,21 @@ def load_data(recipe: Recipe) -> Dataset:
         group_near_duplicates=d.group_near_duplicates,
     )
     return correct_data(recipe, dataset)
+
+
+def load_again(recipe: Recipe) -> Dataset:
+    """`load_data` of a run's own recipe, whose data may have been moved since.
+
+    Raises:
+      DataError: see `load_data`; where nothing is left, says where the data were.
+    """
+    try:
+        return load_data(recipe)
+    except MissingDataError as error:
+        place = str(Path(recipe.data.root or ".") / recipe.data.source)
+        raise DataError(
+            f"the data of this run are no longer at {place!r}: give --data PATH"
+        ) from error
 
 
 def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
@@ -67,7 +82,11 @@ def correct_data(recipe: Recipe, dataset: Dataset) -> Dataset:
     path = recipe.data.corrections
     if path is None:
         return dataset
-    return data.apply_corrections(dataset, data.read_corrections(path))
+    corrections = data.read_corrections(path)
+    if not corrections:
+        note = f"Corrections: {path!r} holds none."
+        return dataset.replace(notes=(*dataset.notes, note))
+    return data.apply_corrections(dataset, corrections)
 
 
 def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ import datetime
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -267,7 +268,7 @@ def _csv(header: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _next_free(parent: Path, name: str) -> Path:
-    safe = "".join(c if c.isalnum() or c in "._" else "-" for c in name).strip("-.") or "run"
+    safe = re.sub(r"[^\w.]+", "-", name).strip("-.") or "run"
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:

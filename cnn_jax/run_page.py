@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import html
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import flax.traverse_util
 import numpy as np
 
-from cnn_jax.errors import CnnJaxError
+from cnn_jax.errors import CnnJaxError, DataError, RunError
 from cnn_jax.evaluation import (
     Estimate,
     Fate,
@@ -30,19 +31,57 @@ if TYPE_CHECKING:
 
 _CLOSE = 0.05  # a baseline within so much of the model needs an explanation
 
+# What notes of the data say of test images that the network may have learned from, and how the
+# sentence below the headline says it.
+_KEPT = re.compile(r"(\d+) of \d+ test images equal a train or validation image and were kept")
+_SHARED = re.compile(
+    r"(\d+) of \d+ test images share one of \d+ groups? with a (train|validation) image"
+)
 
-def write_page(run: Run) -> Path:
+
+def write_page(run: Run, *, needs_images: bool = False) -> Path:
     """Write report.html from what the run folder holds.
 
     A run that did not finish gets a page too, without figures.
+
+    Args:
+      run: a run.
+      needs_images: raise rather than write a page without pictures.
+
+    Raises:
+      DataError: the images are needed and cannot be read; the page is left as it was.
+      RunError: they are needed and have changed since the run; the same.
     """
     path = run.path / "report.html"
-    write(make_page(run), path)
+    write(make_page(run, needs_images=needs_images), path)
     return path
 
 
-def make_page(run: Run) -> Page:
-    """Everything the page shows."""
+def rewrite_page(run: Run, *, moved: bool) -> Path:
+    """Write report.html again, but never a page without pictures over one that is there.
+
+    Args:
+      run: a run.
+      moved: the caller said where the data are, so they must be there.
+
+    Raises:
+      DataError: the images cannot be read.
+      RunError: they have changed since the run.
+    """
+    try:
+        return write_page(run, needs_images=moved or (run.path / "report.html").exists())
+    except (DataError, RunError) as error:
+        source = run.recipe.data.source
+        if moved or source.startswith("custom:"):
+            raise
+        raise type(error)(
+            f"'{run.shown}/report.html' is left as it was, because its images, looked for as "
+            f"{source!r}, are not to be had: {error}. Give --data PATH if they are elsewhere"
+        ) from error
+
+
+def make_page(run: Run, *, needs_images: bool = False) -> Page:
+    """Everything the page shows; `needs_images` and errors as for `write_page`."""
     info = run.info
     rates = run.images_per_second
     history = tuple(
@@ -71,7 +110,7 @@ def make_page(run: Run) -> Page:
     return page(
         headline_name=f"test {name.replace('_', ' ')}",
         headline=headline,
-        sentence=_sentence(headline),
+        sentence=_sentence(headline, info["data"]["notes"]),
         figures=tuple(
             (f"{part} {key.replace('_', ' ')}", estimate)
             for part in ("test", "validation")
@@ -89,18 +128,35 @@ def make_page(run: Run) -> Page:
         reliability_after=reliability(test, temperature=temperature) if hard else None,
         ece_after=classification_metrics(test, temperature=temperature).get("ece"),
         temperature=temperature,
-        **_examples(run, Fate.of(test, temperature)),
+        **_examples(run, Fate.of(test, temperature), needs_images=needs_images),
         filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
     )
 
 
-def _sentence(headline: Estimate) -> str:
+def _sentence(headline: Estimate, notes: list[str]) -> str:
     resampled = {"example": "images", "group": "groups of images", "seed": "seeds"}[headline.unit]
     return (
-        f"On {headline.n:,} images the network had not seen. Of intervals made like this one, "
+        f"On {headline.n:,} images{_seen(notes)}. Of intervals made like this one, "
         f"{100 * headline.level:g} in 100 hold the figure that endlessly many such images would "
         f"give ({headline.method}, over {resampled}); what another seed would change is not in it."
     )
+
+
+def _seen(notes: list[str]) -> str:
+    """Whether the network had seen the test images or their like, from the notes of the data."""
+    leaks = []
+    for note in notes:
+        if kept := _KEPT.match(note):
+            count = int(kept[1])
+            verb = "is" if count == 1 else "are"
+            leaks.append(f"{count:,} of which {verb} also in train or validation (kept on demand)")
+        elif shared := _SHARED.search(note):
+            count = int(shared[1])
+            verb = "shares" if count == 1 else "share"
+            leaks.append(f"{count:,} of which {verb} a group with a {shared[2]} image")
+    if not leaks:
+        return " the network had not seen"
+    return f", {' and '.join(leaks)}: the figure is optimistic"
 
 
 def _baselines(run: Run, test: Predictions) -> tuple[Baseline, ...]:
@@ -126,11 +182,12 @@ def _baselines_note(baselines: tuple[Baseline, ...]) -> str:
     )
 
 
-def _examples(run: Run, fate: Fate) -> dict[str, Any]:
+def _examples(run: Run, fate: Fate, *, needs_images: bool) -> dict[str, Any]:
     """The hardest examples and the errors of each class, with pictures where they can be read."""
     hardest, by_class = fate.hardest(SHOWN_EXAMPLES), fate.errors_by_class()
     pictured = [row.examples[:SHOWN_OF_CLASS] for row in by_class[:SHOWN_CLASSES]]
-    images = _pictures(run, np.unique(np.concatenate([hardest, *pictured])))
+    indices = np.unique(np.concatenate([hardest, *pictured]))
+    images = _pictures(run, indices, needed=needs_images)
 
     def shown(indices: np.ndarray) -> tuple[HardExample, ...]:
         return tuple(
@@ -161,12 +218,13 @@ def _examples(run: Run, fate: Fate) -> dict[str, Any]:
     }
 
 
-def _pictures(run: Run, indices: np.ndarray) -> dict[int, np.ndarray]:
+def _pictures(run: Run, indices: np.ndarray, *, needed: bool) -> dict[int, np.ndarray]:
     try:
-        split = run.dataset.splits["test"]
+        images = run.dataset.splits["test"].read_images(indices)
     except CnnJaxError:
-        return {}  # the data are gone or were the user's arrays; the page does without
-    images = split.read_images(indices)
+        if needed:
+            raise
+        return {}  # the data are gone or were the user's arrays; the page says so
     return {int(i): viewable(image) for i, image in zip(indices, images, strict=True)}
 
 

@@ -163,16 +163,12 @@ def dataset(data: Dataset) -> str:
 
 def learning_rates(seen: RangeTest) -> str:
     """The smoothed loss over the learning rate, in some twenty lines."""
-    shown = np.unique(np.linspace(0, len(seen.rates) - 1, 20).round().astype(int))
-    longest = seen.smoothed.max()
-    rows = [
-        (
-            f"{seen.rates[i]:.2g}",
-            f"{seen.smoothed[i]:.4g}",
-            "*" * round(40 * seen.smoothed[i] / longest),
-        )
-        for i in shown
-    ]
+    shown = range(0, len(seen.rates), -(-len(seen.rates) // 20))
+    # Where the loss has exploded its height means nothing: bars end a little above the start.
+    lowest, highest = seen.smoothed.min(), 1.1 * seen.smoothed[0]
+    share = np.clip((seen.smoothed - lowest) / (highest - lowest), 0, 1)
+    filled = 1 + np.round(39 * share).astype(int)
+    rows = [(f"{seen.rates[i]:.1e}", f"{seen.smoothed[i]:.3f}", "*" * filled[i]) for i in shown]
     return _aligned([("rate", "loss", ""), *rows])
 
 

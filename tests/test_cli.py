@@ -15,6 +15,7 @@ from PIL import Image
 
 from cnn_jax import Classifier, Run
 from cnn_jax.cli import main
+from cnn_jax.errors import DataError, RunError
 
 SMALL = [
     *("--model.options.widths", "[4]", "--model.options.units", "1"),
@@ -203,10 +204,24 @@ def test_predict_names_what_it_cannot_read(capsys, trained, tmp_path):
         assert status == 2 and path.name in err and len(err.splitlines()) == 1
 
 
+def test_predict_keeps_the_order_and_goes_on_after_a_bad_file(capsys, trained, pictures, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    given = [str(p) for p in (pictures / "a b.png", bad, next(pictures.glob("line*")))]
+    ordered = sorted((given[0], given[2]), reverse=True)
+    arguments = [ordered[0], str(bad), ordered[1], ordered[0]]
+    status, out, err = run(capsys, "predict", str(trained), *arguments, "--format", "json")
+    assert [answer["image"] for answer in json.loads(out)] == ordered
+    assert status == 1 and "bad.png" in err and len(err.splitlines()) == 1
+    with pytest.raises(DataError, match="bad"):
+        Run.load(trained).predict(given)
+
+
 def test_export_predicts_alike(capsys, trained, pictures, tmp_path):
     folder = tmp_path / "exported"
     status, out, _ = run(capsys, "export", str(trained), str(folder))
-    assert status == 0 and out.strip().endswith("model.safetensors")
+    written = [folder / "model.safetensors", folder / "model.json"]
+    assert status == 0 and out.split() == [str(written[0]), "and", str(written[1])]
     outputs = [
         run(capsys, "predict", str(source), str(pictures), "--format", "csv")[1]
         for source in (trained, folder)
@@ -216,6 +231,14 @@ def test_export_predicts_alike(capsys, trained, pictures, tmp_path):
     assert described["classes"] == [str(k) for k in range(10)]
     status, _, err = run(capsys, "export", str(trained), str(folder))
     assert status == 2 and "already: choose another folder" in err
+    with pytest.raises(RunError, match=r"is a run folder: use cnn_jax.Run.load, or export it"):
+        Classifier.load(trained)
+    described["recipe"]["model"] = {**described["recipe"]["model"], "name": "custom:TwoLayers"}
+    described["recipe"]["model"]["options"] = {}
+    (folder / "model.json").write_text(json.dumps(described))
+    status, _, err = run(capsys, "predict", str(folder), str(pictures))
+    assert status == 2
+    assert f"in Python: cnn_jax.Classifier.load('{folder}', model=TwoLayers())\n" in err
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(Exception, match="is not what was exported"):
@@ -264,6 +287,19 @@ def test_an_unfinished_run_folder_is_explained(capsys, trained, tmp_path):
     (broken / "run.json").write_text('{"schema": 99}')
     status, _, err = run(capsys, "evaluate", str(broken))
     assert status == 2 and "schema 99" in err
+
+
+def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnn_jax.execution.fit_temperature", stop)
+    out = tmp_path / "my run"
+    status, _, err = run(capsys, "train", *SMALL, "--out", str(out))
+    assert status == 130
+    assert err == f"cnn-jax: interrupted; go on with: cnn-jax train --resume '{out.name}'\n"
+    monkeypatch.setattr("cnn_jax.data.list_images", stop)
+    assert run(capsys, "predict", str(out), "x.png")[::2] == (130, "cnn-jax: interrupted\n")
 
 
 def test_a_closed_pipe_is_no_traceback():

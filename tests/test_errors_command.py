@@ -15,6 +15,7 @@ import cnn_jax
 from cnn_jax import Run, data, relabelling
 from cnn_jax.cli import main
 from cnn_jax.errors import DataError, RunError
+from cnn_jax.run_data import correct_data
 
 SMALL = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
 
@@ -169,12 +170,38 @@ def test_what_was_moved_is_told_from_what_is_missing_and_what_is_strange(capsys,
     assert data.read_corrections(folder / "corrections.csv") == found.corrections
     before = (folder / "corrections.csv").read_bytes()
     assert run(capsys, "relabel", str(folder))[0] == 0  # the same again changes nothing
+    assert (folder / "corrections.csv").read_bytes() == before
     moved(folder, (folder / rows[3]["file"]).name, "_remove")
+    assert run(capsys, "relabel", str(folder))[0] == 0  # more corrections take none back
+    longer = (folder / "corrections.csv").read_bytes()
+    assert len(data.read_corrections(folder / "corrections.csv")) == 3
+    shutil.move(folder / "_remove" / Path(rows[0]["file"]).name, folder / rows[0]["file"])
     status, _, err = run(capsys, "relabel", str(folder))
     assert status == 2 and "--overwrite" in err
-    assert (folder / "corrections.csv").read_bytes() == before
+    assert (folder / "corrections.csv").read_bytes() == longer
     assert run(capsys, "relabel", str(folder), "--overwrite")[0] == 0
-    assert len(data.read_corrections(folder / "corrections.csv")) == 3
+    assert len(data.read_corrections(folder / "corrections.csv")) == 2
+
+
+def test_nothing_moved_is_no_table_of_corrections(capsys, nasty, exported):
+    folder, _ = exported
+    table = folder / "corrections.csv"
+    status, out, _ = run(capsys, "relabel", str(folder))
+    assert status == 0 and out.endswith("nothing was moved yet: no corrections written\n")
+    assert not table.exists()
+    table.write_text(data.corrections_table(()))
+    first = labels_of(folder)[0]
+    moved(folder, Path(first["file"]).name, "_remove")
+    assert run(capsys, "relabel", str(folder))[0] == 0
+    assert len(data.read_corrections(table)) == 1
+    shutil.move(folder / "_remove" / Path(first["file"]).name, folder / first["file"])
+    status, _, err = run(capsys, "relabel", str(folder))
+    assert status == 2 and "holds other corrections" in err
+    assert run(capsys, "relabel", str(folder), "--overwrite")[0] == 0
+    assert data.read_corrections(table) == ()
+    recipe = nasty.recipe.override({"data.corrections": str(table)})
+    notes = correct_data(recipe, nasty.dataset).notes
+    assert notes[-1] == f"Corrections: {str(table)!r} holds none."
 
 
 def test_folders_that_say_nothing_clear_are_refused(exported, tmp_path):
@@ -190,7 +217,7 @@ def test_folders_that_say_nothing_clear_are_refused(exported, tmp_path):
     shutil.move(folder / file.name, folder / "new class")
     with pytest.raises(DataError, match=r"new class' is the folder of no class: there are a_b,"):
         relabelling.find_corrections(folder)
-    with pytest.raises(DataError, match=r"cannot read '.*labels.csv', which cnn-jax errors --to"):
+    with pytest.raises(DataError, match=r"is no folder of 'cnn-jax errors --to': it has no label"):
         relabelling.find_corrections(tmp_path)
     (folder / "labels.csv").write_text("file,id\n")
     with pytest.raises(DataError, match="must have the columns file,id,split"):
@@ -215,6 +242,12 @@ def test_a_full_disk_leaves_nothing_behind(nasty, tmp_path, monkeypatch):
     (tmp_path / "to" / "mine").touch()
     with pytest.raises(RunError, match="not empty"):
         relabelling.export_examples(nasty, fate, fate.hardest(), tmp_path / "to")
+
+
+def test_a_folder_in_use_is_refused_before_any_work(capsys, tmp_path):
+    (tmp_path / "mine").touch()
+    status, out, err = run(capsys, "errors", "no such run", "--to", str(tmp_path))
+    assert (status, out) == (2, "") and "is not empty: choose another folder" in err
 
 
 @pytest.mark.parametrize(

@@ -87,4 +87,11 @@ def test_the_command_names_the_file(tmp_path, capsys):
     assert cli.main(["data", "digits", "--show"]) == 2
     assert "there already" in capsys.readouterr().err
     assert cli.main(["data", "--show", "digits"]) == 2
-    assert "must end in .png" in capsys.readouterr().err
+    assert "must end in .png, as in --show digits.png" in capsys.readouterr().err
+    assert cli.main(["data", "no such set", "--show", "a b"]) == 2
+    assert capsys.readouterr().err.endswith("must end in .png, as in --show 'a b.png'\n")
+    assert cli.main(["data", "digits", "--show", "new/deep/sheet.png"]) == 0
+    assert (tmp_path / "new/deep/sheet.png").is_file()
+    (tmp_path / "file").write_text("")
+    assert cli.main(["data", "digits", "--show", "file/sheet.png"]) == 2
+    assert "cannot write 'file/sheet.png'" in capsys.readouterr().err

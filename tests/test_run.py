@@ -1,6 +1,8 @@
 """The Python API: any Linen module, any arrays, and guards that answer in one line."""
 
 import os
+import re
+import shutil
 import signal
 import threading
 
@@ -42,7 +44,10 @@ def test_any_module_and_any_arrays(own):
 def test_a_loaded_run_needs_what_was_the_users_own(own):
     loaded = Run.load(own.path)
     assert loaded.metrics == own.metrics and loaded.history == own.history
-    with pytest.raises(RunError, match="Tiny, a module of your own: give it as model="):
+    with pytest.raises(
+        RunError,
+        match=r"Tiny, a module .* model=, in Python: cnn_jax.Run.load\('.*', model=Tiny\(\)",
+    ):
         loaded.predict(np.zeros((1, 6, 6, 1), np.uint8))
     with pytest.raises(DataError, match="give them as data="):
         loaded.evaluate("test")
@@ -75,7 +80,16 @@ def test_predict_is_what_evaluate_saw(own):
         (np.zeros((0, 6, 6, 1), np.uint8), "no images"),
         ([], "no images"),
         ("one.png", "a list of paths"),
-        (np.zeros((1, 7, 6, 1), np.uint8), r"images are \[7, 6, 1\]"),
+        (np.zeros((1, 7, 6, 1), np.uint8), r"images are \[7, 6, 1\].*give paths, or a list"),
+        (np.zeros((6, 6, 1), np.uint8), r"one image: give a batch, images\[None\]"),
+        (np.zeros((6, 6), np.uint8), r"one image: give a batch, images\[None\]"),
+        (np.array(1, np.uint8), "an array .* is one image"),
+        (Image.new("L", (6, 6)), "takes an array .* not Image"),
+        ([np.zeros((6, 6), np.float32)], r"image 0 is float32 \[6, 6\]: give uint8"),
+        ([np.zeros((6, 6, 4), np.uint8)], r"image 0 is uint8 \[6, 6, 4\]: give uint8"),
+        ([np.zeros((0, 6), np.uint8)], r"image 0 is uint8 \[0, 6\]: give uint8"),
+        ([Image.new("L", (6, 6)), 3], "image 1 is of the type int; predict takes an array"),
+        ([Image.new("L", (6, 6)), "one.png"], "partly paths"),
         (np.zeros((1, 6, 6, 1), np.int64), "uint8, or float32"),
         (["missing.png"], "missing.png"),
     ],
@@ -83,6 +97,36 @@ def test_predict_is_what_evaluate_saw(own):
 def test_predict_refuses_other_input(own, images, message):
     with pytest.raises(DataError, match=message):
         own.predict(images)
+
+
+def test_pictures_of_any_size_are_fitted_as_files_are(own, tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(pixels), Image.fromarray(pixels[..., 0])]
+    paths = [tmp_path / "colour.png", tmp_path / "grey.png"]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    expected = own.predict(paths).log_probabilities
+    for given in (pictures, [pixels, pixels[..., 0]], [pixels, pixels[..., :1]]):
+        answers = own.predict(given)
+        np.testing.assert_array_equal(answers.log_probabilities, expected)
+        assert answers.ids == ("0", "1")
+    with Image.open(paths[0]) as opened:
+        alone = own.predict([opened]).log_probabilities  # a batch of another size: rounding
+        np.testing.assert_allclose(alone, expected[:1], rtol=1e-6)
+    paths[0].write_bytes(paths[0].read_bytes()[:80])
+    with (
+        Image.open(paths[0]) as damaged,
+        pytest.raises(DataError, match="Pillow image of 14×9 cannot be read as an image"),
+    ):
+        own.predict([damaged])
+
+
+def test_what_is_loaded_describes_itself_in_one_line(own):
+    assert re.fullmatch(
+        r"Classifier\(Tiny, 3 classes, images 6×6×1, temperature [\d.]+\)", repr(own.classifier)
+    )
+    answers = own.predict(own.dataset.splits["test"].images)
+    assert re.fullmatch(r"Classified\(9 of 3 classes: (\d [\d.]+ %, ){3}\.\.\.\)", repr(answers))
 
 
 def test_the_same_seed_is_the_same_run(own, tmp_path):
@@ -176,11 +220,39 @@ def test_a_run_goes_on_from_another_folder_and_finds_data_that_moved(tmp_path, m
     run = Run.load(tmp_path / "run").resume(reporter=Silent())
     assert run.status == "finished" and run.metrics["test"]["accuracy"].n > 0
     pictures.rename(tmp_path / "moved")
+    gone = re.escape(f"the data of this run are no longer at {str(pictures)!r}: give --data PATH")
+    with pytest.raises(DataError, match=gone):
+        Run.load(tmp_path / "run").dataset  # noqa: B018
     with pytest.raises(DataError, match="pictures"):
         Run.load(tmp_path / "run").evaluate("test")
-    assert Run.load(tmp_path / "run").report().exists()  # without pictures
     moved = Run.load(tmp_path / "run", data=str(tmp_path / "moved"))
     assert moved.evaluate("test") == run.metrics["test"]
+    check_that_a_page_keeps_its_pictures(tmp_path)
+
+
+def check_that_a_page_keeps_its_pictures(tmp_path):
+    """`tmp_path` holds a run whose data are in `moved`, no longer in `pictures`."""
+    path, moved = tmp_path / "run", str(tmp_path / "moved")
+    page = path / "report.html"
+    before = page.read_bytes()
+    unreadable = r"/report.html' is left as it was, .*pictures', are not .* Give --data PATH"
+    with pytest.raises(DataError, match=unreadable):
+        Run.load(path).report()
+    with pytest.raises(DataError, match=r"^(?!.*left as it was).*nowhere"):
+        Run.load(path, data=str(tmp_path / "nowhere")).report()
+    shutil.copytree(moved, tmp_path / "pictures")
+    changed = r"left as it was, .* has changed since .* Give --data PATH"
+    next((tmp_path / "pictures" / "a").iterdir()).unlink()
+    with pytest.raises(RunError, match=changed):
+        Run.load(path).report()
+    with pytest.raises(RunError, match=r"^(?!.*left as it was).*has changed since"):
+        Run.load(path, data=str(tmp_path / "pictures")).report()
+    assert page.read_bytes() == before and b"data:image" in before
+    page.unlink()
+    Run.load(path).report()
+    assert "could not be read, so there are no pictures" in page.read_text("utf-8")
+    again = Run.load(path, data=moved).report().read_bytes()
+    assert again.count(b"data:image") == before.count(b"data:image")
 
 
 def test_best_is_the_best_epoch(tmp_path):

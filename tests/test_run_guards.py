@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from small import Tiny, small_set
 
 import cnn_jax
 from cnn_jax import Classifier, Run, data, nn, run_folder
+from cnn_jax.data.digest import dataset_digest
+from cnn_jax.data.splits import shared_groups
 from cnn_jax.errors import (
     CnnJaxError,
     DataError,
@@ -33,6 +37,18 @@ def own(tmp_path_factory):
 
 
 @pytest.mark.faults
+def test_run_folders_have_plain_names(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (
+        ("photos \N{CAMERA}-compact", "photos-compact-001"),
+        ("photos--compact", "photos-compact-002"),
+        ("a_b.c", "a_b.c-001"),
+        ("../<b>", "b-001"),
+        ("\N{CAMERA}", "run-001"),
+    ):
+        assert run_folder.RunFolder.create(None, name, overwrite=False).path.name == folder
+
+
 def test_a_run_in_training_is_not_moved_aside(tmp_path):
     out = tmp_path / "run"
     said = []
@@ -60,8 +76,10 @@ def test_what_ends_a_run_after_training_is_recorded_and_resumed(tmp_path, monkey
 
     own = {"model": Tiny(), "data": small_set(20)}
     monkeypatch.setattr("cnn_jax.execution.fit_temperature", fail)
-    with pytest.raises((KeyboardInterrupt, OSError)):
+    with pytest.raises((KeyboardInterrupt, OSError)) as ended:
         cnn_jax.train(**own, out=tmp_path / "run", **FAST)
+    if error is KeyboardInterrupt:
+        assert ended.value.__notes__ == ["go on with: cnn-jax train --resume run"]
     monkeypatch.undo()
     run = Run.load(tmp_path / "run", **own)
     assert run.status == ("interrupted" if error is KeyboardInterrupt else "failed")
@@ -256,11 +274,58 @@ def test_a_run_finds_the_data_it_was_trained_on_again(leaky, tmp_path, policy, t
     parts = run.info["data"]["parts"]
     assert train in (None, parts["train"]) and (sum(parts.values()) == 58 - 5 * (train == 35))
     assert any("est images" in note for note in run.info["data"]["notes"])
+    sentence = "On 9 images the network had not seen."
+    if policy == "keep":
+        sentence = (
+            "On 9 images, 5 of which are also in train or validation (kept on demand): the figure "
+            "is optimistic."
+        )
+    assert sentence in (run.path / "report.html").read_text("utf-8")
     again = Run.load(run.path, **own)
     assert again.dataset.digest == run.info["data"]["digest"]
     assert again.evaluate("test") == run.metrics["test"]
     with pytest.raises(RunError, match="has changed since this run"):
         Run.load(run.path, model=Tiny(), data=small_set(40)).dataset  # noqa: B018
+
+
+def test_groups_in_two_parts_are_not_called_unseen(tmp_path):
+    clean = small_set(40)
+    images = np.concatenate([split.images for split in clean.splits.values()])
+    labels = np.concatenate([split.targets["label"] for split in clean.splits.values()])
+    groups = np.arange(len(images))
+    groups[-2:] = 0  # two test images are of the first train image's group
+    pooled = data.Split(images, {"label": labels}, np.arange(len(images)).astype(str), groups)
+    parts = np.split(
+        np.arange(len(images)), np.cumsum([len(s) for s in clean.splits.values()])[:-1]
+    )
+    splits = {name: pooled.take(part) for name, part in zip(clean.splits, parts, strict=True)}
+    dataset = clean.replace(
+        splits=splits, digest=dataset_digest(splits), notes=tuple(shared_groups(splits))
+    )
+    run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+    page = (run.path / "report.html").read_text("utf-8")
+    assert "2 of which share a group with a train image: the figure is optimistic." in page
+
+
+def test_resume_repeats_the_notes_of_the_run(leaky, tmp_path):
+    class Stopping(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, sentence):
+            self.said.append(sentence)
+
+        def epoch(self, row, images_per_second):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    own, out = {"model": Tiny(), "data": leaky}, tmp_path / "run"
+    run = cnn_jax.train(
+        **own, out=out, duplicates="keep", epochs=2, batch_size=8, reporter=Stopping()
+    )
+    note = "5 of 9 test images equal a train or validation image and were kept: "
+    assert run.status == "interrupted" and sum(s.startswith(note) for s in Stopping.said) == 1
+    Stopping.said.clear()
+    Run.load(out, **own).resume(reporter=Stopping())
+    assert sum(s.startswith(note) for s in Stopping.said) == 1
 
 
 def test_a_run_from_before_the_field_existed_is_loaded(leaky, tmp_path):

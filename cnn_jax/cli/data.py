@@ -41,9 +41,17 @@ def data(arguments: list[str]) -> int:
 
         folder = options.data_dir or os.curdir
         recipe = recipe.override({"data.source": str(download(options.source, folder))})
+    if options.show:
+        from cnn_jax import preview
+
+        preview.check_place(Path(options.show))
     dataset = load_data(recipe)
+    if options.to_tfds:
+        from cnn_jax.data import tfds_place
+
+        tfds_place(dataset, options.to_tfds)
     print(tables.dataset(dataset))
-    print(audit.summary(dataset))
+    print(audit.summary(dataset, hint="" if options.audit else " (pictures: --audit)"))
     if options.audit:
         page = options.out or f"{safe_name(dataset.name)}-audit.html"
         print(tables.audit(audit.audit(dataset, page)))

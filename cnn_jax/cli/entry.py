@@ -22,7 +22,7 @@ usage: cnn-jax COMMAND [...]
   report     write the page of a run again
   errors     the hardest examples of a run, and a folder to relabel them
   relabel    corrected labels from what was moved in that folder
-  export     weights to one safetensors file with all that is needed to use them
+  export     the weights, with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
   doctor     devices, versions, precision, caches
@@ -66,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CnnJaxError as error:
         print(f"cnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("cnn-jax: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        advice = getattr(interrupt, "__notes__", [])  # how to go on, where a run has begun
+        print("; ".join(["cnn-jax: interrupted", *advice]), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader went away, as with `| head`; nothing is left to say.

@@ -38,6 +38,8 @@ def errors(arguments: list[str]) -> int:
     from cnn_jax.errors import EvaluationError
     from cnn_jax.run import Run
 
+    if options.to:
+        relabelling.check_place(options.to)
     run = Run.load(options.run, data=options.data)
     command = shlex.join(["cnn-jax", "errors", *arguments])
     fate = relabelling.fate_of(run, options.split, command=command)
@@ -68,5 +70,8 @@ def relabel(arguments: list[str]) -> int:
     found = relabelling.find_corrections(options.folder)
     path = relabelling.write_corrections(options.folder, found, overwrite=options.overwrite)
     print(tables.relabelled(found))
+    if path is None:
+        print("nothing was moved yet: no corrections written")
+        return 0
     print(f"train with them: cnn-jax train ... --data.corrections {shlex.quote(str(path))}")
     return 0

@@ -8,8 +8,8 @@ from cnn_jax.recipe import resolve
 _HELP = """\
 usage: cnn-jax lr-range [RECIPE] [options]
 
-Trains some steps while the learning rate rises until the loss explodes, and says
-where it fell fastest. Nothing is saved.
+Trains some steps while the learning rate rises until the loss explodes, and
+says where it fell fastest. Nothing is saved.
 
   --low X      first learning rate (1e-5)
   --high X     last learning rate (10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 from cnn_jax.cli.arguments import Parser
 
@@ -45,14 +46,24 @@ def predict(arguments: list[str]) -> int:
     from cnn_jax import tables
     from cnn_jax.classifier import Classifier
     from cnn_jax.data import list_images
+    from cnn_jax.data.files import unreadable
+    from cnn_jax.errors import DataError
     from cnn_jax.run import Run
 
     images = list_images(options.images)
     exported = (Path(options.run) / "model.safetensors").exists()
     source = Classifier.load(options.run) if exported else Run.load(options.run)
-    answers = source.predict(images)
+    try:
+        answers, bad = source.predict(images), {}
+    except DataError:
+        bad = unreadable(images)
+        if len(bad) in (0, len(images)):
+            raise
+        answers = source.predict([image for image in images if image not in bad])
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
-    return 0
+    for reason in bad.values():
+        print(f"cnn-jax: {reason}", file=sys.stderr)
+    return 1 if bad else 0
 
 
 def report(arguments: list[str]) -> int:
@@ -79,5 +90,6 @@ def export(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from cnn_jax.run import Run
 
-    print(Run.load(options.run).export(options.folder))
+    weights = Run.load(options.run).export(options.folder)
+    print(f"{weights} and {weights.with_suffix('.json')}")
     return 0

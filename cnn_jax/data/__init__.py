@@ -18,7 +18,7 @@ from cnn_jax.data.order import balanced_order, epoch_order
 from cnn_jax.data.originals import original_files
 from cnn_jax.data.resolve import group_near_duplicates, resolve_duplicates
 from cnn_jax.data.tfds.folder import tfds_root
-from cnn_jax.data.tfds.writing import write_tfds
+from cnn_jax.data.tfds.writing import tfds_place, write_tfds
 
 __all__ = [
     "Correction",
@@ -45,6 +45,7 @@ __all__ = [
     "original_files",
     "read_corrections",
     "resolve_duplicates",
+    "tfds_place",
     "tfds_root",
     "write_tfds",
 ]

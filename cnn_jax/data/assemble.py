@@ -13,8 +13,14 @@ from cnn_jax.data.decode import Fit, check_fit
 from cnn_jax.data.decoded import keep_decoded
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.groups import keep_copies_together, keep_near_copies_together
-from cnn_jax.data.reading import PARTS, Reading, some_of
-from cnn_jax.data.sources import ImageFiles, choose_shape, conform_arrays, read_into_memory
+from cnn_jax.data.reading import PARTS, ImageList, Reading, some_of
+from cnn_jax.data.sources import (
+    ImageFiles,
+    check_images,
+    choose_shape,
+    conform_arrays,
+    read_into_memory,
+)
 from cnn_jax.data.splits import complete_splits
 from cnn_jax.errors import DataError
 
@@ -45,13 +51,12 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
     Raises:
       DataError: fewer than two classes, parts that cannot be made, or damaged images.
     """
-    given, shape_notes = _with_pixels(reading, options)
-    size = sum(len(split) * math.prod(split.image_shape) for split in given.values())
-    cache_notes: tuple[str, ...] = ()
-    if size <= options.memory_limit:
-        given = {part: read_into_memory(split) for part, split in given.items()}
-    else:
-        given, cache_notes = keep_decoded(given)
+    try:
+        given, pixel_notes = _decoded(reading, options)
+    except DataError:
+        # What stopped at a header, or in the first part, does not know of damage further on.
+        check_images(_encoded(reading))
+        raise
     copy_notes: tuple[str, ...] = ()
     if options.group_near_duplicates:
         given, copy_notes = keep_near_copies_together(given)
@@ -69,14 +74,28 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
         digest=dataset_digest(splits),
         licence=reading.licence,
         citation=reading.citation,
-        notes=(*reading.notes, *shape_notes, *cache_notes, *copy_notes, *split_notes, *class_notes),
+        notes=(*reading.notes, *pixel_notes, *copy_notes, *split_notes, *class_notes),
     )
+
+
+def _decoded(reading: Reading, options: Options) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The parts with their images in memory, or else on disk, where they fit."""
+    given, notes = _with_pixels(reading, options)
+    size = sum(len(split) * math.prod(split.image_shape) for split in given.values())
+    if size <= options.memory_limit:
+        return {part: read_into_memory(split) for part, split in given.items()}, notes
+    given, cache_notes = keep_decoded(given)
+    return given, (*notes, *cache_notes)
+
+
+def _encoded(reading: Reading) -> list[ImageList]:
+    images_of = [part.images for part in reading.parts.values()]
+    return [images for images in images_of if not isinstance(images, np.ndarray)]
 
 
 def _with_pixels(reading: Reading, options: Options) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The parts as splits whose images all have one shape; files are not yet decoded."""
-    images_of = [part.images for part in reading.parts.values()]
-    encoded = [images for images in images_of if not isinstance(images, np.ndarray)]
+    encoded = _encoded(reading)
     notes: tuple[str, ...] = ()
     if reading.image_shape is not None:
         height, width, channels = reading.image_shape

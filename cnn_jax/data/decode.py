@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -65,14 +65,14 @@ class ImageHeader:
 
 
 def decode_image(
-    image: str | os.PathLike[str] | bytes | EncodedImage,
+    image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage,
     image_shape: tuple[int, ...],
     fit: Fit = "crop",
 ) -> np.ndarray:
     """uint8 `[H, W, C]`: an image file (or its bytes), decoded and brought to `image_shape`.
 
     Args:
-      image: path of a file, or the contents of one.
+      image: path of a file, the contents of one, or a Pillow image.
       image_shape: (H, W, C) with C = 1 (luma, ITU-R 601-2) or 3 (RGB).
       fit: `crop` resizes until the image covers the shape and takes the centre, `pad` until
         it fits inside and adds black bars, `stretch` ignores the aspect ratio. Resizing is
@@ -149,14 +149,18 @@ def _resized(image: PillowImage, height: int, width: int, fit: Fit) -> PillowIma
 
 
 @contextmanager
-def _opened(image: str | os.PathLike[str] | bytes | EncodedImage) -> Iterator[PillowImage]:
+def _opened(
+    image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage,
+) -> Iterator[PillowImage]:
     """An open image; whatever Pillow raises inside becomes a `DataError` with its name."""
     from PIL import Image, UnidentifiedImageError
 
     contents = image.contents if isinstance(image, EncodedImage) else image
     try:
-        with Image.open(
-            io.BytesIO(contents) if isinstance(contents, bytes) else contents
+        with (
+            nullcontext(contents)  # the caller's own, which stays open
+            if isinstance(contents, Image.Image)
+            else Image.open(io.BytesIO(contents) if isinstance(contents, bytes) else contents)
         ) as opened:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
@@ -173,10 +177,14 @@ def _opened(image: str | os.PathLike[str] | bytes | EncodedImage) -> Iterator[Pi
         raise DataError(f"{_name(image)} cannot be read as an image: {reason}") from error
 
 
-def _name(image: str | os.PathLike[str] | bytes | EncodedImage) -> str:
+def _name(image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage) -> str:
     if isinstance(image, EncodedImage):
         return image.name
-    return f"image of {len(image)} bytes" if isinstance(image, bytes) else repr(os.fspath(image))
+    if isinstance(image, bytes):
+        return f"image of {len(image)} bytes"
+    if isinstance(image, str | os.PathLike):
+        return repr(os.fspath(image))
+    return f"Pillow image of {image.width}×{image.height}"
 
 
 def _orientation(image: PillowImage) -> int:

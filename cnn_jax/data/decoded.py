@@ -76,7 +76,7 @@ def keep_decoded(splits: Mapping[str, Split]) -> tuple[dict[str, Split], tuple[s
       The splits, and a note on what was kept where, or why images are decoded in each epoch.
 
     Raises:
-      DataError: some images cannot be read; says how many and names the first three.
+      DataError: some images cannot be read; says how many and names the first twenty.
     """
     folder = cache_folder()
     kept, size = dict(splits), 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax.data.decode import decode_image
 from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError
 
@@ -35,12 +36,15 @@ _MASK = re.compile(r"(?P<stem>.+)_mask(_\d+)?")
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The image files among `paths`: files as given, folders searched to any depth; sorted.
+    """The image files among `paths`, in their order: files as given, folders to any depth.
+
+    The files of a folder are sorted and stand in its place. A path that comes twice is listed
+    where it comes first.
 
     Raises:
       DataError: a path does not exist, or a folder has no image.
     """
-    found = set()
+    found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
             images = [file for file in walk(path) if is_image(file)]
@@ -48,12 +52,23 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 raise DataError(
                     f"{str(path)!r} has no image files ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
-            found.update(images)
+            found += images
         elif path.exists():
-            found.add(path)
+            found.append(path)
         else:
             raise DataError(f"{str(path)!r} does not exist")
-    return sorted(found)
+    return list(dict.fromkeys(found))
+
+
+def unreadable(images: Iterable[Path]) -> dict[Path, str]:
+    """The image files that cannot be decoded, and why."""
+    reasons = {}
+    for image in images:
+        try:
+            decode_image(image, (1, 1, 3))
+        except DataError as error:
+            reasons[image] = str(error)
+    return reasons
 
 
 def is_image(path: Path) -> bool:

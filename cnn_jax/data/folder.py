@@ -6,7 +6,7 @@ FOLDER/{train,val,test}/<class>/[.../]image.png
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +24,12 @@ def read_class_folders(folder: Path) -> Reading:
 
     Raises:
       DataError: a class folder has no image, an image lies in no class folder, folders of
-        parts and of classes are mixed, or `groups.csv` does not fit.
+        parts and of classes are mixed, a class of another part differs from one of train in
+        letter case only, or `groups.csv` does not fit.
     """
     parts_of = _part_folders(folder)
     contents = {part: _list_classes(path) for part, path in parts_of.items()}
+    _check_letter_case(parts_of, contents)
     classes = tuple(sorted({name for listing in contents.values() for name in listing.images}))
     if not classes:
         raise DataError(f"{str(folder)!r} has no folder per class with images")
@@ -40,11 +42,11 @@ def read_class_folders(folder: Path) -> Reading:
 
 @dataclass(frozen=True)
 class _Listing:
-    """The images of each class below a folder, and how many files were left aside."""
+    """The images of each class below a folder, and which files were left aside."""
 
     images: dict[str, list[Path]]
     masks: int
-    others: int
+    others: list[str]
 
 
 def _part_folders(folder: Path) -> dict[str, Path]:
@@ -84,16 +86,31 @@ def _list_classes(folder: Path) -> _Listing:
             f"{len(stray)} images lie in {str(folder)!r} outside any class folder: {some_of(stray)}"
         )
     listing: dict[str, list[Path]] = {}
-    masks = others = 0
+    others: list[str] = []
+    masks = 0
     for path in folders:
         files = list(walk(path))
         images = [file for file in files if is_image(file)]
         listing[path.name] = without_masks(images)
         if not listing[path.name]:
             raise DataError(f"class folder {str(path)!r} has no image: remove it or fill it")
-        others += len(files) - len(images)
+        others += [file.name for file in files if not is_image(file)]
         masks += len(images) - len(listing[path.name])
     return _Listing(listing, masks, others)
+
+
+def _check_letter_case(parts_of: Mapping[str, Path], contents: Mapping[str, _Listing]) -> None:
+    """Refuse `test/Rose` beside `train/rose`; in one part the two may be classes of their own."""
+    spelt = {name.casefold(): name for name in contents["train"].images}
+    for part, listing in contents.items():
+        for name in listing.images:
+            known = spelt.get(name.casefold(), name)
+            if known != name and name not in contents["train"].images:
+                raise DataError(
+                    f"class folders {str(parts_of[part] / name)!r} and "
+                    f"{str(parts_of['train'] / known)!r} differ in letter case only: rename the "
+                    f"first to {known!r}"
+                )
 
 
 def _part(folder: Path, listing: _Listing, classes: Sequence[str]) -> Part:
@@ -112,12 +129,14 @@ def _notes(folder: Path, listings: Sequence[_Listing]) -> tuple[str, ...]:
     masks = sum(listing.masks for listing in listings)
     if masks:
         notes.append(f"Files left out as masks of other images: {masks}.")
-    others = sum(listing.others for listing in listings) + sum(
-        path.is_file() and not path.name.startswith(".") and path.name != GROUPS_FILE
-        for path in folder.iterdir()
-    )
+    others = [name for listing in listings for name in listing.others]
+    others += [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name != GROUPS_FILE
+    ]
     if others:
-        notes.append(f"Files left out as not images: {others}.")
+        notes.append(f"Files left out as not images: {len(others)} ({some_of(others)}).")
     return tuple(notes)
 
 

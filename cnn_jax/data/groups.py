@@ -10,6 +10,10 @@ import numpy as np
 from cnn_jax.data.dataset import Split
 from cnn_jax.data.duplicates import pixel_keys
 from cnn_jax.data.near_duplicates import LONGEST_CHAIN, near_groups
+from cnn_jax.data.reading import counted
+
+# How the note ends on equal images within the part that parts are cut from.
+COPIES_STAY = "train images equal another train image: they stay in one part."
 
 
 def unite_groups(
@@ -54,7 +58,8 @@ def keep_copies_together(train: Split) -> tuple[Split, tuple[str, ...]]:
     if groups is train.groups:
         return train, ()
     _, counts = np.unique(keys, return_counts=True)
-    note = f"{counts[counts > 1].sum()} images have an equal one: no split made here parts them."
+    copies = counts[counts > 1].sum()
+    note = f"{copies} {COPIES_STAY}"
     return replace(train, groups=groups), (note,)
 
 
@@ -72,19 +77,27 @@ def keep_near_copies_together(
     alone = np.char.add("alone ", np.arange(len(ids)).astype(np.str_))
     near = np.where(labels >= 0, labels.astype(np.str_), alone)
     groups = unite_groups(ids, given, keys, near)
-    if groups is given or groups is None:
-        return dict(splits), ()
     sizes = np.unique(labels[labels >= 0], return_counts=True)[1]
-    largest = sizes.max(initial=0)
-    note = f"{sizes.sum()} images have near-copies: {len(sizes)} groups, the largest of {largest}"
+    notes = (_near_note(sizes, cut),)
+    if groups is given or groups is None:
+        return dict(splits), notes
+    ends = np.cumsum([len(split) for split in splits.values()])[:-1]
+    parts = zip(splits.items(), np.split(groups, ends), strict=True)
+    return {name: replace(split, groups=some) for (name, split), some in parts}, notes
+
+
+def _near_note(sizes: np.ndarray, cut: int) -> str:
+    """What is said of groups of near-copies of these sizes, and of the pairs cut apart."""
+    if not len(sizes):
+        return "Near-copies: none."
+    found = counted(len(sizes), "group", "groups")
+    note = f"{sizes.sum()} images have near-copies: {found}, the largest of {sizes.max()}"
     if cut:
         note += (
             f" (more than {LONGEST_CHAIN} images that all look alike were cut into groups around "
             f"single images: {cut} pairs may be parted; see --audit)"
         )
-    ends = np.cumsum([len(split) for split in splits.values()])[:-1]
-    parts = zip(splits.items(), np.split(groups, ends), strict=True)
-    return {name: replace(split, groups=some) for (name, split), some in parts}, (f"{note}.",)
+    return f"{note}."
 
 
 def pooled_names(splits: Mapping[str, Split]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,12 @@ from typing import Literal
 
 from cnn_jax.data.cifar import find_cifar
 from cnn_jax.data.fetching.download import find_home
+from cnn_jax.data.files import is_image
 from cnn_jax.data.idx import find_idx_files
 from cnn_jax.data.known import KNOWN, known_set, plain_name
-from cnn_jax.data.reading import some_of
+from cnn_jax.data.reading import counted, some_of
 from cnn_jax.data.table import TABLE_SUFFIXES, find_part_tables
-from cnn_jax.errors import DataError
+from cnn_jax.errors import DataError, MissingDataError
 
 Layout = Literal[
     "digits", "idx", "cifar10", "cifar100", "medmnist", "table", "part tables", "class folders"
@@ -42,8 +43,8 @@ def locate(spec: str, data_dir: str | os.PathLike[str] | None = None) -> Locatio
     the set.
 
     Raises:
-      DataError: nothing fits (the nearest names are given), several things fit, or what
-        fits is in no known layout.
+      MissingDataError: nothing fits; gives the nearest name.
+      DataError: several things fit, or what fits is in no known layout.
     """
     root = Path(os.curdir if data_dir is None else data_dir).expanduser()
     try:
@@ -54,7 +55,7 @@ def locate(spec: str, data_dir: str | os.PathLike[str] | None = None) -> Locatio
 
 def _locate(spec: str, root: Path) -> Location:
     if not root.exists():
-        raise DataError(f"the data folder {str(root)!r} does not exist")
+        raise MissingDataError(f"the data folder {str(root)!r} does not exist")
     candidates = _candidates(spec, root)
     locations = {
         location.path.resolve(): location
@@ -71,12 +72,9 @@ def _locate(spec: str, root: Path) -> Location:
             f"{spec!r} may mean {some_of([location.path for location in found])}: give the path"
         )
     if not found and candidates:
-        raise DataError(
-            f"{str(candidates[0])!r} is in no known layout: IDX files, CIFAR files, a "
-            "MedMNIST .npz, tables of paths and labels, or a folder of images for each class"
-        )
+        raise DataError(_unknown_layout(candidates[0]))
     if not found:
-        raise DataError(_not_found(spec, root))
+        raise MissingDataError(_not_found(spec, root))
     return found[0]
 
 
@@ -146,23 +144,33 @@ def _stem(path: Path) -> str:
     return path.stem if path.suffix.lower() in _DATA_SUFFIXES else path.name
 
 
+def _unknown_layout(path: Path) -> str:
+    images = [file for file in path.iterdir() if is_image(file)] if path.is_dir() else []
+    if images:
+        return (
+            f"{str(path)!r} holds {counted(len(images), 'image', 'images')} but no class folders: "
+            "put them into one folder per class"
+        )
+    return (
+        f"{str(path)!r} is in no known layout: IDX files, CIFAR files, a MedMNIST .npz, tables of "
+        "paths and labels, or a folder of images for each class"
+    )
+
+
 def _not_found(spec: str, root: Path) -> str:
     path = Path(spec).expanduser()
     nearby = root if path.parent == Path(os.curdir) else path.parent
     here = sorted(p.name for p in nearby.iterdir()) if nearby.is_dir() else []
     here = [name for name in here if not name.startswith(".")]
     near = difflib.get_close_matches(path.name, [*KNOWN, *here], n=1)
-    hint = f"; did you mean {near[0]!r}?" if near and near[0] != spec else ""
     known = known_set(spec)
+    if near and known is None:
+        return f"no data set {spec!r}; did you mean {near[0]!r}? (looked in {str(nearby)!r})"
     aliases = "" if known is None or not known[1].folders else f" (or {known[1].folders[0]!r})"
+    missing = f"no data set {spec!r}: {str(root.resolve())!r} has no {path.name!r}{aliases}"
     home = find_home(spec)
-    get_it = ""
     if home is not None:
         folder = shlex.quote(str(root))
-        get_it = f"; get it with: cnn-jax data {home[0]} --download --data-dir {folder}"
-    return (
-        f"no data set {spec!r}: not an existing path, and {str(root.resolve())!r} has no "
-        f"{path.name!r}{aliases}{hint}{get_it}; "
-        f"names: {', '.join(KNOWN)}. "
-        f"In {str(nearby)!r}: {some_of(here) or 'nothing'}"
-    )
+        return f"{missing}; get it with: cnn-jax data {home[0]} --download --data-dir {folder}"
+    holds = f"{str(nearby)!r} holds {some_of(here) or 'nothing'}"
+    return f"{missing}; {holds}" + ("" if known else f"; names: {', '.join(KNOWN)}")

@@ -110,6 +110,11 @@ def main_target_first(names: Sequence[str], chosen: str | int | None, where: str
     return [str(chosen), *(name for name in names if name != chosen)]
 
 
+def counted(n: int, one: str, many: str) -> str:
+    """`1 image`, `2 images`: a number and the form of the word that goes with it."""
+    return f"{n:,} {one if n == 1 else many}"
+
+
 def some_of(values: Sequence[object]) -> str:
     """The first three of many values, for a message of one line."""
     shown = ", ".join(repr(str(value)) for value in values[:3])

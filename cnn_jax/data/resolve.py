@@ -10,10 +10,15 @@ import numpy as np
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.duplicates import Duplicates, find_duplicates, pixel_keys
-from cnn_jax.data.groups import keep_near_copies_together, pooled_names, unite_groups
-from cnn_jax.data.reading import some_of
+from cnn_jax.data.groups import (
+    COPIES_STAY,
+    keep_near_copies_together,
+    pooled_names,
+    unite_groups,
+)
+from cnn_jax.data.reading import counted, some_of
 from cnn_jax.data.sources import JoinedSource
-from cnn_jax.data.splits import LEAK, complete_splits, shared_groups
+from cnn_jax.data.splits import LEAK, MADE, complete_splits, shared_groups
 from cnn_jax.errors import DataError
 
 Policy = Literal["stop", "drop-train", "regroup", "keep"]
@@ -72,10 +77,10 @@ def _notes_on_train(dataset: Dataset, found: Duplicates, dropped: set[int]) -> l
     notes = []
     validation = len(found.between("validation", "train"))
     if validation:
+        copies = len(_positions(found, "train", "validation"))
         notes.append(
             f"{validation} of {len(dataset.splits['validation'])} validation images equal a train "
-            f"image: {len(_positions(found, 'train', 'validation'))} copies were dropped from "
-            "train."
+            f"image: {counted(copies, 'copy was', 'copies were')} dropped from train."
         )
     left = [
         group
@@ -85,9 +90,8 @@ def _notes_on_train(dataset: Dataset, found: Duplicates, dropped: set[int]) -> l
     ]
     if left:
         images = sum(len(group) for group in left)
-        notes.append(
-            f"Equal train images with different labels: {images} images in {len(left)} sets."
-        )
+        sets = counted(len(left), "set", "sets")
+        notes.append(f"Equal train images with different labels: {images} images in {sets}.")
     return notes
 
 
@@ -98,9 +102,8 @@ def group_near_duplicates(dataset: Dataset) -> Dataset:
       DataError: more images than are searched (see `near_duplicates`).
     """
     splits, notes = keep_near_copies_together(dataset.splits)
-    if not notes:
-        return dataset
-    return dataset.replace(splits=splits, notes=(*dataset.notes, *notes, *shared_groups(splits)))
+    leaks = [note for note in shared_groups(splits) if note not in dataset.notes]
+    return dataset.replace(splits=splits, notes=(*dataset.notes, *notes, *leaks))
 
 
 def _positions(found: Duplicates, part: str, other: str) -> set[int]:
@@ -108,8 +111,9 @@ def _positions(found: Duplicates, part: str, other: str) -> set[int]:
 
 
 def _stop_message(dataset: Dataset, ids: list[str]) -> str:
+    of = f"{len(ids)} of {len(dataset.splits['test'])} test images of {dataset.name!r}"
     return (
-        f"{len(ids)} of {len(dataset.splits['test'])} test images of {dataset.name!r} are also in "
+        f"{of} {'is' if len(ids) == 1 else 'are'} also in "
         f"train or validation ({some_of(ids)}): figures on test would be optimistic. Choose "
         "--duplicates drop-train (take the copies out of train and validation), "
         "--duplicates regroup (pool all images and split them anew, copies together) or "
@@ -188,5 +192,10 @@ def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
         f"were pooled and split anew, groups and equal images kept whole (seed {seed}), into "
         f"{counts}."
     )
-    kept = [text for text in dataset.notes if not text.startswith(LEAK)]
+    # What was said of the parts as they were is no longer true.
+    kept = [
+        text
+        for text in dataset.notes
+        if not text.startswith((LEAK, MADE)) and not text.endswith(COPIES_STAY)
+    ]
     return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=(*kept, note))

@@ -20,13 +20,16 @@ from cnn_jax.data.decode import (
     read_header,
     resize_image,
 )
-from cnn_jax.data.reading import ImageList
+from cnn_jax.data.reading import ImageList, counted
 from cnn_jax.errors import DataError
 
 LARGEST_DEFAULT_SIDE = 224
 
 # Images that a thread works through at a time: a task for each would cost memory of its own.
 _BLOCK = 32
+
+# Damaged files that an error names: all of them in most sets, and a line that can be read.
+_NAMED = 20
 
 _Result = TypeVar("_Result")
 
@@ -93,7 +96,7 @@ def read_into_memory(split: Split) -> Split:
     """The split with its images as one uint8 array, decoded by several threads.
 
     Raises:
-      DataError: some images cannot be read; says how many and names the first three.
+      DataError: some images cannot be read; says how many and names the first twenty.
     """
     if isinstance(split.images, np.ndarray):
         return split
@@ -107,6 +110,21 @@ def read_into_memory(split: Split) -> Split:
     return replace(split, images=pixels)
 
 
+def check_images(lists: Sequence[ImageList]) -> None:
+    """Decode every image once and keep none of them.
+
+    Raises:
+      DataError: some cannot be read; names those of all lists together.
+    """
+    images = [(images, index) for images in lists for index in range(len(images))]
+
+    def decode(number: int) -> None:
+        some, index = images[number]
+        decode_image(some[index], (1, 1, 3))
+
+    for_each(decode, len(images))
+
+
 def choose_shape(
     lists: Sequence[ImageList], image_size: int | None, channels: int | None
 ) -> tuple[tuple[int, int, int], tuple[str, ...]]:
@@ -117,14 +135,15 @@ def choose_shape(
     median short side, at most 224.
 
     Raises:
-      DataError: some files are not images; says how many and names the first three.
+      DataError: some files are not images; says how many and names the first twenty.
     """
     headers = [header for images in lists for header in _read_headers(images)]
     notes = []
     if channels is None:
         channels = 1 if all(header.grey for header in headers) else 3
         grey = sum(header.grey for header in headers)
-        notes.append(f"{channels} channel(s): {grey} of {len(headers)} image files are grey.")
+        stored = counted(channels, "channel", "channels")
+        notes.append(f"{stored}: {grey} of {len(headers)} image files are grey.")
     if image_size is None:
         (height, width), reason = _choose_size(headers)
         notes.append(f"Images are {height} x {width}: {reason}.")
@@ -132,7 +151,8 @@ def choose_shape(
         height = width = image_size
     animated = sum(header.animated for header in headers)
     if animated:
-        notes.append(f"{animated} animated files: only the first frame is used.")
+        files = counted(animated, "animated file", "animated files")
+        notes.append(f"{files}: only the first frame is used.")
     return (height, width, channels), tuple(notes)
 
 
@@ -181,7 +201,7 @@ def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
     """`function` of 0..count-1 by several threads, in order.
 
     Raises:
-      DataError: it raised this for some; says how many and names the first three.
+      DataError: it raised this for some; says how many and names the first twenty.
     """
     failures: list[str] = []
 
@@ -197,8 +217,8 @@ def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         blocks = list(threads.map(attempt, range(0, count, _BLOCK)))
     if failures:
-        shown = "; ".join(sorted(failures)[:3])
-        raise DataError(
-            f"{len(failures)} damaged image file(s) must be replaced or removed: {shown}"
-        )
+        files = counted(len(failures), "damaged image file", "damaged image files")
+        shown = "; ".join(sorted(failures)[:_NAMED])
+        more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
+        raise DataError(f"{files} must be replaced or removed: {shown}{more}")
     return [result for block in blocks for result in block]

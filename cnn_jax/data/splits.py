@@ -17,7 +17,7 @@ from math import floor
 import numpy as np
 
 from cnn_jax.data.dataset import Split
-from cnn_jax.data.reading import PARTS
+from cnn_jax.data.reading import PARTS, counted
 from cnn_jax.errors import DataError
 
 WITHOUT_TEST = {"train": 0.70, "validation": 0.15, "test": 0.15}
@@ -26,6 +26,8 @@ LARGEST_VALIDATION = 5000
 
 # How the note begins that says that a given group lies in several given parts.
 LEAK = "Leak: "
+# How the note begins that says which parts were made from the train part.
+MADE = "The data has no "
 
 # A class of so many groups or more is present in every part; a smaller one at least in train.
 _GROUPS_FOR_EVERY_PART = 3
@@ -56,7 +58,7 @@ def complete_splits(
         counts = ", ".join(f"{len(parts[part])} {part}" for part in fractions)
         how = "stratified by class" if _is_class(given["train"]) else "at random"
         whole = "" if given["train"].groups is None else ", groups kept whole"
-        notes.append(f"The data has no {' or '.join(p for p in PARTS if p not in given)} part: ")
+        notes.append(f"{MADE}{' or '.join(p for p in PARTS if p not in given)} part: ")
         notes[-1] += f"its train part is split {how}{whole} (seed {seed}) into {counts}."
     return {part: parts[part] for part in PARTS}, tuple(notes)
 
@@ -180,11 +182,14 @@ def _fractions(given: Mapping[str, Split], validation: float) -> dict[str, float
 def _cut(split: Split, fractions: Mapping[str, float], seed: int) -> dict[str, Split]:
     part_of = assign_parts(split.ids, split.targets["label"], split.groups, fractions, seed)
     together = 0 if split.groups is None else len(np.unique(split.groups))
-    groups = f"in {together} groups (equal images are one) " if together else ""
+    examples = counted(len(split), "example", "examples")
+    groups = (
+        f"in {counted(together, 'group', 'groups')} (equal images are one) " if together else ""
+    )
     for part in fractions:
         if part not in part_of:
             raise DataError(
-                f"{len(split)} examples {groups}are too few to cut a {part} part from: "
+                f"{examples} {groups}are too few to cut a {part} part from: "
                 "add examples, or give the parts yourself"
             )
     return {part: split.take(np.flatnonzero(part_of == part)) for part in fractions}
@@ -205,9 +210,10 @@ def shared_groups(given: Mapping[str, Split]) -> list[str]:
                 continue
             shared = np.isin(b, a)
             if shared.any():
+                groups = counted(len(np.unique(b[shared])), "group", "groups")
                 notes.append(
                     f"{LEAK}{shared.sum()} of {len(b)} {second} images share one of "
-                    f"{len(np.unique(b[shared]))} groups with a {first} image: figures on "
+                    f"{groups} with a {first} image: figures on "
                     f"{second} are optimistic."
                 )
     return notes

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+_STDERR = 2
+_SAID = b"\nstopping after this step\n"
+
 
 class Interrupt:
-    """While entered, a first SIGINT or SIGTERM sets `name`; a second one acts as usual.
+    """While entered, a first SIGINT or SIGTERM sets `name` and says so; a second acts as usual.
 
     The stop button of a notebook sends SIGINT, so it is safe too. Outside the main thread
     signals cannot be caught, and nothing is changed.
@@ -35,6 +40,9 @@ class Interrupt:
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
+        # The signal may have come in the middle of a print, which must not be entered twice.
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, _SAID)
         self._restore()
 
     def _restore(self) -> None:

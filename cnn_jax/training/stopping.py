@@ -49,7 +49,11 @@ def judge(history: Sequence[Row], recipe: TrainRecipe) -> Verdict:
         if recipe.patience and since >= recipe.patience:
             reason = f"validation has not improved for {since} epochs (best was epoch {best})"
     if reason is None and len(history) >= recipe.epochs:
-        reason = f"all {recipe.epochs} epochs are done"
+        reason = (
+            "the one epoch is done"
+            if recipe.epochs == 1
+            else f"all {recipe.epochs} epochs are done"
+        )
         if recipe.until == "converged":
             reason += ", before training converged"
     return Verdict(best, scale, reason)

@@ -184,15 +184,15 @@ def test_damage_never_raises_anything_else(suffix, data):
         assert "\n" not in str(error)
 
 
-def test_list_images_searches_folders_and_sorts(tmp_path, write_image):
+def test_list_images_keeps_the_order_and_searches_folders(tmp_path, write_image):
     for name in ("b/2.PNG", "b/deep/1.png", "a.png", ".hidden/x.png", "b/.thumb.png"):
         write_image(tmp_path / name)
     (tmp_path / "b" / "notes.txt").write_text("no image")
     found = list_images([tmp_path / "b", str(tmp_path / "a.png"), tmp_path / "b" / "2.PNG"])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == [
-        "a.png",
         "b/2.PNG",
         "b/deep/1.png",
+        "a.png",
     ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty' has no image files"):

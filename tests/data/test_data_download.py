@@ -234,6 +234,7 @@ def test_a_file_put_there_by_hand_is_taken(server, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"yourself .* and give the command again") as caught:
         download_set("breastmnist", tmp_path, quiet=True, patience=HASTY)
     folder = re.search("into '(.*)' yourself", str(caught.value))[1]
+    Path(folder).mkdir()
     (Path(folder) / "file.bin").write_bytes(BODY)
     assert download_set("breastmnist", tmp_path, quiet=True).read_bytes() == BODY
 
@@ -304,6 +305,11 @@ def test_progress_is_quiet_in_a_file_and_one_line_on_a_terminal(monkeypatch):
             progress.update(arrived)
         assert stream.getvalue().count("\n") == lines
         assert "100 % of 1.0 MB" in stream.getvalue().splitlines()[-1]
+    for stream, said in ((io.StringIO(), "f: trying h\n"), (Terminal(), f"\r{'f: trying h':79}")):
+        progress = Progress(stream)
+        progress.trying("f", "h")
+        progress.trying("f", "h")
+        assert stream.getvalue() == said
 
 
 def idx(array):
@@ -355,7 +361,7 @@ def test_a_set_is_downloaded_once_and_loads(homes, tmp_path, capsys):
     asked = len(homes.requests)
     assert download_set("MNIST", folder, quiet=True) == folder / "mnist"
     assert len(homes.requests) == asked == 4
-    assert sorted(p.name for p in folder.iterdir() if p.suffix != ".lock") == ["mnist"]
+    assert sorted(p.name for p in folder.iterdir()) == ["mnist"]
     assert len(load("mnist", data_dir=folder).splits["test"]) == 10
 
 
@@ -376,7 +382,7 @@ def test_an_archive_gives_its_members_and_nothing_else(homes, tmp_path):
     assert download_set("cifar10", folder, quiet=True) == folder / "set"
     assert sorted(p.name for p in (folder / "set").iterdir()) == ["one", "two"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sets"]
-    assert sorted(p.name for p in folder.iterdir()) == [".cifar10.lock", "set"]
+    assert sorted(p.name for p in folder.iterdir()) == ["set"]
 
 
 @pytest.mark.parametrize(
@@ -420,7 +426,37 @@ def test_places_that_cannot_hold_it_are_named_first(homes, tmp_path, monkeypatch
     assert homes.requests == []
 
 
+@pytest.mark.faults
+def test_without_a_network_it_is_said_at_once_and_nothing_is_left(tmp_path, monkeypatch, capsys):
+    addresses = ("https://one.invalid/x", "https://two.invalid/x")
+    monkeypatch.setitem(HOMES, "mnist", Home("x", (RemoteFile("x", 1, "0", addresses),)))
+    asked = []
+
+    def no_name(host, *_, **__):
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    with pytest.raises(DataError) as caught:
+        download_set("mnist", tmp_path / "mis" / "typed")
+    assert re.match(
+        r"no network\? none of 2 addresses of 'x' answered \(Name or service not known\): connect "
+        r".* put the file into '.*mnist\.part' yourself, from https://one.invalid/x \(MD5 0\)$",
+        str(caught.value),
+    )
+    assert asked == ["one.invalid", "two.invalid"]
+    assert list(tmp_path.iterdir()) == []
+    assert "x: trying two.invalid\n" in capsys.readouterr().err
+    (tmp_path / ".mnist.part").mkdir()
+    (tmp_path / ".mnist.part" / "x.part").write_bytes(b"arrived")
+    with pytest.raises(DataError, match="no network"):
+        download_set("mnist", tmp_path, quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == [".mnist.part"]
+
+
 def test_a_name_without_a_home(tmp_path):
+    with pytest.raises(DataError, match="digits come with cnn_jax: nothing to download"):
+        download_set("Digits", tmp_path)
     with pytest.raises(DataError, match="no public home that is known; did you mean 'kmnist'"):
         download_set("kmnits", tmp_path)
 

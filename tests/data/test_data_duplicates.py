@@ -14,9 +14,10 @@ from cnn_jax.data import cache, duplicates
 from cnn_jax.data.dataset import Dataset, SourceView, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.duplicates import find_duplicates, pixel_keys
-from cnn_jax.data.groups import unite_groups
+from cnn_jax.data.groups import COPIES_STAY, unite_groups
 from cnn_jax.data.resolve import resolve_duplicates
 from cnn_jax.data.sources import ImageFiles
+from cnn_jax.data.splits import MADE
 from cnn_jax.errors import DataError
 
 
@@ -120,7 +121,8 @@ def test_keep_concerns_test_only(leaky):
 
 
 def test_regroup_pools_everything_and_cuts_no_copies_apart(leaky):
-    noted = leaky.replace(notes=("Leak: something.", "Other."))
+    stale = ("Leak: something.", f"{MADE}validation part: ...", f"2 {COPIES_STAY}")
+    noted = leaky.replace(notes=(*stale, "Other."))
     result = resolve_duplicates(noted, "regroup")
     ids = np.concatenate([split.ids for split in result.splits.values()])
     assert sorted(ids) == sorted(np.concatenate([s.ids for s in leaky.splits.values()]))
@@ -163,7 +165,7 @@ def test_what_cannot_be_resolved_is_said(leaky):
     equal = dataset_of(**{p: split_of(p, [7, 7], labels=[0, 1]) for p in leaky.splits})
     with pytest.raises(DataError, match="every train image of 'toy' equals one of another part"):
         resolve_duplicates(equal, "keep")
-    with pytest.raises(DataError, match=r"6 examples in 1 groups \(equal images are one\)"):
+    with pytest.raises(DataError, match=r"6 examples in 1 group \(equal images are one\)"):
         resolve_duplicates(equal, "regroup")
     test = leaky.splits["test"]
     more = {**test.targets, "coarse": test.targets["label"]}
@@ -209,7 +211,7 @@ def test_parts_that_are_made_never_part_equal_images(rng):
     dataset = data.from_arrays(images, np.arange(60) % 3 % 2)
     for group in find_duplicates(dataset).groups:
         assert len({example.part for example in group}) == 1
-    assert "60 images have an equal one" in dataset.notes[0]
+    assert "60 train images equal another train image: they stay in" in dataset.notes[0]
 
 
 @settings(max_examples=50, deadline=None)

@@ -54,7 +54,7 @@ def test_masks_and_other_files_are_left_out_and_counted(folder, write_image):
     ids = set(all_of(dataset, lambda split: split.ids))
     assert len(ids) == 22 and {"dog/photo.jpg", "dog/lone_mask.png"} <= ids
     assert "Files left out as masks of other images: 3." in dataset.notes
-    assert "Files left out as not images: 2." in dataset.notes
+    assert "Files left out as not images: 2 ('Thumbs.db', 'README.md')." in dataset.notes
 
 
 def test_groups_are_kept_whole(folder):
@@ -134,6 +134,16 @@ def test_a_class_without_train_images_is_noted(tmp_path, write_image):
     assert "1 of 3 classes have no train image: 'c'." in load(str(tmp_path)).notes
 
 
+def test_classes_of_two_parts_that_differ_in_letter_case_are_refused(tmp_path, write_image):
+    for i in range(10):
+        write_image(tmp_path / "train" / ("rose", "A", "a")[i % 3] / f"{i}.png")
+    write_image(tmp_path / "test" / "A" / "1.png")
+    assert load(str(tmp_path)).classes["label"] == ("A", "a", "rose")
+    write_image(tmp_path / "test" / "Rose" / "1.png")
+    with pytest.raises(DataError, match=r"test/Rose' and .*train/rose' .* rename .* to 'rose'$"):
+        load(str(tmp_path))
+
+
 def test_links_are_followed_but_not_in_circles(folder, tmp_path, write_image):
     write_image(tmp_path / "elsewhere" / "x.png")
     (folder / "linked").symlink_to(tmp_path / "elsewhere")
@@ -149,7 +159,7 @@ def test_links_to_nothing_and_to_themselves(folder):
         load(str(folder))
     (folder / "cat" / "gone.png").unlink()
     (folder / "cat" / "self").symlink_to(folder / "cat" / "self")
-    assert "Files left out as not images: 1." in load(str(folder)).notes
+    assert "Files left out as not images: 1 ('self')." in load(str(folder)).notes
 
 
 def test_an_unreadable_folder_is_named(folder, monkeypatch):
@@ -172,7 +182,29 @@ def test_damaged_images_are_counted_and_named(folder):
     with pytest.raises(DataError, match="must be replaced or removed") as caught:
         load(str(folder))
     message = str(caught.value)
-    assert sum(f"cat/{i}.png" in message for i in range(4)) == 3 and "\n" not in message
+    assert message.startswith("4 damaged image files must be") and "\n" not in message
+    assert all(f"cat/{i}.png" in message for i in range(4))
+
+
+def test_damage_of_headers_and_of_pixels_in_all_parts_is_named_at_once(tmp_path, write_image):
+    for part in ("train", "test"):
+        for i in range(6):
+            write_image(tmp_path / part / "ab"[i % 2] / f"{i}.png")
+    pixels = tmp_path / "test" / "a" / "4.png"
+    pixels.write_bytes(pixels.read_bytes()[:45])
+    with pytest.raises(DataError, match=r"^1 damaged image file must be .*test/a/4\.png"):
+        load(str(tmp_path))
+    for damaged, contents in (("train/a/0.png", b"no image"), ("train/b/1.png", None)):
+        path = tmp_path / damaged
+        path.write_bytes(contents or path.read_bytes()[:45])
+        with pytest.raises(DataError) as caught:
+            load(str(tmp_path))
+        assert damaged in str(caught.value) and "test/a/4.png" in str(caught.value)
+    assert str(caught.value).startswith("3 damaged image files")
+    for i in range(30):
+        (tmp_path / "train" / "a" / f"x{i:02d}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^33 damaged .*; and 13 more$"):
+        load(str(tmp_path))
 
 
 def test_beyond_the_memory_limit_images_are_read_when_needed(folder):

@@ -54,8 +54,10 @@ def test_a_folder_of_any_name_may_be_the_set(tmp_path, write_idx):
 
 
 def test_an_unknown_name_answers_with_the_nearest(flowers):
-    with pytest.raises(DataError, match=r"did you mean 'flowers5'\?.*names: digits, mnist"):
+    with pytest.raises(DataError, match=r"^no data set 'flower5s'; did you mean 'flowers5'\? \("):
         load("flower5s", data_dir=flowers)
+    with pytest.raises(DataError, match=r"has no 'zzz'; .* holds 'flowers5'.*; names: digits, mn"):
+        load("zzz", data_dir=flowers)
     with pytest.raises(DataError, match="did you mean 'flowers5'"):
         load(str(flowers / "flowers"))
     with pytest.raises(DataError, match=r"has no 'cifar10' \(or 'cifar-10-batches-bin'\)"):
@@ -84,6 +86,9 @@ def test_several_layouts_or_none_are_errors(tmp_path, write_idx):
     for name in ("empty", "text.json"):
         with pytest.raises(DataError, match="no known layout"):
             load(str(tmp_path / name))
+    (tmp_path / "empty" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"empty' holds 1 image but no class folders: put them"):
+        load(str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize(

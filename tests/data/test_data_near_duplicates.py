@@ -126,6 +126,12 @@ def test_near_copies_stay_together_where_asked(tmp_path):
     assert "60 images have near-copies: 30 groups, the largest of 2." in together.notes
 
 
+def test_a_search_that_finds_no_near_copies_says_so():
+    found = data.group_near_duplicates(data.from_arrays(pictures(12), np.arange(12) % 2))
+    assert found.notes[-1] == "Near-copies: none."
+    assert all(split.groups is None for split in found.splits.values())
+
+
 def film(first, last, n):
     """One picture becomes another, little by little."""
     share = np.linspace(0, 1, n)[:, None, None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from cnn_jax.cli import main
 from cnn_jax.data import Dataset, Split, from_arrays, load, write_tfds
 from cnn_jax.errors import DataError
 
@@ -78,11 +79,15 @@ def test_tfds_itself_reads_what_we_write(tmp_path, rng):
         assert example["id"].decode() == split.ids[i]
 
 
-def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path, rng):
+def test_nothing_is_overwritten_and_nothing_half_written_is_left(tmp_path, rng, capsys):
     folder = write_tfds(small(rng), tmp_path)
     with pytest.raises(DataError, match="exists and is not overwritten"):
         write_tfds(small(rng), tmp_path)
     assert [path.name for path in folder.parent.iterdir()] == ["1.0.0"]
+    (tmp_path / "other" / "digits" / "1.0.0").mkdir(parents=True)
+    assert main(["data", "digits", "--to-tfds", str(tmp_path / "other")]) == 2
+    out, err = capsys.readouterr()
+    assert not out and "exists and is not overwritten" in err  # before anything is searched
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in (1_000, 40_000, 70_000):  # as on a full disk: writing fails somewhere
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from cnn_jax.decision.temperature import HIGHEST, _cautious_nll, fit_temperature
+from cnn_jax.decision.temperature import fit_temperature
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import classification_metrics
 from cnn_jax.evaluation.predictions import Predictions
@@ -31,12 +31,12 @@ def test_finds_the_factor_that_spoiled_the_calibration(kind, factor):
     p = calibrated(kind)
     spoiled = replace(p, logits=(p.logits * np.float32(factor)))
     fitted = fit_temperature(spoiled)
-    assert fitted.value == pytest.approx(factor, rel=1e-5 if kind == "soft" else 0.06)
+    assert fitted.value == pytest.approx(factor, rel=0.01 if kind == "soft" else 0.06)
     nll = spoiled.negative_log_likelihood
     assert fitted.nll_after == nll(fitted.value).mean() <= fitted.nll_before == nll().mean()
-    for near in (0.99 * fitted.value, 1.01 * fitted.value):
+    for near in (0.95 * fitted.value, 1.05 * fitted.value):
         assert nll(near).mean() > fitted.nll_after
-    assert (fitted.fitted_on, fitted.n, fitted.at_bound) == ("validation", 4000, False)
+    assert (fitted.fitted_on, fitted.n) == ("validation", 4000)
 
 
 def test_changes_no_class_but_the_calibration():
@@ -56,39 +56,28 @@ def tiny(logits, targets):
     return Predictions("validation", ids, targets, np.array(logits, np.float32), ("a", "b"))
 
 
-def test_separated_data_do_not_promise_that_no_error_will_be_made():
-    """n right answers in n give 1 - 1 / (n + 2), by hand: z / T = log(n + 1)."""
-    for n in (2, 180):
-        logits = [[3, 0], [0, 3]] * (n // 2)
-        p = tiny(logits, [0, 1] * (n // 2))
-        fitted = fit_temperature(p)
-        assert not fitted.at_bound
-        assert p.probabilities(fitted.value).max(axis=1) == pytest.approx((n + 1) / (n + 2))
+@pytest.mark.parametrize("n", [2, 20, 2000])
+def test_it_is_the_most_probable_under_the_prior(n):
+    """Separated data, where the plain NLL would have none: against a grid over the sum."""
+    p = tiny([[3, 0], [0, 3]] * (n // 2), [0, 1] * (n // 2))
+    grid = np.exp(np.linspace(np.log(0.05), np.log(20), 200_001))
+    total = n * np.log1p(np.exp(-3 / grid)) + np.log(grid) ** 2 / (2 * 0.25)
+    assert fit_temperature(p).value == pytest.approx(grid[total.argmin()], rel=1e-4)
 
 
-def test_the_doubt_is_that_of_each_label():
-    """Against the sum written out."""
-    p = calibrated("multilabel", n=30)
-    t = 1.7
-    z = p.logits.astype(np.float64) / t
-    target = p.targets * (1 - 2 / 32) + 1 / 32
-    expected = -(target * np.log(expit(z)) + (1 - target) * np.log(expit(-z))).mean()
-    assert _cautious_nll(p, t) == pytest.approx(expected)
-    p = calibrated("class", n=30)
-    q = np.full((30, 4), 1 / 32 / 3)
-    q[np.arange(30), p.targets] = 1 - 1 / 32
-    expected = -(q * np.log(softmax(p.logits.astype(np.float64) / t, axis=1))).sum(axis=1).mean()
-    assert _cautious_nll(p, t) == pytest.approx(expected)
-
-
-def test_hopeless_data_give_the_upper_end():
-    wrong = fit_temperature(tiny([[1, 0], [0, 1]], [1, 0]))
-    assert (wrong.value, wrong.at_bound) == (HIGHEST, True)
+def test_few_examples_say_little():
+    """Right or wrong, two examples hardly move it; two hundred do."""
+    right, wrong = [0, 1], [1, 0]
+    for targets in (right, wrong):
+        few = fit_temperature(tiny([[1, 0], [0, 1]], targets)).value
+        many = fit_temperature(tiny([[1, 0], [0, 1]] * 100, targets * 100)).value
+        assert 2 / 3 < few < 3 / 2 and abs(np.log(many)) > 3 * abs(np.log(few))
+        assert (few < 1) == (targets == right)
 
 
 def test_where_no_temperature_is_better_it_is_1():
     fitted = fit_temperature(tiny([[0, 0], [0, 0]], [0, 1]))
-    assert (fitted.value, fitted.at_bound) == (1.0, False)
+    assert fitted.value == 1.0
 
 
 def test_never_fitted_on_test_nor_on_nothing():

@@ -114,6 +114,7 @@ def test_a_signal_saves_and_ends_cleanly(unbroken, tmp_path, number):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
     assert f"stopped by {number.name}; the state is saved; go on with: cnn-jax train" in output
+    assert "\nstopping after this step\n" in output
     assert "Traceback" not in output
     run = Run.load(path)
     assert run.status == "interrupted"

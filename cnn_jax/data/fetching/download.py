@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import shutil
 import sys
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnn_jax.data.fetching.homes import HOMES, Home
@@ -49,11 +51,12 @@ def download(
       patience: when to try again and when elsewhere.
 
     Raises:
-      DataError: an unknown name, no address that delivers, a full disk, something else in
-        its place, or another process that is downloading the same.
+      DataError: an unknown name, the digits (which need no download), no address that
+        delivers, a full disk, something else in its place, or another process that is
+        downloading the same.
     """
-    from filelock import FileLock, Timeout
-
+    if plain_name(name) == "digits":
+        raise DataError("digits come with cnn_jax: nothing to download")
     found = find_home(name)
     if found is None:
         near = difflib.get_close_matches(name, list(HOMES), n=1)
@@ -67,22 +70,54 @@ def download(
         if other.is_dir():
             return other
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{own}.lock", timeout=0):
+        with _made(folder), _locked(folder, own):
             if result.exists():
                 _check_present(result, home)
             else:
-                work = folder / f".{own}.part"
-                work.mkdir(exist_ok=True)
-                _check_space(folder, work, home)
-                _fill(work, result, home, quiet, patience or Patience())
-    except Timeout as error:
-        raise DataError(
-            f"another process is downloading {own!r} to {str(folder)!r}: wait for it"
-        ) from error
+                with _made(folder / f".{own}.part") as work:
+                    _check_space(folder, work, home)
+                    _fill(work, result, home, quiet, patience or Patience())
     except OSError as error:
         raise cannot_write(folder, error) from error
     return result
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[Path]:
+    """A folder that is there; those made for it go again if nothing came into them."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # something came into it, or it has its final name
+            for path in missing:
+                path.rmdir()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, name: str) -> Iterator[None]:
+    """No other process downloads the same set to the same folder; no lock file is left.
+
+    Raises:
+      DataError: another process does.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / f".{name}.lock"
+    try:
+        with FileLock(path, timeout=0):
+            try:
+                yield
+            finally:
+                # While it is held, so that no other's file is removed; a process that opened
+                # it meanwhile sees that it is gone and does not take it for a lock.
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    except Timeout as error:
+        raise DataError(
+            f"another process is downloading {name!r} to {str(folder)!r}: wait for it"
+        ) from error
 
 
 def _fill(work: Path, result: Path, home: Home, quiet: bool, patience: Patience) -> None:

@@ -1,4 +1,7 @@
-"""How far a download is: a line that is redrawn on a terminal, else one for each 10 %."""
+"""How far a download is: a line that is redrawn on a terminal, else one for each 10 %.
+
+Before the first byte, which may be long in coming, the line says which host is asked.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,16 @@ class Progress:
         self._start = self._total = 0
         self._since = self._shown_at = 0.0
         self._tenth = 0
+        self._host = ""
+
+    def trying(self, name: str, host: str) -> None:
+        """A host is asked for a file; a further attempt at the same host is not said again."""
+        if self._stream is None or self._host == host:
+            return
+        self._host = host
+        line = f"{name}: trying {host}"
+        self._stream.write(f"\r{line:79.79}" if self._redraws else line + "\n")
+        self._stream.flush()
 
     def begin(self, name: str, start: int, total: int) -> None:
         """A file of `total` bytes goes on at `start`."""

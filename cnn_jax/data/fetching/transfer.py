@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import os
 import re
+import socket
 import time
 import urllib.error
 import urllib.parse
@@ -32,6 +33,7 @@ from cnn_jax.data.fetching.partial import (
     write_note,
 )
 from cnn_jax.data.fetching.progress import Progress
+from cnn_jax.data.reading import counted
 from cnn_jax.errors import DataError
 
 _CHUNK = 1 << 16
@@ -65,6 +67,10 @@ class _TryElsewhereError(Exception):
     """This address will not deliver the file."""
 
 
+class _NoNameError(_TryElsewhereError):
+    """The name of this address's host cannot be resolved."""
+
+
 class _SlowError(Exception):
     """This address delivers, but slowly."""
 
@@ -82,7 +88,7 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress, patience: Patience
     """
     path, part = folder / file.name, folder / f"{file.name}.part"
     reasons: dict[str, str] = {}
-    slow = []
+    slow, unresolved = [], []
     for address in file.addresses:
         try:
             return _fetch_from(address, file, part, path, progress, patience, patience.slow)
@@ -91,6 +97,15 @@ def fetch(file: RemoteFile, folder: Path, progress: Progress, patience: Patience
             reasons[address] = str(error)
         except _TryElsewhereError as error:
             reasons[address] = str(error)
+            if isinstance(error, _NoNameError):
+                unresolved.append(address)
+    if len(unresolved) == len(file.addresses):
+        raise DataError(
+            f"no network? none of {counted(len(unresolved), 'address', 'addresses')} of "
+            f"{file.name!r} answered ({reasons[unresolved[-1]]}): connect and give the command "
+            f"again, or put the file into {str(folder)!r} yourself, from {unresolved[0]} "
+            f"(MD5 {file.md5})"
+        )
     for address in slow:
         try:
             return _fetch_from(address, file, part, path, progress, patience, patience.dead)
@@ -159,6 +174,7 @@ def _transfer(
       _TryElsewhereError, _SlowError, _BrokenError: it did not.
     """
     have = size_of(part)
+    progress.trying(file.name, urllib.parse.urlsplit(address).hostname or address)
     try:
         with _open(_request(address, part, have), patience.timeout) as response:
             start, total = _extent(response, have)
@@ -178,6 +194,8 @@ def _transfer(
         raise (_BrokenError if error.code >= 500 else _TryElsewhereError)(message) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(reason, socket.gaierror):
+            raise _NoNameError(reason.strerror or "no such host") from error
         text = " ".join(str(reason).split()) or type(error).__name__
         raise _BrokenError(f"the connection failed: {text}") from error
     if total is not None and arrived != total:

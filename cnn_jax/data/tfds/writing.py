@@ -43,11 +43,8 @@ def write_tfds(dataset: Dataset, data_dir: str | os.PathLike[str]) -> Path:
       DataError: the set exists already, cannot be written (a full disk), or holds what TFDS
         cannot: floating-point images, volumes, soft labels, names with line breaks.
     """
-    _check(dataset)
-    name = tfds_name(dataset.name)
-    folder = Path(data_dir).expanduser().absolute() / name / VERSION
-    if folder.exists():
-        raise DataError(f"{str(folder)!r} exists and is not overwritten: choose another folder")
+    folder = tfds_place(dataset, data_dir)
+    name = folder.parent.name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         prefix = f"{VERSION}.incomplete-"
@@ -62,6 +59,19 @@ def write_tfds(dataset: Dataset, data_dir: str | os.PathLike[str]) -> Path:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot write {str(folder)!r}; nothing is left there: {reason}") from error
+    return folder
+
+
+def tfds_place(dataset: Dataset, data_dir: str | os.PathLike[str]) -> Path:
+    """The folder that `write_tfds` would write, when nothing stands against it.
+
+    Raises:
+      DataError: the set exists already, or holds what TFDS cannot.
+    """
+    _check(dataset)
+    folder = Path(data_dir).expanduser().absolute() / tfds_name(dataset.name) / VERSION
+    if folder.exists():
+        raise DataError(f"{str(folder)!r} exists and is not overwritten: choose another folder")
     return folder
 
 
