@@ -35,7 +35,7 @@ _CLOSE = 0.05  # a baseline within so much of the model needs an explanation
 # sentence below the headline says it.
 _KEPT = re.compile(r"(\d+) of \d+ test images equal a train or validation image and were kept")
 _SHARED = re.compile(
-    r"(\d+) of \d+ test images share one of \d+ groups? with a (train|validation) image"
+    r"(\d+) of \d+ test images share (?:a group|one of \d+ groups) with a (train|validation) image"
 )
 
 

@@ -210,10 +210,10 @@ def shared_groups(given: Mapping[str, Split]) -> list[str]:
                 continue
             shared = np.isin(b, a)
             if shared.any():
-                groups = counted(len(np.unique(b[shared])), "group", "groups")
+                count = len(np.unique(b[shared]))
+                groups = "a group" if count == 1 else f"one of {count} groups"
                 notes.append(
-                    f"{LEAK}{shared.sum()} of {len(b)} {second} images share one of "
-                    f"{groups} with a {first} image: figures on "
-                    f"{second} are optimistic."
+                    f"{LEAK}{shared.sum()} of {len(b)} {second} images share {groups} with a "
+                    f"{first} image: figures on {second} are optimistic."
                 )
     return notes
