@@ -50,7 +50,7 @@ def test_columns_by_usual_name_by_name_and_by_position(tmp_path, images):
     assert set(by_name.splits["test"].groups) == {"p8", "p9"}
     assert any("Column 'url' has gaps or too many values" in note for note in by_name.notes)
     leaks = [note[:34] for note in by_name.notes if note.startswith("Leak")]
-    assert leaks == ["Leak: 2 of 5 validation images sha", "Leak: 1 of 5 test images share one"]
+    assert leaks == ["Leak: 2 of 5 validation images sha", "Leak: 1 of 5 test images share a g"]
     by_position = load(
         str(table), label=1, path_column=5, split_column="part", group_column="patient"
     )
