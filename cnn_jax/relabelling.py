@@ -15,7 +15,6 @@ import csv
 import io
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from cnn_jax.report.pictures import grey_or_colour, viewable
 from cnn_jax.run import Run
 from cnn_jax.run_data import original_files
 from cnn_jax.run_folder import write_text
+from cnn_jax.whole_files import whole_folder
 
 REMOVE = "_remove"
 LABELS, CLASSES, EARLIER, CORRECTIONS = (
@@ -262,16 +262,8 @@ def _appearing(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that takes its name when the block ends well."""
     check_place(folder)
     try:
-        partial = folder.with_name(f".{folder.name}.incomplete-{secrets.token_hex(4)}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.mkdir()
+        with whole_folder(folder) as partial:
             yield partial
-            if folder.exists():
-                folder.rmdir()
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise RunError(
             f"cannot write {str(folder)!r}; nothing is left there: {error.strerror or error}"

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,12 @@ class _Machine:
 
     def run(self, contents: bytes) -> object:
         """The value that a pickle leaves on the stack."""
+        with warnings.catch_warnings():
+            # An escape that Python would not write: a value like any other here.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return self._run(contents)
+
+    def _run(self, contents: bytes) -> object:
         end = -1
         for count, (instruction, argument, position) in enumerate(pickletools.genops(contents)):
             if count >= _MOST_INSTRUCTIONS:

@@ -306,10 +306,15 @@ def test_the_hand_made_array_is_read_where_nothing_is_wrong_with_it():
     same(found, np.array([[97, 98]], np.uint8))
 
 
+def test_an_unknown_escape_warns_nobody():
+    assert unpickle(b"S'a\\u'\n.") == "a\\u"
+
+
 def test_the_corpus_works_where_nothing_refuses_it(tmp_path):
     """The canary sings when Python's own pickle reads the same bytes."""
     for name in ("os.system", "posix.system", "subprocess.call", "INST", "OBJ"):
         pickle.loads(HOSTILE[name])
+        assert (tmp_path / "canary").exists(), name
         (tmp_path / "canary").unlink()
 
 

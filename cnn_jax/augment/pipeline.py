@@ -12,14 +12,15 @@ import jax
 from cnn_jax.augment import affine, blurring, colour, covering, fit, mixing, moving, trivial
 from cnn_jax.augment.batch import Batch, Purpose, keys_for
 from cnn_jax.errors import RecipeError
+from cnn_jax.recipe import AugmentRecipe
 
 # The keys `[B]` for a purpose; drawn when asked for, so that what is off costs nothing.
 Keys = Callable[[Purpose], jax.Array]
 
 
 @dataclass(frozen=True)
-class Augment:
-    """Random geometry, colour, covering and mixing; see `AugmentRecipe` for the fields.
+class Augment(AugmentRecipe):
+    """The fields of the recipe as transforms: geometry, colour, covering and mixing.
 
     Calling it maps `(key, batch)` to a batch of the same shapes. `image` is float32
     `[B, H, W, C]` or `[B, D, H, W, C]` in 0..1 and stays in that range; geometry acts on
@@ -32,27 +33,9 @@ class Augment:
     plane; `translate` and `cutout` act along all three axes.
     """
 
-    crop: float = 0.0
-    crop_ratio: float = 4 / 3
-    shear: float = 0.0
-    scale: float = 0.0
-    rotate: float = 0.0
-    policy: Literal["none", "trivial"] = "none"
+    # Unlike a recipe, nothing is on that is not asked for.
     translate: int = 0
     padding: Literal["zero", "reflect"] = "zero"
-    flip: Literal["alternating"] | bool = False
-    flip_vertical: bool = False
-    flip_depth: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    cutout: int = 0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
 
     def check(self, image_shape: tuple[int, ...]) -> None:
         """Refuse transforms that do not fit images of shape (H, W, C) or (D, H, W, C).

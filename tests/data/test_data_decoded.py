@@ -186,12 +186,16 @@ def test_damage_that_cannot_be_marked_is_decoded_all_the_same(folder, tmp_path, 
     load(str(folder), memory_limit=0)
     flip_a_byte(*entries(tmp_path))
 
-    def refused(*_, **__):
+    asked = []
+
+    def refused(path, *_, **__):
+        asked.append(path.name)
         raise PermissionError(13, "Permission denied")
 
     found = load(str(folder), memory_limit=0)
     monkeypatch.setattr("pathlib.Path.unlink", refused)
     same_images(found, wanted)
+    assert "crc32.npy" in asked
 
 
 def test_damaged_files_are_named_and_leave_no_entry(folder, tmp_path):

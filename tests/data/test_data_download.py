@@ -19,6 +19,7 @@ from filelock import FileLock
 from cnn_jax.cli import main
 from cnn_jax.data import download as download_set
 from cnn_jax.data import load
+from cnn_jax.data.fetching.download import lock_of
 from cnn_jax.data.fetching.homes import HOMES, Home, RemoteFile
 from cnn_jax.data.fetching.progress import Progress
 from cnn_jax.data.fetching.transfer import Patience, fetch
@@ -151,11 +152,13 @@ def test_a_truncated_transfer_goes_on_where_it_ended(server, tmp_path, etag):
 def test_a_server_that_ignores_ranges_is_read_from_the_start(server, tmp_path):
     server.behave["/a"] = in_turn(good(upto=100_000), good(ranges=False))
     get(server, tmp_path, "/a")
+    assert server.ranges() == [None, "bytes=100000-"]
 
 
 def test_content_that_changed_meanwhile_is_read_from_the_start(server, tmp_path):
     server.behave["/a"] = in_turn(good(BODY[::-1], '"old"', upto=100_000), good())
     get(server, tmp_path, "/a")
+    assert server.requests[1][1]["If-Range"] == '"old"'
 
 
 def test_content_that_changed_without_a_sign_is_found_by_the_checksum(server, tmp_path):
@@ -182,12 +185,13 @@ def test_a_part_that_is_complete_or_too_long(server, tmp_path, there, ranges):
     assert server.ranges() == ranges
 
 
-def test_a_damaged_note_is_passed_over(server, tmp_path):
+@pytest.mark.parametrize("note", [b"[1]", b"{", b'{"x": 1}', b"\xff"])
+def test_a_damaged_note_is_passed_over(server, tmp_path, note):
     (tmp_path / "file.bin.part").write_bytes(BODY[:5000])
-    for note in (b"[1]", b"{", b'{"x": 1}', b"\xff"):
-        (tmp_path / "file.bin.part.json").write_bytes(note)
+    (tmp_path / "file.bin.part.json").write_bytes(note)
     server.behave["/a"] = good()
     get(server, tmp_path, "/a")
+    assert server.ranges() == ["bytes=5000-"] and "If-Range" not in server.requests[0][1]
 
 
 @pytest.mark.parametrize(
@@ -249,6 +253,7 @@ def test_a_wrong_range_is_not_stitched_together(server, tmp_path):
 def test_a_redirect_on_the_way_is_followed(server, tmp_path):
     server.behave |= {"/a": redirect("/b", 301), "/b": redirect(server.url + "/c"), "/c": good()}
     get(server, tmp_path, "/a")
+    assert [path for path, _ in server.requests] == ["/a", "/b", "/c"]
 
 
 def test_a_slow_address_waits_for_a_fast_one_and_serves_if_there_is_none(server, tmp_path):
@@ -381,7 +386,7 @@ def test_an_archive_gives_its_members_and_nothing_else(homes, tmp_path):
     folder = tmp_path / "sets"
     assert download_set("cifar10", folder, quiet=True) == folder / "set"
     assert sorted(p.name for p in (folder / "set").iterdir()) == ["one", "two"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["sets"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["caches", "sets"]
     assert sorted(p.name for p in folder.iterdir()) == ["set"]
 
 
@@ -407,8 +412,10 @@ def test_what_is_there_is_never_overwritten(homes, tmp_path):
 
 
 def test_two_at_once_do_not_meet(homes, tmp_path):
+    lock = lock_of(tmp_path, "mnist")
+    lock.parent.mkdir(parents=True)
     with (
-        FileLock(tmp_path / ".mnist.lock"),
+        FileLock(lock),
         pytest.raises(DataError, match="another process is downloading 'mnist'"),
     ):
         download_set("mnist", tmp_path, quiet=True)
@@ -445,13 +452,13 @@ def test_without_a_network_it_is_said_at_once_and_nothing_is_left(tmp_path, monk
         str(caught.value),
     )
     assert asked == ["one.invalid", "two.invalid"]
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["caches"]
     assert "x: trying two.invalid\n" in capsys.readouterr().err
     (tmp_path / ".mnist.part").mkdir()
     (tmp_path / ".mnist.part" / "x.part").write_bytes(b"arrived")
     with pytest.raises(DataError, match="no network"):
         download_set("mnist", tmp_path, quiet=True)
-    assert [p.name for p in tmp_path.iterdir()] == [".mnist.part"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mnist.part", "caches"]
 
 
 def test_a_name_without_a_home(tmp_path):

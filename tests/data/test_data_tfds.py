@@ -257,7 +257,12 @@ def test_a_set_that_is_not_prepared_answers_with_the_command(tmp_path):
         DataError, match=r"no TFDS set 'mnistt'.* holds nothing; did you mean 'mnist'"
     ):
         load("tfds:mnistt", data_dir=tmp_path)
-    for folder in ("own/small/1.0.0", "flat/2.0.0", "killed/1.0.0.incomplete-x"):
+    for folder in (
+        "own/small/1.0.0",
+        "flat/2.0.0",
+        "killed/1.0.0.incomplete-x",
+        "killed/.1.0.0.incomplete-x",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "flat" / "2.0.0" / "flat-train.array_record-00000-of-00001").touch()
     with pytest.raises(DataError, match=r"holds 'flat', 'own/small'"):

@@ -4,6 +4,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import data, nn
+from cnn_jax.assembly import assemble_run
+from cnn_jax.recipe import Recipe
+
+# A step that can be worked by hand: nothing random, no momentum, no decay, one rate.
+PLAIN = {
+    "train.batch_size": 8,
+    "augment.translate": 0,
+    "optimizer.momentum": 0.0,
+    "optimizer.weight_decay": 0.0,
+    "schedule.name": "constant",
+    "schedule.warmup_epochs": 0.0,
+}
 
 
 class Tiny(nn.Module):
@@ -58,3 +70,15 @@ def batch_of(dataset, rows, padding=0):
         "valid": jnp.asarray(valid),
         "index": jnp.asarray(index),
     }
+
+
+def parts(model, changes=None, n=22):
+    """Assembly, compiled chunk and first state of a plain recipe with some changes."""
+    recipe = Recipe().override({**PLAIN, **(changes or {})})
+    assembly = assemble_run(recipe, small_set(n), model)
+    return assembly, assembly.run_chunk, assembly.initial_state()
+
+
+def one(batch):
+    """A batch as a chunk of one step; everything travels in the item."""
+    return {name: value[None] for name, value in batch.items()}

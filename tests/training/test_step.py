@@ -4,33 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import Linear, Tiny, batch_of, small_set
+from small import Linear, Tiny, batch_of, one, parts, small_set
 
 from cnn_jax.assembly import assemble_run
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.state import purpose_key
 from cnn_jax.training.step import gather_batch, make_run_chunk
-
-PLAIN = {
-    "train.batch_size": 8,
-    "augment.translate": 0,
-    "optimizer.momentum": 0.0,
-    "optimizer.weight_decay": 0.0,
-    "schedule.name": "constant",
-    "schedule.warmup_epochs": 0.0,
-}
-
-
-def parts(model, changes=None, n=22):
-    recipe = Recipe().override({**PLAIN, **(changes or {})})
-    assembly = assemble_run(recipe, small_set(n), model)
-    return assembly, assembly.run_chunk, assembly.initial_state()
-
-
-def one(batch):
-    """A batch as a chunk of one step; everything travels in the item."""
-    return {name: value[None] for name, value in batch.items()}
 
 
 def test_a_step_of_logistic_regression_is_the_textbooks():

@@ -4,20 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import Linear, Tiny, batch_of, small_set
+from small import PLAIN, Linear, Tiny, batch_of, one, parts, small_set
 
 from cnn_jax import nn
 from cnn_jax.assembly import assemble_run
 from cnn_jax.recipe import Recipe
-
-PLAIN = {
-    "train.batch_size": 8,
-    "augment.translate": 0,
-    "optimizer.momentum": 0.0,
-    "optimizer.weight_decay": 0.0,
-    "schedule.name": "constant",
-    "schedule.warmup_epochs": 0.0,
-}
 
 
 class Plain(nn.Module):
@@ -30,16 +21,6 @@ class Plain(nn.Module):
         x = nn.relu(nn.Conv(4, (3, 3), name="conv1")(image))
         x = nn.relu(nn.Conv(6, (3, 3), name="conv2")(x))
         return nn.Dense(self.num_classes, name="head")(nn.global_avg_pool(x))
-
-
-def parts(model, changes=None, n=22):
-    recipe = Recipe().override({**PLAIN, **(changes or {})})
-    assembly = assemble_run(recipe, small_set(n), model)
-    return assembly, assembly.run_chunk, assembly.initial_state()
-
-
-def one(batch):
-    return {name: value[None] for name, value in batch.items()}
 
 
 def assert_close(a, b, **kwargs):

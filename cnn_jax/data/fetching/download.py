@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import os
 import shutil
 import sys
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from cnn_jax import environment
 from cnn_jax.data.fetching.homes import HOMES, Home
 from cnn_jax.data.fetching.partial import cannot_write
 from cnn_jax.data.fetching.progress import Progress
@@ -97,27 +100,32 @@ def _made(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, name: str) -> Iterator[None]:
-    """No other process downloads the same set to the same folder; no lock file is left.
+    """No other process of this user downloads the same set to the same folder.
 
     Raises:
       DataError: another process does.
     """
     from filelock import FileLock, Timeout
 
-    path = folder / f".{name}.lock"
+    path = lock_of(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path, timeout=0):
-            try:
-                yield
-            finally:
-                # While it is held, so that no other's file is removed; a process that opened
-                # it meanwhile sees that it is gone and does not take it for a lock.
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            yield
     except Timeout as error:
         raise DataError(
             f"another process is downloading {name!r} to {str(folder)!r}: wait for it"
         ) from error
+
+
+def lock_of(folder: Path, name: str) -> Path:
+    """The lock file of a set and a folder; in the cache, since it must outlive the download.
+
+    A lock file that is removed parts the processes that wait for it.
+    """
+    place = hashlib.sha256(f"{folder.absolute()}/{name}".encode("utf-8", "surrogateescape"))
+    locks = environment.user_cache() or Path(tempfile.gettempdir()) / "cnn_jax"
+    return locks / "locks" / f"{place.hexdigest()[:32]}.lock"
 
 
 def _fill(work: Path, result: Path, home: Home, quiet: bool, patience: Patience) -> None:

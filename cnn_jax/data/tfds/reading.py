@@ -39,8 +39,8 @@ def read_tfds(
     else the split and the position in it. Groups are those of a text feature `group`.
 
     Args:
-      spec: `tfds:NAME...`, as `tfds_folder.parse_name` reads it.
-      data_dir: where prepared sets lie; see `tfds_folder.tfds_root`.
+      spec: `tfds:NAME...`, as `folder.parse_name` reads it.
+      data_dir: where prepared sets lie; see `folder.tfds_root`.
       columns: `label` and `group` name features.
 
     Raises:

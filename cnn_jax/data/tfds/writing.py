@@ -10,8 +10,6 @@ import io
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.reading import some_of
 from cnn_jax.data.tfds.folder import import_tfds
 from cnn_jax.errors import DataError
+from cnn_jax.whole_files import whole_folder
 
 VERSION = "1.0.0"
 
@@ -46,15 +45,8 @@ def write_tfds(dataset: Dataset, data_dir: str | os.PathLike[str]) -> Path:
     folder = tfds_place(dataset, data_dir)
     name = folder.parent.name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{VERSION}.incomplete-"
-        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-        try:
+        with whole_folder(folder) as partial:
             _write(dataset, name, str(partial))
-            partial.chmod(folder.parent.stat().st_mode)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     # ArrayRecord raises RuntimeError where the system refuses to write.
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
