@@ -38,9 +38,9 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     Beside the NLL of n examples stands a prior: log T is normal around 0 with deviation
     1/2, so that without evidence T is 1 and lies between 0.4 and 2.7. It counts as much as
     a few examples. Without it, n right answers in n would drive T to 0, with the promise
-    that no error will ever be made. Fitted on 25 validation images of eight runs (30 draws
-    each), it left a mean NLL of 0.18 nats on the rest; the plain fit 0.33, Platt's (1999)
-    doubtful targets 0.21, no temperature 0.26.
+    that no error will ever be made. Fitted on 25 validation images of six runs (digits,
+    MRI, PneumoniaMNIST; `python -m experiments.temperature_fit`), it left a mean NLL of 0.13
+    nats on the rest; the plain fit 0.30, no temperature 0.20.
 
     The sum is minimised by bounded scalar search over log T. If no temperature is better
     than 1 (all logits equal) the answer is 1. A temperature changes no predicted class.
