@@ -15,6 +15,7 @@ def examine() -> str:
     import jax
 
     from cnn_jax.data.decoded import cache_folder
+    from cnn_jax.ops.native.library import unavailable
 
     found = environment.devices()
     cache = environment.compile_cache()
@@ -26,6 +27,7 @@ def examine() -> str:
         f"{'precision':18}{_precision(found['platform'], setting)}",
         f"{'compile cache':18}{_cache(cache)}",
         f"{'decoded images':18}{_cache(str(cache_folder() or ''))}",
+        f"{'onednn':18}{unavailable() or 'can be used'}",
     ]
     commit = environment.commit()
     if commit:

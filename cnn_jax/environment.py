@@ -34,9 +34,7 @@ def devices() -> dict[str, Any]:
         "kind": first.device_kind,
         "count": jax.device_count(),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
     }
 
 
@@ -46,6 +44,13 @@ def hardware() -> str:
     if found["platform"] == "cpu":
         return f"{found['cores']} CPU cores ({found['processor']})"
     return f"{found['count']} x {found['kind']}"
+
+
+def usable_cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -40,3 +40,11 @@ class RunError(CnnJaxError):
 
 class NonFiniteLossError(CnnJaxError):
     """Training produced a loss that is not a number or infinite."""
+
+
+class BenchmarkError(CnnJaxError):
+    """A measurement that cannot be made, or results that cannot be compared."""
+
+
+class NativeError(CnnJaxError):
+    """Compiled kernels that cannot be built or used on this machine."""

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.models.registry import create
+from cnn_jax.ops import CONVOLUTION
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,10 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
 
 def _of_equation(equation: JaxprEqn) -> int:
     name, parameters = equation.primitive.name, equation.params
-    if name in ("conv_general_dilated", "dot_general"):
+    if name in (CONVOLUTION, "conv_general_dilated", "dot_general"):
         left, right = (_shape(variable) for variable in equation.invars)
         outputs = math.prod(_shape(equation.outvars[0]))
-        if name == "conv_general_dilated":
+        if name != "dot_general":
             features = right[parameters["dimension_numbers"].rhs_spec[0]]
             return outputs * (math.prod(right) // features)
         (contracted, _), _ = parameters["dimension_numbers"]

@@ -59,16 +59,17 @@ from cnn_jax.nn.batch_norm import BatchNorm, mask_padding
 from cnn_jax.nn.conv import Conv, DepthwiseConv, SeparableConv
 from cnn_jax.nn.conv_transpose import ConvTranspose
 from cnn_jax.nn.layers import ClassifierHead, SqueezeExcite, StochasticDepth
-from cnn_jax.nn.pooling import (
+from cnn_jax.nn.recompute import recompute
+from cnn_jax.nn.taps import tap, tap_paths
+from cnn_jax.ops import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
+    blur_pool,
     global_avg_pool,
     global_max_pool,
     max_pool,
 )
-from cnn_jax.nn.recompute import recompute
-from cnn_jax.nn.taps import tap, tap_paths
 
 __all__ = [
     "BatchNorm",
@@ -98,6 +99,7 @@ __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "blur_pool",
     "compact",
     "elu",
     "gelu",

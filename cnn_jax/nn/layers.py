@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from cnn_jax.errors import ModelError
-from cnn_jax.nn.pooling import global_avg_pool
+from cnn_jax.ops import global_avg_pool
 
 
 class StochasticDepth(linen.Module):

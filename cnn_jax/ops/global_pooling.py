@@ -1,4 +1,4 @@
-"""Pooling over windows, over the whole image, and to a fixed size."""
+"""Pooling over the whole image and to a fixed size."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnn_jax.errors import ModelError
-from cnn_jax.ops import avg_pool, max_pool
-
-__all__ = [
-    "adaptive_avg_pool",
-    "adaptive_max_pool",
-    "avg_pool",
-    "global_avg_pool",
-    "global_max_pool",
-    "max_pool",
-]
 
 
 def global_avg_pool(x: jax.Array) -> jax.Array:
@@ -28,16 +18,18 @@ def global_avg_pool(x: jax.Array) -> jax.Array:
     Raises:
       ModelError: `x` has no spatial axis.
     """
-    return jnp.mean(x, _spatial_axes(x))
+    return jnp.mean(x, spatial_axes(x))
 
 
 def global_max_pool(x: jax.Array) -> jax.Array:
     """The maximum over all positions: `[B, spatial axes, C]` to `[B, C]`.
 
+    Positions that share the maximum share its gradient equally, as with `jnp.max`.
+
     Raises:
       ModelError: `x` has no spatial axis.
     """
-    return jnp.max(x, _spatial_axes(x))
+    return jnp.max(x, spatial_axes(x))
 
 
 def adaptive_avg_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Array:
@@ -62,6 +54,8 @@ def adaptive_avg_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Ar
 def adaptive_max_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Array:
     """The maximum of each of a fixed number of bins; bins as in `adaptive_avg_pool`.
 
+    Positions that share the maximum along an axis share its gradient equally.
+
     Args:
       x: `[B, spatial axes, C]`.
       output_shape: bins along each spatial axis, or one number for all.
@@ -75,7 +69,12 @@ def adaptive_max_pool(x: jax.Array, output_shape: int | Sequence[int]) -> jax.Ar
     return _reduce_bins(x, output_shape, jnp.max)
 
 
-def _spatial_axes(x: jax.Array) -> tuple[int, ...]:
+def spatial_axes(x: jax.Array) -> tuple[int, ...]:
+    """The axes of `[B, spatial axes, C]` between the first and the last.
+
+    Raises:
+      ModelError: there are none.
+    """
     if x.ndim < 3:
         raise ModelError(f"pooling needs input [B, spatial axes, C], not {list(x.shape)}")
     return tuple(range(1, x.ndim - 1))
@@ -84,7 +83,7 @@ def _spatial_axes(x: jax.Array) -> tuple[int, ...]:
 def _reduce_bins(
     x: jax.Array, output_shape: int | Sequence[int], reduce: Callable[..., Any]
 ) -> jax.Array:
-    axes = _spatial_axes(x)
+    axes = spatial_axes(x)
     bins = (output_shape,) * len(axes) if isinstance(output_shape, int) else tuple(output_shape)
     if len(bins) != len(axes) or min(bins) < 1:
         raise ModelError(
@@ -92,10 +91,20 @@ def _reduce_bins(
         )
     # A bin is a box, so one axis may follow the other.
     for axis, count in zip(axes, bins, strict=True):
-        size = x.shape[axis]
-        if size == count:
-            continue
-        edges = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
-        parts = [reduce(lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges]
-        x = jnp.stack(parts, axis)
+        x = _reduce_bins_along(x, axis, count, reduce)
     return x
+
+
+def _reduce_bins_along(
+    x: jax.Array, axis: int, count: int, reduce: Callable[..., Any]
+) -> jax.Array:
+    size = x.shape[axis]
+    if size == count:
+        return x
+    if size % count == 0:
+        # One reduction, whose gradient is one pass over the images, not one for each bin.
+        blocks = (*x.shape[:axis], count, size // count, *x.shape[axis + 1 :])
+        return reduce(x.reshape(blocks), axis + 1)
+    edges = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+    parts = [reduce(lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges]
+    return jnp.stack(parts, axis)

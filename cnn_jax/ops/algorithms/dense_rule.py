@@ -1,0 +1,114 @@
+"""Which algorithm a dense convolution gets on a CPU: by arithmetic on its shapes.
+
+Each condition says when the work saved exceeds what the algorithm adds. The limits were
+measured on two cores (1 MiB of second-level cache each) in float32 against `stock`, with
+rivals interleaved; where nothing was measured, it is `stock`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, taps, winograd
+from cnn_jax.ops.geometry import Convolution
+
+# Fewer channels fill neither a vector register nor a matrix product.
+FEW_CHANNELS = 32
+
+
+def dense(conv: Convolution) -> str:
+    """Name of the algorithm for a convolution of one group; `stock` where none is faster."""
+    if conv.dtype != jnp.float32 or conv.out_dtype != jnp.float32:
+        return "stock"
+    if conv.feature_groups * conv.batch_groups != 1 or 0 in conv.out_shape:
+        return "stock"
+    if any(step > 1 for step in conv.lhs_dilation):
+        return "phases" if _phases_pay(conv) else "stock"
+    if pointwise.fits(conv):
+        return "pointwise" if _pointwise_pays(conv) else "stock"
+    if winograd.fits(conv) and _winograd_pays(conv):
+        return "winograd"
+    if _is_weight_gradient(conv):
+        return "blocks" if _blocks_pay(conv) else "stock"
+    if patches.fits(conv) and _patches_pay(conv):
+        return "patches"
+    if taps.fits(conv) and _taps_pay(conv):
+        return "taps"
+    return "stock"
+
+
+def _is_weight_gradient(conv: Convolution) -> bool:
+    return math.prod(conv.kernel) > math.prod(conv.out_space)
+
+
+def _pointwise_pays(conv: Convolution) -> bool:
+    """Always for a weight gradient (0.2 to 0.8 of stock), else with channels enough.
+
+    From 8 to 16 channels the product took 1.4 to 3 times as long as stock, within 0.2 ms.
+    """
+    wide = min(conv.in_channels, conv.out_channels) >= FEW_CHANNELS
+    return wide or _is_weight_gradient(conv)
+
+
+def _phases_pay(conv: Convolution) -> bool:
+    """Stock multiplies with zeros, but quickly; what is saved must pay the interleaving.
+
+    It took 0.4 to 1.0 of stock's time with 64 channels and more; not measured to win with
+    few channels, nor where a phase has no kernel entry (1x1).
+    """
+    wide = min(conv.in_channels, conv.out_channels) >= FEW_CHANNELS
+    reaches = all(k >= d for k, d in zip(conv.kernel, conv.lhs_dilation, strict=True))
+    large = _bytes(conv.out_shape) >= 2 * blocks.BLOCK_BYTES
+    return phases.fits(conv) and wide and reaches and large and math.prod(conv.kernel) <= 9
+
+
+def _winograd_pays(conv: Convolution) -> bool:
+    """A quarter of the products, against transforms that each channel pays once.
+
+    It took 0.2 to 0.75 of stock's time, 64 to 256 channels. The rows of each product, tiles of
+    all examples, must outweigh the transform of the kernel, 36 entries for each 9: with 128
+    rows and 512 channels it was slower. Tiles that reach past the edge are lost work.
+    """
+    gradient = winograd.is_weight_gradient(conv)
+    space = conv.kernel if gradient else conv.out_space
+    inputs, examples = (
+        (conv.batch, conv.in_channels) if gradient else (conv.in_channels, conv.batch)
+    )
+    tiles = math.prod(-(-length // winograd.TILE) for length in space)
+    saved = (winograd.TAPS / winograd.POINTS) ** conv.rank * math.prod(space) / max(tiles, 1)
+    wide = min(inputs, conv.out_channels) >= 2 * FEW_CHANNELS
+    return conv.rank == 2 and wide and saved >= 2.5 and examples * tiles >= 256
+
+
+def _blocks_pay(conv: Convolution) -> bool:
+    """The sum is carried through every block, so it must be smaller than a block."""
+    operands = _bytes(conv.lhs_shape) + _bytes(conv.rhs_shape)
+    small_sum = _bytes(conv.out_shape) <= blocks.BLOCK_BYTES
+    wide = min(conv.batch, conv.out_channels) >= FEW_CHANNELS
+    return blocks.fits(conv) and small_sum and wide and operands >= 2 * blocks.BLOCK_BYTES
+
+
+def _patches_pay(conv: Convolution) -> bool:
+    """Only with strides: without them, stock gathers as fast.
+
+    Nor with many output channels, over which stock spreads the cost of its gathering: 128
+    to 256 channels took 1.3 times as long, 64 to 128 took 0.65 to 0.9.
+    """
+    strided = all(step > 1 for step in conv.strides)
+    wide = min(conv.in_channels, conv.out_channels) >= 2 * FEW_CHANNELS
+    taken = math.prod(conv.kernel) * conv.in_channels * math.prod(conv.out_space) * conv.batch
+    large = taken * conv.dtype.itemsize >= 2 * patches.BLOCK_BYTES
+    few_outputs = conv.out_channels <= 4 * FEW_CHANNELS
+    return strided and wide and few_outputs and large and math.prod(conv.kernel) <= 9
+
+
+def _taps_pay(conv: Convolution) -> bool:
+    """With one input channel each product is elementwise: 0.1 of stock's time."""
+    few = conv.in_channels == 1 and conv.out_channels <= 8
+    return few and math.prod(conv.kernel) <= 25
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 4 * math.prod(shape)

@@ -1,0 +1,240 @@
+"""Each algorithm of dense convolution against SciPy's correlation and stock in float64."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, taps, winograd
+from cnn_jax.ops.algorithms.dense_rule import dense
+from cnn_jax.ops.geometry import describe
+
+ALGORITHMS = {
+    "blocks": blocks,
+    "patches": patches,
+    "phases": phases,
+    "pointwise": pointwise,
+    "taps": taps,
+    "winograd": winograd,
+}
+LAYOUTS = {1: "NWC WIO NWC", 2: "NHWC HWIO NHWC", 3: "NDHWC DHWIO NDHWC"}
+
+
+def abstract(
+    lhs, rhs, strides=None, padding=None, layout=None, dtype=np.float64, precision="default", **more
+):
+    """The convolution of two shapes, of stock's own parameters."""
+    rank = len(lhs) - 2
+    a, b = (jax.ShapeDtypeStruct(shape, dtype) for shape in (lhs, rhs))
+
+    def convolve(a, b):
+        numbers = tuple((layout or LAYOUTS[rank]).split())
+        strides_, padding_ = strides or (1,) * rank, padding or ((0, 0),) * rank
+        return lax.conv_general_dilated(
+            a, b, strides_, padding_, dimension_numbers=numbers, precision=precision, **more
+        )
+
+    (equation,) = jax.make_jaxpr(convolve)(a, b).eqns
+    return describe(a, b, equation.params)
+
+
+def problem(lhs, rhs, **parameters):
+    """The convolution, and its operands, drawn by seed."""
+    conv = abstract(lhs, rhs, **parameters)
+    rng = np.random.default_rng(0)
+    return conv, *(jnp.asarray(rng.standard_normal(shape), conv.dtype) for shape in (lhs, rhs))
+
+
+def stock(conv, lhs, rhs):
+    return np.asarray(lax.conv_general_dilated_p.bind(lhs, rhs, **conv.params))
+
+
+def agree(conv, lhs, rhs, names=ALGORITHMS, tolerance=1e-10):
+    """Every algorithm that fits gives what stock gives; the names of those."""
+    expected = stock(conv, lhs, rhs)
+    fitting = [name for name in names if ALGORITHMS[name].fits(conv)]
+    for name in fitting:
+        found = ALGORITHMS[name].apply(conv, lhs, rhs)
+        assert (found.shape, found.dtype) == (conv.out_shape, conv.out_dtype), name
+        np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=name)
+    return fitting
+
+
+# By hand: what each must be able to compute. Weight gradients of NHWC images are laid out
+# CHWN, IHWO, HWNC: batch and channels have changed roles.
+GRADIENT = "CHWN IHWO HWNC"
+CASES = {
+    "3x3": (((2, 9, 7, 3), (3, 3, 3, 4)), {"padding": ((1, 1), (1, 2))}, "winograd patches taps"),
+    "cut": (((2, 11, 9, 3), (3, 3, 3, 4)), {"padding": ((-1, 2), (1, -2))}, "winograd patches"),
+    "nchw": (((2, 3, 8, 6), (4, 3, 3, 3)), {"layout": "NCHW OIHW NCHW"}, "winograd taps patches"),
+    "1-d": (((2, 9, 3), (3, 3, 4)), {"padding": ((1, 1),)}, "winograd taps"),
+    "3-d": (((1, 5, 6, 4, 2), (3, 3, 3, 2, 3)), {}, "winograd patches"),
+    "1x1, stride": (((2, 7, 5, 3), (1, 1, 3, 4)), {"strides": (2, 3)}, "pointwise taps"),
+    "atrous": (((2, 9, 9, 3), (3, 2, 3, 4)), {"rhs_dilation": (2, 3)}, "taps patches blocks"),
+    "transposed": (
+        ((2, 5, 4, 3), (3, 4, 3, 2)),
+        {"lhs_dilation": (2, 3), "padding": ((2, 1), (-1, 3))},
+        "phases taps patches",
+    ),
+    "transposed 1x1": (
+        ((2, 5, 4, 3), (1, 1, 3, 2)),
+        {"lhs_dilation": (2, 2), "padding": ((0, 1), (1, 0))},
+        "phases pointwise",
+    ),
+    "dw 3x3": (
+        ((5, 8, 6, 3), (5, 8, 6, 4)),
+        {"padding": ((1, 1), (1, 1)), "layout": GRADIENT},
+        "winograd blocks",
+    ),
+    "dw stride": (
+        ((5, 9, 9, 3), (5, 4, 4, 4)),
+        {"rhs_dilation": (2, 2), "layout": GRADIENT},
+        "blocks taps",
+    ),
+    "dw 1x1": (((5, 6, 6, 3), (5, 6, 6, 4)), {"layout": GRADIENT}, "pointwise blocks"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_stock_in_float64(name):
+    (shapes, parameters, must_fit) = CASES[name]
+    with jax.enable_x64(True):
+        assert set(must_fit.split()) <= set(agree(*problem(*shapes, **parameters)))
+
+
+def test_agrees_with_scipy():
+    with jax.enable_x64(True):
+        conv, lhs, rhs = problem((2, 8, 7, 3), (3, 3, 3, 2))
+        expected = np.zeros(conv.out_shape)
+        for n, c, o in itertools.product(range(2), range(3), range(2)):
+            image, kernel = np.asarray(lhs)[n, ..., c], np.asarray(rhs)[..., c, o]
+            expected[n, ..., o] += scipy.signal.correlate2d(image, kernel, "valid")
+        for name in ("winograd", "patches", "taps", "blocks"):
+            np.testing.assert_allclose(
+                ALGORITHMS[name].apply(conv, lhs, rhs), expected, 1e-12, 1e-12, err_msg=name
+            )
+
+
+axis_of = st.fixed_dictionaries(
+    {
+        "n": st.integers(1, 9),
+        "k": st.integers(1, 4),
+        "stride": st.integers(1, 2),
+        "lhs_dilation": st.integers(1, 3),
+        "rhs_dilation": st.integers(1, 2),
+        "low": st.integers(-1, 3),
+        "high": st.integers(-1, 3),
+    }
+)
+
+
+@given(axes=st.lists(axis_of, min_size=1, max_size=2), batch=st.integers(0, 3))
+@settings(max_examples=12, deadline=None, derandomize=True)
+def test_any_shapes(axes, batch):
+    for axis in axes:
+        long_enough = (axis["n"] - 1) * axis["lhs_dilation"] + 1 + axis["low"] + axis["high"]
+        if long_enough < (axis["k"] - 1) * axis["rhs_dilation"] + 1 or axis["low"] < -axis["n"] + 1:
+            return
+    with jax.enable_x64(True):
+        get = lambda key: tuple(axis[key] for axis in axes)  # noqa: E731
+        agree(
+            *problem(
+                (batch, *get("n"), 2),
+                (*get("k"), 2, 3),
+                strides=get("stride"),
+                padding=tuple(zip(get("low"), get("high"), strict=True)),
+                lhs_dilation=get("lhs_dilation"),
+                rhs_dilation=get("rhs_dilation"),
+                layout=LAYOUTS[len(axes)],
+            )
+        )
+
+
+@pytest.mark.parametrize("batch", [7, 8])
+def test_blocks_that_do_not_divide_the_batch(batch, monkeypatch):
+    """Three examples a block: whole ones, and a rest of one or two."""
+    with jax.enable_x64(True):
+        forward = problem((batch, 6, 6, 2), (3, 3, 2, 2))
+        gradient = problem((batch, 6, 6, 2), (batch, 4, 4, 2), layout=GRADIENT)
+        spread = problem((batch, 4, 4, 2), (3, 3, 2, 2), lhs_dilation=(2, 2))
+        bytes_per_example = [
+            (winograd, forward, 36 * 4 * 8),
+            (winograd, gradient, 36 * 4 * 8),
+            (patches, forward, 16 * 18 * 8),
+            (blocks, gradient, (72 + 32) * 8),
+            (phases, spread, 25 * 2 * 8),
+        ]
+        for algorithm, case, size in bytes_per_example:
+            monkeypatch.setattr(algorithm, "BLOCK_BYTES", 3 * size)
+            apply = functools.partial(algorithm.apply, case[0])
+            jaxpr = str(jax.make_jaxpr(apply)(*case[1:]))
+            assert "scan" in jaxpr or "while" in jaxpr, algorithm
+            agree(*case, names=[algorithm.__name__.rpartition(".")[2]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_sixteen_bits(dtype):
+    """Sums in the wanted dtype; what would round between parts does not fit."""
+    for more in ({}, {"preferred_element_type": np.dtype(np.float32)}):
+        for kernel in ((1, 1), (3, 3)):
+            case = problem((2, 8, 8, 4), (*kernel, 4, 4), dtype=dtype, **more)
+            fitting = agree(*case, tolerance=0.05)
+            assert set(fitting) == ({"patches", "pointwise"} if kernel == (1, 1) else {"patches"})
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((8, 16, 16, 64), (3, 3, 64, 64)), ((8, 16, 16, 64), (8, 14, 14, 64))],
+    ids=["forward", "weight gradient"],
+)
+def test_winograd_is_nearly_as_exact_as_stock(shapes):
+    """In float32, against float64: the largest error is within 10 times that of stock."""
+    layout = GRADIENT if shapes[1][0] == 8 else None
+    with jax.enable_x64(True):
+        conv, lhs, rhs = problem(*shapes, layout=layout, dtype=np.float32)
+        exact = problem(*shapes, layout=layout)[0]
+        truth = stock(exact, lhs.astype(np.float64), rhs.astype(np.float64))
+        by_stock = np.abs(stock(conv, lhs, rhs) - truth).max()
+        by_winograd = np.abs(np.asarray(winograd.apply(conv, lhs, rhs)) - truth).max()
+    assert by_winograd <= 10 * by_stock
+    assert 0 < by_winograd <= 3e-5 * truth.std()
+
+
+def test_winograd_leaves_the_highest_precision_to_others():
+    shapes, more = ((2, 8, 8, 4), (3, 3, 4, 4)), {"dtype": np.float32}
+    assert winograd.fits(abstract(*shapes, precision="default", **more))
+    assert not winograd.fits(abstract(*shapes, precision="highest", **more))
+
+
+RULES = [
+    ((128, 32, 32, 64), (1, 1, 64, 128), {}, "pointwise"),
+    ((128, 32, 32, 8), (1, 1, 8, 16), {}, "stock"),
+    ((128, 34, 34, 64), (3, 3, 64, 64), {}, "winograd"),
+    ((1, 34, 34, 64), (3, 3, 64, 64), {}, "stock"),
+    ((128, 34, 34, 64), (128, 32, 32, 64), {"layout": GRADIENT}, "winograd"),
+    ((128, 33, 33, 64), (3, 3, 64, 128), {"strides": (2, 2)}, "patches"),
+    ((128, 16, 16, 128), (3, 3, 128, 64), {"lhs_dilation": (2, 2)}, "phases"),
+    (
+        (128, 33, 33, 64),
+        (128, 16, 16, 128),
+        {"rhs_dilation": (2, 2), "layout": GRADIENT},
+        "blocks",
+    ),
+    ((128, 28, 28, 1), (5, 5, 1, 6), {}, "taps"),
+    ((128, 34, 34, 3), (3, 3, 3, 64), {}, "stock"),
+]
+
+
+@pytest.mark.parametrize(("lhs", "rhs", "more", "name"), RULES)
+def test_the_rule_names_an_algorithm_that_fits(lhs, rhs, more, name):
+    conv = abstract(lhs, rhs, dtype=np.float32, **more)
+    assert dense(conv) == name
+    assert name == "stock" or ALGORITHMS[name].fits(conv)
+    assert dense(abstract(lhs, rhs, dtype=jnp.bfloat16, **more)) == "stock"
