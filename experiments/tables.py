@@ -4,6 +4,7 @@ A README says where a table belongs, and which:
 
     <!-- table: FOLDER -->             all of experiments/FOLDER/results.csv
     <!-- table: FOLDER/EXPERIMENT -->  one experiment of it
+    <!-- table: benchmarks/MACHINE/BENCHMARK[/summary] -->  see experiments.benchmark_tables
     <!-- /table -->                    end; what stands between is replaced
 
 With `--check` nothing is written, and the exit status is 1 if a table differs from its
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments import benchmark_tables
 from experiments.results import ResultsError, Row, read, replace_text
 from experiments.seeds import over_seeds
 
@@ -99,7 +101,7 @@ def _plain(text: str) -> str:
 
 def tables(root: Path) -> dict[str, str]:
     """Every table that a README may ask for, by name."""
-    found = {}
+    found = benchmark_tables.tables(root)
     for path in sorted(root.glob("experiments/*/results.csv")):
         rows, folder = read(path), path.parent.name
         try:

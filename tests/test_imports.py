@@ -9,9 +9,12 @@ ROOT = Path(__file__).parents[1]
 # What an accelerator image may lack. Blocking them shows that they are imported lazily.
 OPTIONAL = [
     *("PIL", "orbax", "filelock", "safetensors", "tomli_w", "sklearn", "matplotlib", "grain"),
-    *("tensorflow", "tensorflow_datasets", "array_record"),
+    *("tensorflow", "tensorflow_datasets", "array_record", "torch"),
 ]
-ROOMS = ["augment", "data", "decision", "evaluation", "models", "nn", "ops", "report", "training"]
+ROOMS = [
+    *("augment", "bench.session", "data", "decision", "evaluation", "models", "nn", "ops"),
+    *("report", "training"),
+]
 
 SCRIPT = """
 import sys

@@ -25,6 +25,7 @@ usage: cnn-jax COMMAND [...]
   export     the weights, with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
+  bench      how fast convolutions and networks are here, beside stock JAX
   doctor     devices, versions, precision, caches
 
 examples:
@@ -46,6 +47,7 @@ _COMMANDS = {
     "export": "runs",
     "data": "data",
     "models": "machine",
+    "bench": "bench",
     "doctor": "machine",
 }
 
