@@ -1,4 +1,4 @@
-"""The largest value or the mean of each window, with gradients as cheap as the forward pass.
+"""The largest value or the mean of each window, with gradients that scatter nothing.
 
 XLA reduces windows one by one, and scatters the gradient of their maximum one by one: on a
 CPU 20 to 30 times slower than the forward pass. Here a pooling is a few operations on whole

@@ -283,3 +283,38 @@ def test_a_machine_without_a_compiler_is_told(afresh, monkeypatch, tmp_path):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert library.unavailable().startswith("no C++ compiler: install g++ or clang++")
+
+
+def test_the_switch(afresh, monkeypatch):
+    monkeypatch.setenv("CNN_JAX_ONEDNN", "off")
+    assert library.unavailable() == "switched off by $CNN_JAX_ONEDNN"
+
+
+def convolve(x, kernel):
+    return ops.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@needs_kernels
+def test_it_is_the_rule_where_it_can_be_used():
+    x, kernel = normal(0, IMAGES), normal(1, KERNEL)
+    (found,) = ops.explain(convolve, x, kernel, platform="cpu").convolutions
+    assert found.algorithm == "onednn"
+    assert "cnn_jax_onednn" in jax.jit(convolve).lower(x, kernel).as_text()
+
+
+@needs_kernels
+def test_a_program_for_elsewhere_holds_no_call_of_it():
+    x, kernel = normal(0, IMAGES), normal(1, KERNEL)
+    exported = jax.export.export(jax.jit(convolve))(x, kernel)
+    assert "cnn_jax_onednn" not in exported.mlir_module()
+    np.testing.assert_allclose(exported.call(x, kernel), convolve(x, kernel), atol=1e-4)
+
+
+@needs_kernels
+def test_a_program_over_devices_holds_no_call_of_it():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    x, kernel = jax.device_put(normal(0, (2, *IMAGES[1:])), rows), normal(1, KERNEL)
+    assert "cnn_jax_onednn" not in jax.jit(convolve).lower(x, kernel).as_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from cnn_jax import environment
 from cnn_jax.errors import NativeError
 from cnn_jax.ops.native.build import build
 from cnn_jax.ops.native.problem import Problem
+
+VARIABLE = "CNN_JAX_ONEDNN"
 
 _lock = threading.Lock()
 _NAME_BYTES = 256
@@ -68,6 +71,8 @@ def unavailable() -> str | None:
 
 @functools.cache
 def _load() -> Kernels | str:
+    if os.environ.get(VARIABLE, "").lower() == "off":
+        return f"switched off by ${VARIABLE}"
     try:
         path = build()
     except NativeError as error:
