@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, taps, winograd
+from cnn_jax.ops.algorithms import stock as stock_algorithm
 from cnn_jax.ops.algorithms.dense_rule import dense
 from cnn_jax.ops.geometry import describe
 
@@ -159,7 +160,7 @@ def test_any_shapes(axes, batch):
 
 @pytest.mark.parametrize("batch", [7, 8])
 def test_blocks_that_do_not_divide_the_batch(batch, monkeypatch):
-    """Three examples a block: whole ones, and a rest of one or two."""
+    """At most three examples a block: whole ones and a rest of one, or four blocks of two."""
     with jax.enable_x64(True):
         forward = problem((batch, 6, 6, 2), (3, 3, 2, 2))
         gradient = problem((batch, 6, 6, 2), (batch, 4, 4, 2), layout=GRADIENT)
@@ -177,6 +178,49 @@ def test_blocks_that_do_not_divide_the_batch(batch, monkeypatch):
             jaxpr = str(jax.make_jaxpr(apply)(*case[1:]))
             assert "scan" in jaxpr or "while" in jaxpr, algorithm
             agree(*case, names=[algorithm.__name__.rpartition(".")[2]])
+
+
+@pytest.mark.parametrize(
+    ("batch", "lengths"), [(7, {3, 1}), (8, {2}), (9, {3}), (4, {2}), (3, {3}), (11, {3, 2})]
+)
+def test_blocks_are_even_unless_that_makes_them_small(batch, lengths):
+    """A rest is a second program to compile."""
+    seen = set()
+
+    def one(conv, lhs, rhs):
+        seen.add(lhs.shape[0])
+        return stock_algorithm.apply(conv, lhs, rhs)
+
+    conv, lhs, rhs = problem((batch, 5, 5, 1), (batch, 5, 5, 1), layout=GRADIENT, dtype=np.float32)
+    jax.eval_shape(lambda a, b: blocks.sum_of_blocks(conv, a, b, 3, one), lhs, rhs)
+    assert seen == lengths
+
+
+def test_blocks_of_several_layers_share_no_constant():
+    """XLA would keep it for the whole program, and copy it for each layer."""
+    conv, lhs, rhs = problem((8, 16, 16, 8), (1, 1, 8, 8), dtype=np.float32)
+
+    def layers(x):
+        for _ in range(4):
+            x = blocks.blocks_of_batch(conv, x, rhs, 2, lambda conv, x, kernel: jnp.sin(x))
+        return x
+
+    memory = jax.jit(layers).lower(lhs).compile().memory_analysis()
+    # The layers' outputs, two at a time, and the block in work; with the constant, another.
+    assert memory.temp_size_in_bytes < 2.5 * lhs.nbytes
+
+
+@pytest.mark.parametrize(
+    ("shapes", "layout"),
+    [
+        (((0, 9, 7, 3), (3, 3, 3, 4)), None),
+        (((2, 9, 7, 0), (3, 3, 0, 4)), None),
+        (((0, 8, 6, 3), (0, 6, 4, 4)), GRADIENT),
+    ],
+    ids=["no examples", "no channels", "gradient of no examples"],
+)
+def test_winograd_of_nothing(shapes, layout):
+    assert agree(*problem(*shapes, layout=layout, dtype=np.float32), names=["winograd"])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
@@ -219,7 +263,7 @@ RULES = [
     ((128, 34, 34, 64), (3, 3, 64, 64), {}, "winograd"),
     ((1, 34, 34, 64), (3, 3, 64, 64), {}, "stock"),
     ((128, 34, 34, 64), (128, 32, 32, 64), {"layout": GRADIENT}, "winograd"),
-    ((128, 33, 33, 64), (3, 3, 64, 128), {"strides": (2, 2)}, "patches"),
+    ((128, 33, 33, 64), (3, 3, 64, 128), {"strides": (2, 2)}, "stock"),
     ((128, 16, 16, 128), (3, 3, 128, 64), {"lhs_dilation": (2, 2)}, "phases"),
     (
         (128, 33, 33, 64),
@@ -229,6 +273,12 @@ RULES = [
     ),
     ((128, 28, 28, 1), (5, 5, 1, 6), {}, "taps"),
     ((128, 34, 34, 3), (3, 3, 3, 64), {}, "stock"),
+    # 128 rows in each of Winograd's products, and half as many.
+    ((32, 9, 9, 512), (3, 3, 512, 512), {}, "winograd"),
+    ((16, 9, 9, 512), (3, 3, 512, 512), {}, "stock"),
+    # Many input channels, and one kernel entry to a phase.
+    ((128, 16, 16, 256), (3, 3, 256, 64), {"lhs_dilation": (2, 2)}, "stock"),
+    ((128, 16, 16, 128), (2, 2, 128, 64), {"lhs_dilation": (2, 2)}, "stock"),
 ]
 
 

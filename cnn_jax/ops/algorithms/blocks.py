@@ -76,9 +76,12 @@ def blocks_of_batch(
         result = one(describe(part, rhs, conv.params), part, rhs)
         return lax.dynamic_update_slice_in_dim(out, result, start, out_axis)
 
-    if size >= conv.batch:
+    if size >= conv.batch or lhs.size == 0:
         return one(conv, lhs, rhs)
-    return _loop(conv.batch, size, put, jnp.zeros(conv.out_shape, conv.out_dtype))
+    # Every entry is overwritten, so any value will do. Zeros would be one constant for all
+    # layers, which XLA keeps for as long as the program runs and copies for each loop.
+    entry = lax.slice(lhs, (0,) * lhs.ndim, (1,) * lhs.ndim).astype(conv.out_dtype)
+    return _loop(conv.batch, size, put, lax.broadcast(entry.reshape(()), conv.out_shape))
 
 
 def _loop(
@@ -87,9 +90,7 @@ def _loop(
     step: Callable[[int | jax.Array, int, jax.Array], jax.Array],
     initial: jax.Array,
 ) -> jax.Array:
-    # Blocks of one size are compiled once; a rest is compiled again.
-    even = max(length for length in range(1, max(min(size, count), 1) + 1) if count % length == 0)
-    size = even if 2 * even >= size else size
+    size = _even(count, size)
     whole, rest = divmod(count, size)
     result = initial
     if whole == 1:
@@ -97,3 +98,12 @@ def _loop(
     elif whole > 1:
         result = lax.fori_loop(0, whole, lambda i, carry: step(i * size, size, carry), result)
     return step(whole * size, rest, result) if rest else result
+
+
+def _even(count: int, size: int) -> int:
+    """A block size that leaves no rest, unless that is less than half of `size`.
+
+    A rest is a second program: it took as long to compile as the blocks themselves.
+    """
+    divisors = [length for length in range(1, min(count, size) + 1) if count % length == 0]
+    return divisors[-1] if divisors and 2 * divisors[-1] >= size else size

@@ -2,7 +2,8 @@
 
 Each condition says when the work saved exceeds what the algorithm adds. The limits were
 measured on two cores (1 MiB of second-level cache each) in float32 against `stock`, with
-rivals interleaved; where nothing was measured, it is `stock`.
+rivals interleaved; where nothing was measured, it is `stock`. `patches` is left to
+`cnn-jax bench tune`: with strides it took 0.7 of stock's time on jax 0.10 and 1.4 on 0.12.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 
 import jax.numpy as jnp
 
-from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, taps, winograd
+from cnn_jax.ops.algorithms import blocks, phases, pointwise, taps, winograd
 from cnn_jax.ops.geometry import Convolution
 
 # Fewer channels fill neither a vector register nor a matrix product.
@@ -32,8 +33,6 @@ def dense(conv: Convolution) -> str:
         return "winograd"
     if _is_weight_gradient(conv):
         return "blocks" if _blocks_pay(conv) else "stock"
-    if patches.fits(conv) and _patches_pay(conv):
-        return "patches"
     if taps.fits(conv) and _taps_pay(conv):
         return "taps"
     return "stock"
@@ -55,11 +54,11 @@ def _pointwise_pays(conv: Convolution) -> bool:
 def _phases_pay(conv: Convolution) -> bool:
     """Stock multiplies with zeros, but quickly; what is saved must pay the interleaving.
 
-    It took 0.4 to 1.0 of stock's time with 64 channels and more; not measured to win with
-    few channels, nor where a phase has no kernel entry (1x1).
+    It took 0.5 to 0.85 of stock's time with 64 to 128 input channels. With 256, which stock
+    multiplies at its best, 0.9 to 1.2; where a phase has but one kernel entry (2x2), 0.9 to 1.
     """
-    wide = min(conv.in_channels, conv.out_channels) >= FEW_CHANNELS
-    reaches = all(k >= d for k, d in zip(conv.kernel, conv.lhs_dilation, strict=True))
+    wide = conv.out_channels >= FEW_CHANNELS <= conv.in_channels <= 4 * FEW_CHANNELS
+    reaches = all(k > d for k, d in zip(conv.kernel, conv.lhs_dilation, strict=True))
     large = _bytes(conv.out_shape) >= 2 * blocks.BLOCK_BYTES
     return phases.fits(conv) and wide and reaches and large and math.prod(conv.kernel) <= 9
 
@@ -67,9 +66,10 @@ def _phases_pay(conv: Convolution) -> bool:
 def _winograd_pays(conv: Convolution) -> bool:
     """A quarter of the products, against transforms that each channel pays once.
 
-    It took 0.2 to 0.75 of stock's time, 64 to 256 channels. The rows of each product, tiles of
+    It took 0.3 to 0.8 of stock's time, 64 to 512 channels. The rows of each product, tiles of
     all examples, must outweigh the transform of the kernel, 36 entries for each 9: with 128
-    rows and 512 channels it was slower. Tiles that reach past the edge are lost work.
+    rows and 512 channels it took 0.6 to 0.8, with 64 rows 0.5 to 1.0. Tiles that reach past
+    the edge are lost work.
     """
     gradient = winograd.is_weight_gradient(conv)
     space = conv.kernel if gradient else conv.out_space
@@ -79,7 +79,7 @@ def _winograd_pays(conv: Convolution) -> bool:
     tiles = math.prod(-(-length // winograd.TILE) for length in space)
     saved = (winograd.TAPS / winograd.POINTS) ** conv.rank * math.prod(space) / max(tiles, 1)
     wide = min(inputs, conv.out_channels) >= 2 * FEW_CHANNELS
-    return conv.rank == 2 and wide and saved >= 2.5 and examples * tiles >= 256
+    return conv.rank == 2 and wide and saved >= 2.5 and examples * tiles >= 128
 
 
 def _blocks_pay(conv: Convolution) -> bool:
@@ -88,20 +88,6 @@ def _blocks_pay(conv: Convolution) -> bool:
     small_sum = _bytes(conv.out_shape) <= blocks.BLOCK_BYTES
     wide = min(conv.batch, conv.out_channels) >= FEW_CHANNELS
     return blocks.fits(conv) and small_sum and wide and operands >= 2 * blocks.BLOCK_BYTES
-
-
-def _patches_pay(conv: Convolution) -> bool:
-    """Only with strides: without them, stock gathers as fast.
-
-    Nor with many output channels, over which stock spreads the cost of its gathering: 128
-    to 256 channels took 1.3 times as long, 64 to 128 took 0.65 to 0.9.
-    """
-    strided = all(step > 1 for step in conv.strides)
-    wide = min(conv.in_channels, conv.out_channels) >= 2 * FEW_CHANNELS
-    taken = math.prod(conv.kernel) * conv.in_channels * math.prod(conv.out_space) * conv.batch
-    large = taken * conv.dtype.itemsize >= 2 * patches.BLOCK_BYTES
-    few_outputs = conv.out_channels <= 4 * FEW_CHANNELS
-    return strided and wide and few_outputs and large and math.prod(conv.kernel) <= 9
 
 
 def _taps_pay(conv: Convolution) -> bool:

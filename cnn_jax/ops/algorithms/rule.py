@@ -11,7 +11,6 @@ REASONS = {
     "blocks": "a few examples at a time stay in the cache",
     "each_group": "XLA has a fast kernel for each group, none for all of them",
     "onednn": "oneDNN has a compiled kernel for it",
-    "patches": "with strides, gathered windows and one product beat XLA's own gathering",
     "phases": "the images are spread by zeros, which need not be multiplied",
     "pointwise": "it is one matrix product",
     "shifted": "each channel for itself: one pass of multiply-adds over shifted images",

@@ -90,7 +90,7 @@ def _kernel(conv: Convolution, rhs: jax.Array) -> jax.Array:
     """The transformed kernel, `[POINTS**rank, in, out]`."""
     order = (*reversed(conv.rhs_spec[2:]), conv.rhs_spec[1], conv.rhs_spec[0])
     kernel = _multiply(conv, _KERNEL, lax.transpose(rhs, order))
-    return kernel.reshape(-1, conv.in_channels, conv.out_channels)
+    return kernel.reshape(POINTS**conv.rank, conv.in_channels, conv.out_channels)
 
 
 def _forward(kernel: jax.Array, conv: Convolution, lhs: jax.Array, rhs: jax.Array) -> jax.Array:
@@ -142,17 +142,17 @@ def _tile_transform(matrix: np.ndarray, x: jax.Array, tiles: list[int]) -> jax.A
     The result is `[POINTS**rank, tiles of all examples, channels]`, points of the last axis
     first. As sums of shifted slices: tiles gathered for a matrix product would be larger.
     """
-    before, channels = x.shape[0], x.shape[-1]
-    lengths = x.shape[1:-1]
-    for length, count in zip(lengths, tiles, strict=True):
-        x = x.reshape(before, length, -1)
+    before, *lengths, channels = x.shape
+    for axis, (length, count) in enumerate(zip(lengths, tiles, strict=True), start=1):
+        x = x.reshape(before, length, math.prod(lengths[axis:]) * channels)
         parts = [
             lax.slice_in_dim(x, i, i + (count - 1) * TILE + 1, TILE, 1)
             for i in range(matrix.shape[1])
         ]
         x = _sums(matrix, parts)
         before *= POINTS * count
-    return x.reshape(-1, before // POINTS ** len(tiles), channels)
+    points = POINTS ** len(tiles)
+    return x.reshape(points, before // points, channels)
 
 
 def _sums(matrix: np.ndarray, parts: list[jax.Array]) -> jax.Array:
@@ -172,7 +172,8 @@ def _multiply(conv: Convolution, matrix: np.ndarray, x: jax.Array) -> jax.Array:
     written out, and compiles in no time.
     """
     every_axis = functools.reduce(np.kron, [matrix] * conv.rank)
-    flat = x.reshape(every_axis.shape[1], -1)
+    columns = every_axis.shape[1]
+    flat = x.reshape(columns, x.size // columns)
     return lax.dot(np.asarray(every_axis, x.dtype), flat, precision=conv.precision)
 
 
