@@ -271,7 +271,7 @@ RULES = [
         {"rhs_dilation": (2, 2), "layout": GRADIENT},
         "blocks",
     ),
-    ((128, 28, 28, 1), (5, 5, 1, 6), {}, "taps"),
+    ((128, 28, 28, 1), (5, 5, 1, 6), {}, "patches"),
     ((128, 34, 34, 3), (3, 3, 3, 64), {}, "stock"),
     # 128 rows in each of Winograd's products, and half as many.
     ((32, 9, 9, 512), (3, 3, 512, 512), {}, "winograd"),

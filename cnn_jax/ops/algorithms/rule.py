@@ -11,12 +11,12 @@ REASONS = {
     "blocks": "a few examples at a time stay in the cache",
     "each_group": "XLA has a fast kernel for each group, none for all of them",
     "onednn": "oneDNN has a compiled kernel for it",
+    "patches": "one input channel: a small matrix of windows, and one product",
     "phases": "the images are spread by zeros, which need not be multiplied",
     "pointwise": "it is one matrix product",
     "shifted": "each channel for itself: one pass of multiply-adds over shifted images",
     "stock": "no algorithm is known to be faster",
     "tap_sums": "each channel for itself: sums of products, block by block from the cache",
-    "taps": "little to multiply at each position of the kernel",
     "winograd": "a quarter of the products",
 }
 
