@@ -242,8 +242,9 @@ def test_a_program_from_the_compile_cache_finds_the_kernels(tmp_path):
 
 
 @pytest.fixture
-def afresh():
+def afresh(monkeypatch):
     """Nothing loaded before the test, and nothing of the test kept after it."""
+    monkeypatch.delenv("CNN_JAX_ONEDNN", raising=False)
     caches = (library._load, onednn._has_kernel)
     for cached in caches:
         cached.cache_clear()
