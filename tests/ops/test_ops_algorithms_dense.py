@@ -164,19 +164,23 @@ def test_blocks_that_do_not_divide_the_batch(batch, monkeypatch):
     with jax.enable_x64(True):
         forward = problem((batch, 6, 6, 2), (3, 3, 2, 2))
         gradient = problem((batch, 6, 6, 2), (batch, 4, 4, 2), layout=GRADIENT)
+        full = problem((batch, 6, 6, 2), (batch, 6, 6, 2), layout=GRADIENT)
         spread = problem((batch, 4, 4, 2), (3, 3, 2, 2), lhs_dilation=(2, 2))
         bytes_per_example = [
-            (winograd, forward, 36 * 4 * 8),
-            (winograd, gradient, 36 * 4 * 8),
-            (patches, forward, 16 * 18 * 8),
-            (blocks, gradient, (72 + 32) * 8),
-            (phases, spread, 25 * 2 * 8),
+            (winograd, "BLOCK", forward, (6 * 4 + 24 * 2) * 8),
+            (winograd, "GRADIENT", gradient, 6 * 4 * 8),
+            (patches, "BLOCK", forward, 16 * 18 * 8),
+            (blocks, "BLOCK", gradient, (72 + 32) * 8),
+            (phases, "BLOCK", spread, 25 * 2 * 8),
+            (pointwise, "BLOCK", full, (72 + 72) * 8),
         ]
-        for algorithm, case, size in bytes_per_example:
-            monkeypatch.setattr(algorithm, "BLOCK_BYTES", 3 * size)
+        monkeypatch.setattr(pointwise, "LEAST_BYTES", 0)
+        for algorithm, of, case, size in bytes_per_example:
+            monkeypatch.setattr(algorithm, f"{of}_BYTES", 3 * size)
             apply = functools.partial(algorithm.apply, case[0])
             jaxpr = str(jax.make_jaxpr(apply)(*case[1:]))
-            assert "scan" in jaxpr or "while" in jaxpr, algorithm
+            loops = jaxpr.count("scan[") + jaxpr.count("while[")
+            assert loops > (algorithm is winograd), algorithm  # which has one within a block
             agree(*case, names=[algorithm.__name__.rpartition(".")[2]])
 
 
@@ -261,7 +265,8 @@ RULES = [
     ((128, 32, 32, 64), (1, 1, 64, 128), {}, "pointwise"),
     ((128, 32, 32, 8), (1, 1, 8, 16), {}, "stock"),
     ((128, 34, 34, 64), (3, 3, 64, 64), {}, "winograd"),
-    ((1, 34, 34, 64), (3, 3, 64, 64), {}, "stock"),
+    ((1, 34, 34, 64), (3, 3, 64, 64), {}, "winograd"),
+    ((1, 18, 18, 64), (3, 3, 64, 64), {}, "stock"),
     ((128, 34, 34, 64), (128, 32, 32, 64), {"layout": GRADIENT}, "winograd"),
     ((128, 33, 33, 64), (3, 3, 64, 128), {"strides": (2, 2)}, "stock"),
     ((128, 16, 16, 128), (3, 3, 128, 64), {"lhs_dilation": (2, 2)}, "phases"),
@@ -273,9 +278,13 @@ RULES = [
     ),
     ((128, 28, 28, 1), (5, 5, 1, 6), {}, "patches"),
     ((128, 34, 34, 3), (3, 3, 3, 64), {}, "stock"),
-    # 128 rows in each of Winograd's products, and half as many.
-    ((32, 9, 9, 512), (3, 3, 512, 512), {}, "winograd"),
-    ((16, 9, 9, 512), (3, 3, 512, 512), {}, "stock"),
+    # 64 and 32 rows in each of Winograd's products, and 32 and 16 of a weight gradient's.
+    ((16, 9, 9, 128), (3, 3, 128, 128), {}, "stock"),
+    ((24, 9, 9, 128), (3, 3, 128, 128), {}, "winograd"),
+    ((8, 9, 9, 256), (3, 3, 256, 256), {}, "winograd"),
+    ((4, 9, 9, 256), (3, 3, 256, 256), {}, "stock"),
+    ((8, 9, 9, 128), (8, 7, 7, 128), {"layout": GRADIENT}, "winograd"),
+    ((4, 9, 9, 128), (4, 7, 7, 128), {"layout": GRADIENT}, "stock"),
     # Many input channels, and one kernel entry to a phase.
     ((128, 16, 16, 256), (3, 3, 256, 64), {"lhs_dilation": (2, 2)}, "stock"),
     ((128, 16, 16, 128), (2, 2, 128, 64), {"lhs_dilation": (2, 2)}, "stock"),

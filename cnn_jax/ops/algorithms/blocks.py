@@ -11,7 +11,8 @@ piece of memory again and again. The weight gradient of 3x3, 64 to 128 channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,10 +79,17 @@ def blocks_of_batch(
 
     if size >= conv.batch or lhs.size == 0:
         return one(conv, lhs, rhs)
-    # Every entry is overwritten, so any value will do. Zeros would be one constant for all
-    # layers, which XLA keeps for as long as the program runs and copies for each loop.
-    entry = lax.slice(lhs, (0,) * lhs.ndim, (1,) * lhs.ndim).astype(conv.out_dtype)
-    return _loop(conv.batch, size, put, lax.broadcast(entry.reshape(()), conv.out_shape))
+    return _loop(conv.batch, size, put, any_values(conv.out_shape, conv.out_dtype, lhs))
+
+
+def any_values(shape: Sequence[int], dtype: Any, of: jax.Array) -> jax.Array:
+    """An array to be overwritten in a loop, filled with a value of `of`, which is not empty.
+
+    Zeros would be one constant for all layers, which XLA keeps for as long as the program runs
+    and copies for each loop, all of them before the first begins.
+    """
+    entry = lax.slice(of, (0,) * of.ndim, (1,) * of.ndim).astype(dtype)
+    return lax.broadcast(entry.reshape(()), shape)
 
 
 def _loop(

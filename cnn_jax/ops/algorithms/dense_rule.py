@@ -66,20 +66,21 @@ def _phases_pay(conv: Convolution) -> bool:
 def _winograd_pays(conv: Convolution) -> bool:
     """A quarter of the products, against transforms that each channel pays once.
 
-    It took 0.3 to 0.8 of stock's time, 64 to 512 channels. The rows of each product, tiles of
-    all examples, must outweigh the transform of the kernel, 36 entries for each 9: with 128
-    rows and 512 channels it took 0.6 to 0.8, with 64 rows 0.5 to 1.0. Tiles that reach past
-    the edge are lost work.
+    It took 0.4 to 0.9 of stock's time, 64 to 512 channels. The rows of each product, tiles of
+    all examples, must outweigh the transform of the kernel, 36 entries for each 9: 32 of them
+    did. With 16 it took 0.7 to 1.4; forward with 128 channels, which stock multiplies at its
+    best, 1.1 to 1.25 with 32 rows, 1.0 with 64, 0.8 to 1.0 with 96. Tiles that reach past the edge
+    are lost work.
     """
     gradient = winograd.is_weight_gradient(conv)
     space = conv.kernel if gradient else conv.out_space
-    inputs, examples = (
-        (conv.batch, conv.in_channels) if gradient else (conv.in_channels, conv.batch)
-    )
+    examples = conv.in_channels if gradient else conv.batch
     tiles = math.prod(-(-length // winograd.TILE) for length in space)
     saved = (winograd.TAPS / winograd.POINTS) ** conv.rank * math.prod(space) / max(tiles, 1)
-    wide = min(inputs, conv.out_channels) >= 2 * FEW_CHANNELS
-    return conv.rank == 2 and wide and saved >= 2.5 and examples * tiles >= 128
+    channels = winograd.channels(conv)
+    rows = 96 if not gradient and 128 <= channels < 256 else 32
+    wide = channels >= 2 * FEW_CHANNELS
+    return conv.rank == 2 and wide and saved >= 2.5 and examples * tiles >= rows
 
 
 def _blocks_pay(conv: Convolution) -> bool:

@@ -20,7 +20,7 @@ from cnn_jax.ops.algorithms import depthwise, layout
 from cnn_jax.ops.geometry import Convolution
 
 ROWS = 8  # added up in one expression: the partial sums are an eighth of the images
-BLOCK_BYTES = 2 << 20  # of images at a time: the second-level caches of two cores
+BLOCK_BYTES = 1 << 20  # of images at a time: the second-level cache of a core
 
 
 def fits(conv: Convolution) -> bool:
