@@ -127,6 +127,15 @@ class Convolution:
         return math.prod(self.out_shape) * per_output
 
     @property
+    def is_weight_gradient(self) -> bool:
+        """Whether it has the form of one: images as the kernel, of more positions than result.
+
+        Then the batch plays the input channels of the convolution whose gradient it is, and the
+        input channels its examples.
+        """
+        return math.prod(self.kernel) > math.prod(self.out_space)
+
+    @property
     def precision(self) -> Any:
         """`jax.lax.Precision` of the products, one for each operand, or None."""
         return self.params["precision"]
@@ -134,8 +143,8 @@ class Convolution:
 
 def words(conv: Convolution) -> str:
     """What a convolution is, for a reader; layout and padding are left out."""
-    if math.prod(conv.kernel) > math.prod(conv.out_space):
-        # The form of a weight gradient: the roles that a reader knows are exchanged.
+    if conv.is_weight_gradient:
+        # The roles that a reader knows are exchanged.
         groups = conv.batch_groups
         what = f"weight gradient of {_times(conv.out_space)}"
         channels = f"{conv.batch} to {conv.out_channels} channels"

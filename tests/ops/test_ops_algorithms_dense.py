@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, taps, winograd
+from cnn_jax.ops.algorithms import banded, blocks, patches, phases, pointwise, taps, winograd
 from cnn_jax.ops.algorithms import stock as stock_algorithm
 from cnn_jax.ops.algorithms.dense_rule import dense
 from cnn_jax.ops.geometry import describe
 
 ALGORITHMS = {
+    "banded": banded,
     "blocks": blocks,
     "patches": patches,
     "phases": phases,
@@ -72,17 +73,33 @@ def agree(conv, lhs, rhs, names=ALGORITHMS, tolerance=1e-10):
 # CHWN, IHWO, HWNC: batch and channels have changed roles.
 GRADIENT = "CHWN IHWO HWNC"
 CASES = {
-    "3x3": (((2, 9, 7, 3), (3, 3, 3, 4)), {"padding": ((1, 1), (1, 2))}, "winograd patches taps"),
-    "cut": (((2, 11, 9, 3), (3, 3, 3, 4)), {"padding": ((-1, 2), (1, -2))}, "winograd patches"),
-    "nchw": (((2, 3, 8, 6), (4, 3, 3, 3)), {"layout": "NCHW OIHW NCHW"}, "winograd taps patches"),
-    "1-d": (((2, 9, 3), (3, 3, 4)), {"padding": ((1, 1),)}, "winograd taps"),
-    "3-d": (((1, 5, 6, 4, 2), (3, 3, 3, 2, 3)), {}, "winograd patches"),
+    "3x3": (
+        ((2, 9, 7, 3), (3, 3, 3, 4)),
+        {"padding": ((1, 1), (1, 2))},
+        "winograd patches taps banded",
+    ),
+    "cut": (
+        ((2, 11, 9, 3), (3, 3, 3, 4)),
+        {"padding": ((-1, 2), (1, -2))},
+        "winograd patches banded",
+    ),
+    "nchw": (
+        ((2, 3, 8, 6), (4, 3, 3, 3)),
+        {"layout": "NCHW OIHW NCHW"},
+        "winograd taps patches banded",
+    ),
+    "1-d": (((2, 9, 3), (3, 3, 4)), {"padding": ((1, 1),)}, "winograd taps banded"),
+    "3-d": (((1, 5, 6, 4, 2), (3, 3, 3, 2, 3)), {}, "winograd patches banded"),
     "1x1, stride": (((2, 7, 5, 3), (1, 1, 3, 4)), {"strides": (2, 3)}, "pointwise taps"),
-    "atrous": (((2, 9, 9, 3), (3, 2, 3, 4)), {"rhs_dilation": (2, 3)}, "taps patches blocks"),
+    "atrous": (
+        ((2, 9, 9, 3), (3, 2, 3, 4)),
+        {"rhs_dilation": (2, 3)},
+        "taps patches blocks banded",
+    ),
     "transposed": (
         ((2, 5, 4, 3), (3, 4, 3, 2)),
         {"lhs_dilation": (2, 3), "padding": ((2, 1), (-1, 3))},
-        "phases taps patches",
+        "phases taps patches banded",
     ),
     "transposed 1x1": (
         ((2, 5, 4, 3), (1, 1, 3, 2)),
@@ -92,12 +109,12 @@ CASES = {
     "dw 3x3": (
         ((5, 8, 6, 3), (5, 8, 6, 4)),
         {"padding": ((1, 1), (1, 1)), "layout": GRADIENT},
-        "winograd blocks",
+        "winograd blocks banded",
     ),
     "dw stride": (
         ((5, 9, 9, 3), (5, 4, 4, 4)),
         {"rhs_dilation": (2, 2), "layout": GRADIENT},
-        "blocks taps",
+        "blocks taps banded",
     ),
     "dw 1x1": (((5, 6, 6, 3), (5, 6, 6, 4)), {"layout": GRADIENT}, "pointwise blocks"),
 }
@@ -117,7 +134,7 @@ def test_agrees_with_scipy():
         for n, c, o in itertools.product(range(2), range(3), range(2)):
             image, kernel = np.asarray(lhs)[n, ..., c], np.asarray(rhs)[..., c, o]
             expected[n, ..., o] += scipy.signal.correlate2d(image, kernel, "valid")
-        for name in ("winograd", "patches", "taps", "blocks"):
+        for name in ("winograd", "patches", "taps", "blocks", "banded"):
             np.testing.assert_allclose(
                 ALGORITHMS[name].apply(conv, lhs, rhs), expected, 1e-12, 1e-12, err_msg=name
             )
@@ -276,7 +293,13 @@ RULES = [
         {"rhs_dilation": (2, 2), "layout": GRADIENT},
         "blocks",
     ),
-    ((128, 28, 28, 1), (5, 5, 1, 6), {}, "patches"),
+    ((128, 28, 28, 1), (5, 5, 1, 6), {}, "banded"),
+    ((1, 28, 28, 1), (5, 5, 1, 6), {}, "stock"),
+    ((128, 28, 28, 1), (5, 5, 1, 32), {}, "stock"),
+    ((128, 33, 33, 3), (3, 3, 3, 8), {"strides": (2, 2)}, "banded"),
+    ((128, 33, 33, 6), (3, 3, 6, 8), {"strides": (2, 2)}, "stock"),
+    ((128, 32, 32, 1), (128, 28, 28, 6), {"layout": GRADIENT}, "banded"),
+    ((32, 32, 32, 1), (32, 28, 28, 6), {"layout": GRADIENT}, "stock"),
     ((128, 34, 34, 3), (3, 3, 3, 64), {}, "stock"),
     # 64 and 32 rows in each of Winograd's products, and 32 and 16 of a weight gradient's.
     ((16, 9, 9, 128), (3, 3, 128, 128), {}, "stock"),

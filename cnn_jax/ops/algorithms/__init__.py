@@ -13,6 +13,7 @@ from typing import Protocol
 import jax
 
 from cnn_jax.ops.algorithms import (
+    banded,
     blocks,
     each_group,
     onednn,
@@ -44,6 +45,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
         "pointwise": pointwise,
         "winograd": winograd,
         "blocks": blocks,
+        "banded": banded,
         "patches": patches,
         "phases": phases,
         "taps": taps,

@@ -2,8 +2,8 @@
 
 Each condition says when the work saved exceeds what the algorithm adds. The limits were
 measured on two cores (1 MiB of second-level cache each) in float32 against `stock`, with
-rivals interleaved; where nothing was measured, it is `stock`. Strided `patches` are left to
-`cnn-jax bench tune`: they took 0.7 of stock's time on jax 0.10 and 1.4 on 0.12.
+rivals interleaved; where nothing was measured, it is `stock`. `patches` are left to
+`cnn-jax bench tune`: with a stride they took 0.7 of stock's time on jax 0.10 and 1.4 on 0.12.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 
 import jax.numpy as jnp
 
-from cnn_jax.ops.algorithms import blocks, patches, phases, pointwise, winograd
+from cnn_jax.ops.algorithms import banded, blocks, phases, pointwise, winograd
 from cnn_jax.ops.geometry import Convolution
 
 # Fewer channels fill neither a vector register nor a matrix product.
@@ -31,15 +31,9 @@ def dense(conv: Convolution) -> str:
         return "pointwise" if _pointwise_pays(conv) else "stock"
     if winograd.fits(conv) and _winograd_pays(conv):
         return "winograd"
-    if _is_weight_gradient(conv):
-        return "blocks" if _blocks_pay(conv) else "stock"
-    if _patches_pay(conv):
-        return "patches"
-    return "stock"
-
-
-def _is_weight_gradient(conv: Convolution) -> bool:
-    return math.prod(conv.kernel) > math.prod(conv.out_space)
+    if _banded_pays(conv):
+        return "banded"
+    return "blocks" if conv.is_weight_gradient and _blocks_pay(conv) else "stock"
 
 
 def _pointwise_pays(conv: Convolution) -> bool:
@@ -48,7 +42,7 @@ def _pointwise_pays(conv: Convolution) -> bool:
     From 8 to 16 channels the product took 1.4 to 3 times as long as stock, within 0.2 ms.
     """
     wide = min(conv.in_channels, conv.out_channels) >= FEW_CHANNELS
-    return wide or _is_weight_gradient(conv)
+    return wide or conv.is_weight_gradient
 
 
 def _phases_pay(conv: Convolution) -> bool:
@@ -91,14 +85,25 @@ def _blocks_pay(conv: Convolution) -> bool:
     return blocks.fits(conv) and small_sum and wide and operands >= 2 * blocks.BLOCK_BYTES
 
 
-def _patches_pay(conv: Convolution) -> bool:
-    """One input channel: the gathered windows are small, and their product needs no care.
+def _banded_pays(conv: Convolution) -> bool:
+    """Stock fills no vector register with so few channels; multiplying zeros is quicker.
 
-    Sums of products, `taps`, were faster alone (0.1 of stock's time), but XLA fuses them into
-    what follows: LeNet's inference took 1.37 times as long, and 1.0 with gathered windows.
+    It took 0.13 to 0.9 of stock's time, images 8 to 32 wide, 3x3 and 5x5. With more channels the
+    zeros cost more than they save (0.9 to 4.5), with a stride earlier. Stock's weight gradient is
+    slow only where its operands leave the cache: 0.45 to 1.0 with 128 images of 28 to 32 pixels,
+    1.2 to 3 below that.
     """
-    few = conv.in_channels == 1 and conv.out_channels <= 8
-    return patches.fits(conv) and few and math.prod(conv.kernel) <= 25
+    inputs, outputs = banded.channels(conv)
+    if not banded.fits(conv) or banded.inflation(conv) > 11:
+        return False
+    if any(step > 1 for step in (*conv.lhs_dilation, *conv.rhs_dilation)):
+        return False
+    if conv.is_weight_gradient:
+        large = conv.in_channels * math.prod(conv.kernel) >= 100_000
+        return large and inputs <= 4 and inputs * outputs <= 96
+    few = max(inputs, outputs) <= 16 and inputs * outputs <= 48
+    strided = any(stride > 1 for stride in conv.strides)
+    return few and conv.multiply_adds >= 100_000 and not (strided and inputs > 4)
 
 
 def _bytes(shape: tuple[int, ...]) -> int:

@@ -12,10 +12,10 @@ from cnn_jax.ops.geometry import Convolution
 FEWER_PRODUCTS_PAY = 128
 
 REASONS = {
+    "banded": "few channels: whole rows times a matrix with the kernel on a band",
     "blocks": "a few examples at a time stay in the cache",
     "each_group": "XLA has a fast kernel for each group, none for all of them",
     "onednn": "oneDNN has a compiled kernel for it",
-    "patches": "one input channel: a small matrix of windows, and one product",
     "phases": "the images are spread by zeros, which need not be multiplied",
     "pointwise": "it is one matrix product",
     "shifted": "each channel for itself: one pass of multiply-adds over shifted images",

@@ -71,9 +71,7 @@ def role_of(conv: Convolution) -> Role:
     """The role by the looks: gradients are convolutions too, of telling lengths."""
     if any(dilation > 1 for dilation in conv.lhs_dilation):
         return Role.INPUT_GRADIENT
-    # In a weight gradient the images of the right operand are the kernel.
-    large_kernel = math.prod(conv.kernel) > math.prod(conv.out_space)
-    if conv.batch_groups > 1 or (large_kernel and conv.feature_groups == 1):
+    if conv.batch_groups > 1 or (conv.is_weight_gradient and conv.feature_groups == 1):
         return Role.WEIGHT_GRADIENT
     return Role.INPUT_GRADIENT if _reversed(conv) else Role.FORWARD
 
