@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.errors import CnnJaxError
     from cnn_jax.evaluation import Estimate, Predictions
+    from cnn_jax.kept_memory import keep_freed_memory
     from cnn_jax.learning_rates import RangeTest, range_test
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
@@ -30,6 +31,7 @@ _HOME = {
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
+    "keep_freed_memory": "kept_memory",
     "range_test": "learning_rates",
     "train": "run",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "data",
     "decision",
     "evaluation",
+    "keep_freed_memory",
     "models",
     "nn",
     "ops",

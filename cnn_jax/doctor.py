@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cnn_jax import environment
+from cnn_jax.kept_memory import keep_freed_memory
 
 
 def examine() -> str:
@@ -27,6 +28,7 @@ def examine() -> str:
         f"{'precision':18}{_precision(found['platform'], setting)}",
         f"{'compile cache':18}{_cache(cache)}",
         f"{'decoded images':18}{_cache(str(cache_folder() or ''))}",
+        f"{'freed memory':18}{keep_freed_memory() or 'kept between steps'}",
         f"{'onednn':18}{unavailable() or 'can be used'}",
     ]
     commit = environment.commit()

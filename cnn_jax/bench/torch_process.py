@@ -15,6 +15,7 @@ from typing import Any
 from cnn_jax.bench import cases, torch_programs
 from cnn_jax.bench.architecture import NETWORKS
 from cnn_jax.bench.served import Server
+from cnn_jax.kept_memory import keep_freed_memory
 
 
 def serve(cores: int) -> Server:
@@ -40,6 +41,7 @@ def network_request(name: str, batch: int, part: str, compiled: bool) -> dict[st
 
 def main() -> None:
     """Answer requests until stdin ends."""
+    keep_freed_memory()  # as in the process of the other rivals
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     prepared: list[Callable[[], Any]] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from cnn_jax import fields
 from cnn_jax.cli.arguments import UsageError
 from cnn_jax.errors import CnnJaxError
+from cnn_jax.kept_memory import keep_freed_memory
 
 _HELP = """\
 usage: cnn-jax COMMAND [...]
@@ -97,6 +98,7 @@ def _dispatch(arguments: list[str]) -> int:
             f"no command {name!r}{fields.nearest(name, list(_COMMANDS))} "
             f"(commands: {', '.join(_COMMANDS)})"
         )
+    keep_freed_memory()  # where it cannot be done, all works as well, but slower
     command: Callable[[list[str]], int] = getattr(
         importlib.import_module(f"cnn_jax.cli.{_COMMANDS[name]}"), name.replace("-", "_")
     )
