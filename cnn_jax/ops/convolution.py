@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,8 +66,11 @@ def conv_general_dilated(
                 f"{name} {tuple(dilation)} must have one entry for each of "
                 f"{len(window_strides)} spatial axes"
             )
-    stock = functools.partial(
+    return rebind(
         lax.conv_general_dilated,
+        lhs,
+        rhs,
+        wanted=wanted_here(),
         window_strides=window_strides,
         padding=padding,
         lhs_dilation=lhs_dilation,
@@ -80,7 +82,6 @@ def conv_general_dilated(
         preferred_element_type=preferred_element_type,
         out_sharding=out_sharding,
     )
-    return rebind(stock, lhs, rhs, wanted=wanted_here())
 
 
 def conv_transpose(
@@ -98,8 +99,11 @@ def conv_transpose(
 
     The gradient of a convolution with respect to its images, as a layer that enlarges them.
     """
-    stock = functools.partial(
+    return rebind(
         lax.conv_transpose,
+        lhs,
+        rhs,
+        wanted=wanted_here(),
         strides=strides,
         padding=padding,
         rhs_dilation=rhs_dilation,
@@ -108,7 +112,6 @@ def conv_transpose(
         precision=precision,
         preferred_element_type=preferred_element_type,
     )
-    return rebind(stock, lhs, rhs, wanted=wanted_here())
 
 
 def conv_general_dilated_local(
@@ -128,8 +131,11 @@ def conv_general_dilated_local(
       rhs: `[*output positions, C * kernel positions, O]` for NHWC images and HWIO kernels.
       filter_shape: length of the kernels along each spatial axis.
     """
-    stock = functools.partial(
+    return rebind(
         lax.conv_general_dilated_local,
+        lhs,
+        rhs,
+        wanted=wanted_here(),
         window_strides=window_strides,
         padding=padding,
         filter_shape=filter_shape,
@@ -138,7 +144,6 @@ def conv_general_dilated_local(
         dimension_numbers=dimension_numbers,
         precision=precision,
     )
-    return rebind(stock, lhs, rhs, wanted=wanted_here())
 
 
 def depthwise_conv(

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnn_jax.ops.traces import traced
+
 # Names of axes that `contract` pairs: example, input and output channel, positions.
 Labels = Sequence[str]
 
@@ -175,7 +177,7 @@ def describe(
     params: Mapping[str, Any],
 ) -> Convolution:
     """The convolution of two arrays, or shapes, under the stock primitive's parameters."""
-    out = jax.eval_shape(lambda a, b: lax.conv_general_dilated_p.bind(a, b, **params), lhs, rhs)
+    (out,) = traced(lax.conv_general_dilated_p.bind, lhs, rhs, **params).out_avals
     return Convolution(
         tuple(lhs.shape), tuple(rhs.shape), tuple(out.shape), lhs.dtype, out.dtype, params
     )

@@ -26,6 +26,7 @@ from jax.extend.core import Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from cnn_jax.ops.choice import compute
+from cnn_jax.ops.traces import traced
 
 _stock_p = lax.conv_general_dilated_p
 
@@ -36,9 +37,12 @@ CONVOLUTION = "cnn_jax_conv_general_dilated"  # its name in a jaxpr
 conv_p = Primitive(CONVOLUTION)
 
 
-def rebind(function: Callable[..., Any], *operands: Any, wanted: str | None) -> Any:
-    """`function(*operands)`, with our convolution wherever it binds the stock one."""
-    closed = jax.make_jaxpr(function)(*(jax.typeof(operand) for operand in operands))
+def rebind(function: Callable[..., Any], *operands: Any, wanted: str | None, **options: Any) -> Any:
+    """`function(*operands, **options)`, with our convolution wherever it binds the stock one.
+
+    The function is kept: see `traced`.
+    """
+    closed = traced(function, *operands, **options)
     values = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
     values.update(zip(closed.jaxpr.invars, operands, strict=True))
 
@@ -72,13 +76,27 @@ def _compiled(params: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
     return jax.jit(functools.partial(conv_p.bind, **dict(params)))
 
 
-def _shape(lhs: Any, rhs: Any, *, members: bool, wanted: str | None, **params: Any) -> Any:
+def _stock(lhs: Any, rhs: Any, *, members: bool = False, **params: Any) -> Any:
     stock = functools.partial(_stock_p.bind, **params)
-    (result,) = jax.make_jaxpr(jax.vmap(stock) if members else stock)(lhs, rhs).out_avals
+    return (jax.vmap(stock) if members else stock)(lhs, rhs)
+
+
+def _shape(lhs: Any, rhs: Any, *, members: bool, wanted: str | None, **params: Any) -> Any:
+    (result,) = traced(_stock, lhs, rhs, members=members, **params).out_avals
     return result
 
 
 conv_p.def_abstract_eval(_shape)
+
+
+def _pulled_back(cotangent: Any, other: Any, *, left: bool, linear: Any, **params: Any) -> Any:
+    """The cotangent of the operand of type `linear`, the left or the right one."""
+
+    def stock(linear: Any) -> Any:
+        return _stock_p.bind(*((linear, other) if left else (other, linear)), **params)
+
+    (result,) = jax.linear_transpose(stock, linear)(cotangent)
+    return result
 
 
 def _transposed(
@@ -93,22 +111,29 @@ def _transposed(
 ) -> Any:
     """The cotangent of one operand, the left or the right one, of which only the type is known."""
     linear, other = (lhs.aval, rhs) if left else (rhs.aval, lhs)
-    (of_one,) = jax.make_jaxpr(lambda x: x[0] if members else x)(linear).out_avals
-
-    def one(cotangent: Any, other: Any) -> Any:
-        def stock(linear: Any) -> Any:
-            return _stock_p.bind(*((linear, other) if left else (other, linear)), **params)
-
-        (result,) = jax.linear_transpose(stock, of_one)(cotangent)
-        return result
+    (of_one,) = traced(_first if members else _whole, linear).out_avals
 
     def rebound(cotangent: Any, other: Any) -> Any:
-        return rebind(one, cotangent, other, wanted=wanted)
+        return rebind(
+            _pulled_back, cotangent, other, wanted=wanted, left=left, linear=of_one, **params
+        )
 
     return (jax.vmap(rebound) if members else rebound)(cotangent, other)
 
 
+def _first(x: Any) -> Any:
+    return x[0]
+
+
+def _whole(x: Any) -> Any:
+    return x
+
+
 ad.defbilinear(conv_p, functools.partial(_transposed, True), functools.partial(_transposed, False))
+
+
+def _mapped(lhs: Any, rhs: Any, *, in_axes: tuple[int | None, int | None], **params: Any) -> Any:
+    return jax.vmap(functools.partial(_stock_p.bind, **params), in_axes)(lhs, rhs)
 
 
 def _batched(operands: Any, axes: Any, *, members: bool, wanted: str | None, **params: Any) -> Any:
@@ -120,23 +145,19 @@ def _batched(operands: Any, axes: Any, *, members: bool, wanted: str | None, **p
     if None not in in_axes and not members:
         return conv_p.bind(lhs, rhs, members=True, wanted=wanted, **params), 0
 
-    def one(lhs: Any, rhs: Any) -> Any:
-        return _stock_p.bind(lhs, rhs, **params)
+    def one_more(lhs: Any, rhs: Any) -> Any:
+        # One convolution still: more examples, or more output channels.
+        return rebind(_mapped, lhs, rhs, wanted=wanted, in_axes=in_axes, **params)
 
     if not members:
-        # One convolution still: more examples, or more output channels.
-        return rebind(jax.vmap(one, in_axes), lhs, rhs, wanted=wanted), 0
+        return one_more(lhs, rhs), 0
     if None not in in_axes:
         sizes = lhs.shape[:2]
         lhs, rhs = (lax.collapse(operand, 0, 2) for operand in (lhs, rhs))
         result = conv_p.bind(lhs, rhs, members=True, wanted=wanted, **params)
         return result.reshape(*sizes, *result.shape[1:]), 0
-
-    def of_member(lhs: Any, rhs: Any) -> Any:
-        return rebind(jax.vmap(one, in_axes), lhs, rhs, wanted=wanted)
-
     member_axes = tuple(0 if axis is None else 1 for axis in in_axes)
-    return jax.vmap(of_member, member_axes, out_axes=1)(lhs, rhs), 0
+    return jax.vmap(one_more, member_axes, out_axes=1)(lhs, rhs), 0
 
 
 batching.primitive_batchers[conv_p] = _batched
