@@ -29,6 +29,39 @@ def test_blur_pool_is_scipys_correlation_and_strides(mode, scipys, strides, leng
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
+axis_of = st.tuples(st.integers(1, 9), st.integers(1, 4))  # length and stride
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    axes=st.lists(axis_of, min_size=1, max_size=2),
+    length=st.integers(1, 6),
+    mode=st.sampled_from(["reflect", "edge", "constant"]),
+)
+def test_any_sizes_and_the_adjoint(axes, length, mode):
+    """Against numpy in float64; the gradient by <blur(x), y> = <x, gradient at y>."""
+    low, high = (length - 1) // 2, length // 2
+    if mode == "reflect" and min(n for n, _ in axes) <= high:
+        return
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *(n for n, _ in axes), 3))
+    expected = x
+    for axis, (_, stride) in enumerate(axes, 1):
+        edges = [(low, high) if i == axis else (0, 0) for i in range(x.ndim)]
+        padded = np.pad(expected, edges, mode)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis)
+        expected = np.moveaxis(windows @ binomial(length), axis, 0)[::stride]
+        expected = np.moveaxis(expected, 0, axis)
+    with jax.enable_x64(True):
+        blurred, pull_back = jax.vjp(
+            lambda x: ops.blur_pool(x, tuple(s for _, s in axes), length, mode), jnp.asarray(x)
+        )
+        np.testing.assert_allclose(blurred, expected, atol=1e-12)
+        y = rng.normal(size=expected.shape)
+        (gradient,) = pull_back(jnp.asarray(y))
+        np.testing.assert_allclose((expected * y).sum(), (x * gradient).sum(), rtol=1e-10)
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     sizes=st.lists(st.integers(4, 7), min_size=1, max_size=3),
