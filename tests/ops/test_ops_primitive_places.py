@@ -166,6 +166,35 @@ def test_one_export_for_three_platforms(expected):
     assert_close(exported.call(*images_and_kernel()), expected)
 
 
+OTHERS = {
+    "depthwise": lambda x: ops.depthwise_conv(x, jnp.ones((3, 3, 1, 4)), 2),
+    "transposed": lambda x: ops.conv_transpose(x, jnp.ones((3, 3, 4, 2)), (2, 2), "SAME"),
+    "local": lambda x: ops.conv_general_dilated_local(
+        x,
+        jnp.ones((6, 6, 36, 2)),
+        (1, 1),
+        "VALID",
+        (3, 3),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    ),
+    "blur": lambda x: ops.blur_pool(x, 2),
+    "adaptive_avg": lambda x: ops.adaptive_avg_pool(x, 3),
+    "adaptive_max": lambda x: ops.adaptive_max_pool(x, 3),
+    "global_avg": ops.global_avg_pool,
+    "global_max": ops.global_max_pool,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_gradients_of_the_other_operations_are_exported(name):
+    """Convolutions and poolings have tests of their own."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
+    gradient = jax.jit(jax.grad(lambda x: (OTHERS[name](x) ** 2).sum()))
+    exported = export.export(gradient, platforms=("cpu", "cuda", "tpu"))(x)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    np.testing.assert_allclose(exported.call(x), gradient(x), rtol=1e-4, atol=1e-5)
+
+
 def test_export_of_any_batch_and_size(expected):
     b, h = export.symbolic_shape("b, 2*h")
     x, k = images_and_kernel()

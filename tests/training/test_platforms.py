@@ -1,0 +1,41 @@
+"""Every model's step, in training and in evaluation, lowered for machines that are not here."""
+
+import jax
+import numpy as np
+import pytest
+from small import PLAIN, batch_of, one, small_set
+
+from cnn_jax import models
+from cnn_jax.assembly import assemble_run
+from cnn_jax.ops.explanation import convolutions_of
+from cnn_jax.recipe import Recipe
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def steps(name):
+    """The assembly of a model, and what its training and evaluation steps are called with."""
+    dataset = small_set(n=24, size=32)
+    recipe = Recipe().override({**PLAIN, "model.name": name, "model.options": {}})
+    assembly = assemble_run(recipe, dataset)
+    batch = batch_of(dataset, np.arange(8))
+    return assembly, (assembly.template, {}, one(batch)), (assembly.template.variables, {}, batch)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_steps_are_lowered_for_all_platforms(name):
+    assembly, training, evaluation = steps(name)
+    for step, arguments in ((assembly.run_chunk, training), (assembly.eval_step, evaluation)):
+        exported = jax.export.export(step, platforms=PLATFORMS)(*arguments)
+        assert exported.platforms == PLATFORMS
+        assert exported.mlir_module().count("stablehlo.convolution") > 0
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_get_the_vendors_convolutions_and_no_loop(platform):
+    assembly, training, _ = steps("resnet18")
+    convolutions = sum(1 for _ in convolutions_of(assembly.run_chunk, *training))
+    traced = assembly.run_chunk.trace(*training)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == convolutions
+    assert "stablehlo.while" not in text
