@@ -41,6 +41,7 @@ class Options:
       filter: words that the case and part must contain.
       out: folder of results.csv, results.json and the picture, or None.
       overwrite: replace comparisons that `out` already holds.
+      resume: measure only what `out` does not hold.
       baseline: a saved results.csv, or None.
       torch, torch_compiled: whether PyTorch is a rival, and its compiler.
     """
@@ -53,6 +54,7 @@ class Options:
     filter: str = ""
     out: Path | None = None
     overwrite: bool = False
+    resume: bool = False
     baseline: Path | None = None
     torch: bool = True
     torch_compiled: bool = False
@@ -74,12 +76,17 @@ def run(options: Options, say: Callable[[str], None]) -> list[Change]:
     with contextlib.ExitStack() as stack:
         setting = _setting(options, stack, say)
         chosen = _chosen(options, setting)
-        if not options.overwrite:
+        if options.resume:
+            chosen = [trial for trial in chosen if not _held(options, trial, present)]
+            if not chosen:
+                say(f"{options.out}/results.csv holds all of it")
+                return []
+        elif not options.overwrite:
             _check_new(options, chosen, present)
         facts = _facts(options, with_torch=setting.torch is not None)
         say(_title(options, facts))
         if options.out:
-            stack.callback(_write_pages, options.out, options.benchmark, rows)
+            stack.callback(_write_pages, options, options.out, present, rows)
         _measure(options, chosen, facts, present, rows, say)
     say(text.summary(rows))
     if options.baseline is None:
@@ -121,15 +128,20 @@ def _present(out: Path | None) -> list[Row]:
     return results.read(path) if path and path.exists() else []
 
 
-def _check_new(options: Options, chosen: Sequence[Trial], present: Sequence[Row]) -> None:
+def _held(options: Options, trial: Trial, present: Sequence[Row]) -> bool:
+    """Whether a comparison of the trial is among the rows."""
     held = {row.identity for row in present}
+    head = (options.benchmark, trial.case, trial.part, options.dtype)
+    return any((*head, *rivals) in held for rivals in trial.comparisons)
+
+
+def _check_new(options: Options, chosen: Sequence[Trial], present: Sequence[Row]) -> None:
     for trial in chosen:
-        for rivals in trial.comparisons:
-            if (options.benchmark, trial.case, trial.part, options.dtype, *rivals) in held:
-                raise BenchmarkError(
-                    f"{options.out}/results.csv already holds {trial.case!r}, {trial.part}: "
-                    "--overwrite replaces it, another --out keeps both"
-                )
+        if _held(options, trial, present):
+            raise BenchmarkError(
+                f"{options.out}/results.csv already holds {trial.case!r}, {trial.part}: "
+                "--overwrite replaces it, --resume measures the rest, another --out keeps both"
+            )
 
 
 def _setting(options: Options, stack: contextlib.ExitStack, say: Callable[[str], None]) -> Setting:
@@ -216,8 +228,12 @@ def _row(options: Options, comparison: Comparison, facts: Mapping[str, Any]) -> 
     )
 
 
-def _write_pages(out: Path, benchmark: str, rows: Sequence[Row]) -> None:
-    """What is written once, at the end or when interrupted."""
-    if rows:
-        write_whole(out / f"{benchmark}.json", json.dumps([asdict(row) for row in rows], indent=1))
-        write_whole(out / f"{benchmark}.svg", picture.ratios(rows))
+def _write_pages(options: Options, out: Path, present: Sequence[Row], rows: Sequence[Row]) -> None:
+    """What is written once, at the end or when interrupted: all that `out` holds of a benchmark."""
+    if not rows:
+        return
+    benchmark = options.benchmark
+    whole = [row for row in results.replaced(present, rows) if row.benchmark == benchmark]
+    drawn = [row for row in whole if row.dtype == options.dtype]
+    write_whole(out / f"{benchmark}.json", json.dumps([asdict(row) for row in whole], indent=1))
+    write_whole(out / f"{benchmark}.svg", picture.ratios(drawn))

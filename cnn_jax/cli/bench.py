@@ -29,6 +29,7 @@ Times ours, stock JAX and PyTorch in turn: medians of pair ratios, intervals.
   --no-torch         without PyTorch       --torch-compile   also its compiler
   --out DIR          write results.csv, and a JSON file and a picture (SVG)
   --overwrite        replace what DIR holds of the same comparisons
+  --resume           measure what DIR does not hold yet
   --baseline FILE    compare with a saved results.csv; exit status 1 if slower
 example: cnn-jax bench ops --filter "depthwise gradients" """
 
@@ -64,6 +65,7 @@ def bench(arguments: list[str]) -> int:
     parser.add_argument("--torch-compile", dest="torch_compiled", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--baseline", type=Path)
     words = vars(parser.parse_args(arguments))
     if words["benchmark"] not in _BENCHMARKS:
@@ -72,6 +74,8 @@ def bench(arguments: list[str]) -> int:
     if words["pairs"] is None:
         words["pairs"] = FEWEST_PAIRS if words["quick"] else 10
     _check_pairs(words["pairs"])
+    if words["resume"] and (words["overwrite"] or words["out"] is None):
+        raise UsageError("--resume goes on with what --out DIR holds, and so without --overwrite")
     from cnn_jax.bench import session
 
     command = shlex.join(["cnn-jax", "bench", *arguments])

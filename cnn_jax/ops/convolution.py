@@ -37,7 +37,8 @@ def conv_general_dilated(
     of every kind and order, `jax.vmap`, `jax.jit`, loops and shardings work as there. What
     knows the stock primitive by name does not know ours: policies of `jax.checkpoint` such as
     `dots_saveable`, the checks for NaN of `jax.experimental.checkify`, which then see none,
-    and `jax.experimental.jet`, which raises.
+    and `jax.experimental.jet`, which raises. A NaN or an infinity of the images may make more
+    outputs NaN than see it: Winograd's products a tile of them, a banded matrix a row.
 
     Args:
       lhs: images, laid out as `dimension_numbers` says.

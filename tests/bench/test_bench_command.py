@@ -69,6 +69,7 @@ def test_the_command_knows_the_benchmarks():
         (["bench", "ops", "--pairs", "5"], "--pairs must be at least 6"),
         (["bench", "ops", "--pairs", "many"], "invalid int value"),
         (["bench", "ops", "--dtype", "int8"], "invalid choice: 'int8'"),
+        (["bench", "ops", "--resume"], "--resume goes on with what --out DIR holds"),
         (["bench", "ops", "--fast"], "unrecognized arguments: --fast"),
         (["bench", "ops", "--no-torch", "--filter", "9x9"], "no case of 'ops' has all words of"),
         (["bench", "ops", "--baseline", "nothing.csv"], "nothing.csv: cannot be read"),
@@ -95,6 +96,16 @@ def test_an_interrupt_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
     assert status == 130 and "interrupted" in err
     assert [row.part for row in results.read(tmp_path / "out" / "results.csv")] == ["forward"]
     assert len(json.loads((tmp_path / "out" / "ops.json").read_text())) == 1
+
+    monkeypatch.setattr(session, "run_trial", original)
+    assert run(capsys, *TINY, "--out", str(tmp_path / "out"), "--resume")[0] == 0
+    for rows in (
+        [row.part for row in results.read(tmp_path / "out" / "results.csv")],
+        [row["part"] for row in json.loads((tmp_path / "out" / "ops.json").read_text())],
+    ):
+        assert rows == ["forward", "gradient"]
+    status, printed, _ = run(capsys, *TINY, "--out", str(tmp_path / "out"), "--resume")
+    assert status == 0 and "holds all of it" in printed
 
 
 def test_the_help_needs_no_jax():
