@@ -41,20 +41,22 @@ def grouped(conv: Convolution) -> str:
     groups = conv.feature_groups * conv.batch_groups
     width = conv.in_channels // conv.feature_groups
     features = conv.out_channels // groups
+    spread = any(step > 1 for step in conv.lhs_dilation)  # XLA's loop multiplies the zeros
     if groups == 1:
         return "stock"
     if shifted.fits(conv) and width <= NARROW:
         terms = width * math.prod(conv.kernel)
-        if conv.rank <= 2 and features >= MANY_FEATURES and terms >= MANY_TERMS:
+        many = features >= MANY_FEATURES and terms >= MANY_TERMS
+        if many and conv.rank <= 2 and not spread:
             return "stock"
         algorithm, worth = "shifted", SHIFTED_WORTH
     elif tap_sums.fits(conv):
         algorithm, worth = "tap_sums", math.prod(conv.out_space) * WORTH_PER_TAP
-    elif conv.rank > 2 and groups <= FEW_GROUPS and all(step == 1 for step in conv.lhs_dilation):
+    elif conv.rank > 2 and groups <= FEW_GROUPS and not spread:
         return "stock"
     elif conv.batch_groups > 1:
         algorithm, worth = "each_group", groups * WORTH_PER_GROUP_OF_WEIGHTS
     else:
-        narrow = 2 if features < MANY_FEATURES else 1
+        narrow = 2 if features < MANY_FEATURES and not spread else 1
         algorithm, worth = "each_group", groups * width * narrow * WORTH_PER_GROUP_AND_CHANNEL
     return algorithm if conv.multiply_adds >= worth else "stock"
