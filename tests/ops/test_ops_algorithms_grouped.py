@@ -228,6 +228,8 @@ RESNEXT = ((16, 28, 28, 256), (3, 3, 8, 256))
 MOBILENET = ((16, 14, 14, 512), (3, 3, 1, 512))
 WIDE = ((16, 56, 56, 96), (31, 31, 1, 96))
 PAIRS = ((16, 28, 28, 128), (3, 3, 2, 128))
+VOLUMES = ((32, 13, 11, 4, 16), (4, 4, 4, 8, 32))
+FEATURES = ((8, 22, 32, 4), (5, 5, 1, 128))  # 32 of each channel, 25 terms
 TINY = ((1, 4, 4, 8), (3, 3, 2, 8))
 
 
@@ -239,6 +241,8 @@ TINY = ((1, 4, 4, 8), (3, 3, 2, 8))
         (WIDE, 96, ("each_group",) * 3),  # 961 expressions would take minutes to compile
         (PAIRS, 64, ("shifted", "shifted", "each_group")),
         (TINY, 4, ("stock",) * 3),
+        (VOLUMES, 2, ("stock",) * 3),
+        (FEATURES, 4, ("stock", "each_group", "tap_sums")),
         (((8, 9, 9, 1), (3, 3, 1, 4)), 1, ("stock",) * 3),
     ],
 )
@@ -246,3 +250,16 @@ def test_rule(shapes, groups, names):
     """Forward, input gradient, weight gradient."""
     convs = [of_kind(kind, *shapes, padding="SAME", feature_group_count=groups) for kind in KINDS]
     assert tuple(map(grouped, convs)) == names
+
+
+def test_images_spread_by_zeros_are_not_left_to_xlas_loop():
+    """The input gradients of strided convolutions, of two groups and in three dimensions."""
+    for shapes in (VOLUMES, ((1, 19, 10, 128), (7, 7, 64, 2))):
+        strided = of_kind(
+            "input",
+            *shapes,
+            padding="SAME",
+            window_strides=(2,) * (len(shapes[0]) - 2),
+            feature_group_count=2,
+        )
+        assert grouped(strided) in ("shifted", "each_group")
