@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cnn_jax import augment, data, decision, evaluation, models, nn, ops, report, training
     from cnn_jax.classifier import Classified, Classifier
+    from cnn_jax.comparing import compare
     from cnn_jax.errors import CnnJaxError
     from cnn_jax.evaluation import Estimate, Predictions
     from cnn_jax.kept_memory import keep_freed_memory
@@ -31,6 +32,7 @@ _HOME = {
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
+    "compare": "comparing",
     "keep_freed_memory": "kept_memory",
     "range_test": "learning_rates",
     "train": "run",
@@ -57,6 +59,7 @@ __all__ = [
     "Recipe",
     "Run",
     "augment",
+    "compare",
     "data",
     "decision",
     "evaluation",

@@ -222,10 +222,14 @@ class Run:
             variables = self.assembly.placement.replicate(self.variables)
             predictions = self.assembly.predict(part, variables, self.info["digest"])
         predictions.save(self._folder.predictions / f"{part}.npz")
-        if part == "test":
-            step = int(self.info["selected"]["step"])
-            self._folder.log_test_use(part, step, len(predictions), command)
+        self.log_use(part, len(predictions), command)
         return self.assembly.task.metrics(predictions)
+
+    def log_use(self, part: str, n: int, command: str) -> None:
+        """Write down that n examples of a part were looked at, if it is `test`."""
+        if part == "test":
+            step = int(self._selected_info()["selected"]["step"])
+            self._folder.log_test_use(part, step, n, command)
 
     @functools.cached_property
     def classifier(self) -> Classifier:

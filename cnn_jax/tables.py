@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +15,7 @@ import numpy as np
 from cnn_jax import models as model_room
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
-from cnn_jax.evaluation import Estimate, Fate, classification_metrics
+from cnn_jax.evaluation import Estimate, Fate, Verdict, classification_metrics
 from cnn_jax.learning_rates import RangeTest
 
 if TYPE_CHECKING:
@@ -31,6 +33,41 @@ def figures(estimates: Mapping[str, Estimate], form: Format) -> str:
         rows = [{"metric": name, **e.to_dict()} for name, e in estimates.items()]
         return _csv(rows)
     return _aligned([(name.replace("_", " "), str(e)) for name, e in estimates.items()])
+
+
+_COVERS = {"test-set": "test sets", "seed": "seeds", "both": "seeds and test sets"}
+_SENTENCES = {"better": "A is better than B.", "worse": "A is worse than B."}
+
+
+def verdict(found: Verdict, names: tuple[str, str], form: Literal["table", "json"]) -> str:
+    """Two sides, their difference, and the answer; its sentences come last."""
+    if form == "json":
+        over_seeds = found.over_seeds
+        values = {
+            **{name: getattr(found, name) for name in ("answer", "metric", "of_a", "of_b")},
+            "difference": found.difference.to_dict(),
+            "over_seeds": over_seeds.to_dict() if over_seeds else None,
+            "tests": [dataclasses.asdict(test) for test in found.tests],
+            "advice": list(found.advice),
+        }
+        return json.dumps(values, indent=1)
+    percent = found.difference.percent
+    show = "{:.2f} %" if percent else "{:.4f}"
+    scale, metric = 100 if percent else 1, found.metric.replace("_", " ")
+    rows = [
+        (letter, _printable(name), f"{metric} {show.format(scale * value)}")
+        for letter, name, value in zip("AB", names, (found.of_a, found.of_b), strict=True)
+    ]
+    lines = [_aligned(rows)]
+    for estimate in (found.difference, found.over_seeds):
+        if estimate is not None:
+            lines.append(f"A - B  {estimate}")
+            lines.append(
+                f"       {estimate.level:.0%} over {_COVERS[estimate.covers]}: {estimate.method}"
+            )
+    lines += [str(test) for test in found.tests]
+    lines += textwrap.wrap(" ".join([_SENTENCES.get(found.answer, ""), *found.advice]).strip(), 79)
+    return "\n".join(lines)
 
 
 def answers(classified: Classified, form: Format) -> str:

@@ -19,6 +19,7 @@ usage: cnn-jax COMMAND [...]
   train      train a network, evaluate it exactly, write a run folder
   lr-range   which learning rates train: a short test before a long run
   evaluate   figures of a run on its test, validation or train part
+  compare    is one run better than another, or can it not be told?
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples of a run, and a folder to relabel them
@@ -41,6 +42,7 @@ _COMMANDS = {
     "train": "train",
     "lr-range": "lr_range",
     "evaluate": "runs",
+    "compare": "compare",
     "predict": "runs",
     "report": "runs",
     "errors": "errors",

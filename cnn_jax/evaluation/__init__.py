@@ -10,8 +10,18 @@ from cnn_jax.evaluation.classification import (
 from cnn_jax.evaluation.comparison import paired_difference
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
-from cnn_jax.evaluation.intervals import bootstrap, wilson
+from cnn_jax.evaluation.intervals import bootstrap, tango, wilson
 from cnn_jax.evaluation.predictions import Predictions, log_probabilities
+from cnn_jax.evaluation.seeds import (
+    detectable,
+    out_of_fold,
+    over_seeds,
+    over_seeds_and_test_sets,
+    power,
+    runs_needed,
+)
+from cnn_jax.evaluation.significance import Significance, delong, holm, mcnemar, sign_flip
+from cnn_jax.evaluation.verdict import Verdict, judge
 
 __all__ = [
     "ClassErrors",
@@ -20,12 +30,26 @@ __all__ = [
     "Fate",
     "Predictions",
     "Reliability",
+    "Significance",
+    "Verdict",
     "bootstrap",
     "classification_metrics",
     "confusion_matrix",
+    "delong",
+    "detectable",
+    "holm",
+    "judge",
     "log_probabilities",
+    "mcnemar",
+    "out_of_fold",
+    "over_seeds",
+    "over_seeds_and_test_sets",
     "paired_difference",
     "per_class",
+    "power",
     "reliability",
+    "runs_needed",
+    "sign_flip",
+    "tango",
     "wilson",
 ]

@@ -26,7 +26,7 @@ from cnn_jax.evaluation.weighted import (
     sums_by_bin,
 )
 
-_FRACTIONS_AS_PERCENT = ("accuracy", "balanced_accuracy", "subset_accuracy")
+IN_PERCENT = ("accuracy", "balanced_accuracy", "subset_accuracy")
 
 
 def classification_metrics(
@@ -42,9 +42,11 @@ def classification_metrics(
 
     For kind `class`:
 
-    - `accuracy`: Wilson's interval; the bootstrap if groups hold several examples.
+    - `accuracy`: Wilson's interval; the bootstrap if groups hold several examples, of which
+      some are right and some wrong.
     - `balanced_accuracy`: mean recall over the classes that have examples.
-    - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes.
+    - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes; intervals
+      as for the accuracy.
     - `nll`: mean -log p of the target, in nats.
     - `brier`: Σ_k (p_k - y_k)², summed over classes (0..2; twice the usual one for 2 classes).
     - `ece`: expected calibration error in 15 bins, see `expected_calibration_error`; its
@@ -83,14 +85,12 @@ def classification_metrics(
         resamples=resamples,
         seed=seed,
     )
-    if predictions.kind != "multilabel" and Units.of(n, predictions.groups).name == "example":
-        right = int((predictions.predicted() == predictions.labels()).sum())
-        low, high = wilson(right, n, level)
-        estimates["accuracy"] = replace(
-            estimates["accuracy"], low=float(low), high=float(high), method="Wilson"
-        )
+    units = Units.of(n, predictions.groups)
     for name in estimates:
-        if name in _FRACTIONS_AS_PERCENT or name.startswith("top_"):
+        # That of several labels is a mean of shares.
+        if _is_proportion(name) and (predictions.kind, name) != ("multilabel", "accuracy"):
+            estimates[name] = _proportion(estimates[name], units)
+        if name in IN_PERCENT or _is_proportion(name):
             estimates[name] = replace(estimates[name], percent=True)
     for name in {"auroc", "average_precision"} & set(estimates):
         note = _ranking_note(predictions)
@@ -203,6 +203,24 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
     k = len(predictions.classes)
     cells = predictions.labels() * k + predictions.predicted()
     return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def _is_proportion(name: str) -> bool:
+    """Whether a figure is the share of examples for which something holds."""
+    return name in ("accuracy", "subset_accuracy") or name.startswith("top_")
+
+
+def _proportion(estimate: Estimate, units: Units) -> Estimate:
+    """Wilson's interval where examples are independent, and where all or none are right.
+
+    In the second case each group is all right or all wrong, and counts as one example.
+    """
+    alike = estimate.value in (0, 1)
+    if units.name == "group" and not (alike and units.count > 1):
+        return estimate
+    low, high = wilson(round(estimate.value * units.count), units.count, estimate.level)
+    method = "Wilson" if units.name == "example" else "Wilson over groups"
+    return replace(estimate, low=float(low), high=float(high), method=method)
 
 
 def _refuse_multilabel(predictions: Predictions, what: str) -> None:

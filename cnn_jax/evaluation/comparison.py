@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.classification import metric_statistics
+from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import add_note, bootstrap
+from cnn_jax.evaluation.intervals import add_note, bootstrap, tango
 from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.significance import discordant
 
 
 def paired_difference(
@@ -22,9 +25,10 @@ def paired_difference(
 ) -> Estimate:
     """metric(a) - metric(b) on the same examples, aligned by their ids.
 
-    The percentile bootstrap draws groups (examples without groups) once for both models, so
-    what is hard for both cancels: the interval is narrower than the models' own suggest. It
-    covers another test set, not another training seed.
+    What is hard for both cancels, and so the interval is narrower than the models' own suggest.
+    It covers another test set, not another training seed. For the accuracy of independent
+    examples it is Tango's score interval; else the accelerated bootstrap (BCa), which draws
+    groups (examples without groups) once for both models.
 
     Args:
       a: predictions of one model.
@@ -44,10 +48,20 @@ def paired_difference(
     if metric not in of_a:
         raise EvaluationError(f"no metric {metric!r} to compare: choose one of {', '.join(of_a)}")
     difference = {metric: lambda weights: of_a[metric](weights) - of_b[metric](weights)}
-    estimate = bootstrap(difference, len(a), a.groups, level=level, resamples=resamples, seed=seed)[
-        metric
-    ]
-    return add_note(estimate, "paired")
+    estimates = bootstrap(
+        difference,
+        len(a),
+        a.groups,
+        accelerated=difference,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+    estimate = add_note(estimates[metric], "paired")
+    if metric == "accuracy" and a.kind != "multilabel" and estimate.unit == "example":
+        low, high = tango(*discordant(a, b), level)
+        estimate = replace(estimate, low=low, high=high, method="Tango; paired")
+    return replace(estimate, percent=metric in IN_PERCENT)
 
 
 def _same_groups(a: np.ndarray | None, b: np.ndarray | None) -> bool:

@@ -1,4 +1,5 @@
-"""Confidence intervals: Wilson's for a proportion, the bootstrap for everything else.
+"""Confidence intervals: the score intervals of Wilson (a proportion) and Tango (the difference
+of two on the same examples), the bootstrap for everything else.
 
 A statistic is a function of *weights*, not of examples: a bootstrap resample is the same
 examples, each counted as often as its group was drawn. One matrix of weights then serves
@@ -69,12 +70,51 @@ def wilson(
     Raises:
       EvaluationError: the level is not strictly between 0 and 1.
     """
-    _check_level(level)
+    check_level(level)
     s, trials = np.asarray(successes, np.float64), np.asarray(n, np.float64)
     z = NormalDist().inv_cdf(0.5 + level / 2)
     centre = (s + z**2 / 2) / (trials + z**2)
     half = z * np.sqrt(s * (trials - s) / np.maximum(trials, 1) + z**2 / 4) / (trials + z**2)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def tango(only_a: int, only_b: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of p_a - p_b, two proportions on the same n independent examples.
+
+    Its ends are the differences d at which the score test is just significant (Tango 1998):
+    |only_a - only_b - n d| = z sqrt(n (2 q + d (1 - d))), where q is the most likely share of
+    examples that only b has if the difference is d. Its width is never 0, not even where the
+    two are right on the same examples.
+
+    Args:
+      only_a, only_b: examples that only one of them has right.
+      n: all examples.
+      level: confidence level.
+
+    Raises:
+      EvaluationError: the level is not strictly between 0 and 1.
+    """
+    check_level(level)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+
+    def score(d: float) -> float:
+        linear = (2 * n - only_a + only_b) * d - only_a - only_b
+        root = math.sqrt(max(linear**2 + 8 * n * only_b * d * (1 - d), 0.0))
+        q = max((root - linear) / (4 * n), 0.0, -d)
+        spread = n * (2 * q + d * (1 - d))
+        off = only_a - only_b - n * d
+        return off / math.sqrt(spread) if spread > 0 else math.copysign(math.inf, off)
+
+    def end(inside: float, outside: float, wanted: float) -> float:
+        # The score falls as d grows; 60 halvings leave nothing of a float64's digits.
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            crossed = abs(score(middle)) >= wanted
+            inside, outside = (inside, middle) if crossed else (middle, outside)
+        return (inside + outside) / 2
+
+    value = (only_a - only_b) / n
+    return end(value, -1.0, z), end(value, 1.0, z)
 
 
 def resampling_weights(units: Units, resamples: int, seed: int) -> Iterator[np.ndarray]:
@@ -99,6 +139,7 @@ def bootstrap(
     groups: np.ndarray | None = None,
     *,
     basic: Collection[str] = (),
+    accelerated: Collection[str] = (),
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -106,9 +147,13 @@ def bootstrap(
     """Each statistic of n examples with its bootstrap interval.
 
     The value is the statistic at weights of one. The ends of the percentile interval are
-    quantiles q of the statistic over resamples of whole groups (of examples without groups);
+    quantiles q of the statistic over resamples of whole groups (of examples without groups), a
+    little further out where there are few, see `widened`;
     those of the basic interval are 2 value - q, which corrects for a bias of the statistic that
-    its resamples repeat. All statistics see the same resamples. A resample in which a statistic
+    its resamples repeat; those of the accelerated one are other quantiles, moved by its bias and
+    skewness (BCa, Efron 1987). All statistics see the same resamples. Where no resample differs
+    from another, as where a model makes no mistake, there is no interval, rather than one
+    without width. A resample in which a statistic
     is undefined does not count for it, and `Estimate.method` says how many there were.
 
     Args:
@@ -117,6 +162,7 @@ def bootstrap(
       groups: `[N]` or None.
       basic: names of the statistics, none of them negative, that get the basic interval, cut
         off at 0; the others get the percentile interval.
+      accelerated: names of the statistics that get the accelerated interval.
       level: confidence level.
       resamples: number of resamples.
       seed: of the draws.
@@ -124,7 +170,7 @@ def bootstrap(
     Raises:
       EvaluationError: no examples, a level outside (0, 1), or no resamples.
     """
-    _check_level(level)
+    check_level(level)
     if resamples < 1:
         raise EvaluationError(f"resamples must be at least 1, not {resamples}")
     units = Units.of(n, groups)
@@ -133,12 +179,12 @@ def bootstrap(
         for name, statistic in statistics.items():
             drawn[name].append(statistic(weights))
     ones = np.ones((n, 1))
-    return {
-        name: _estimate(
-            float(statistic(ones)[0]), np.concatenate(drawn[name]), units, level, name in basic
-        )
-        for name, statistic in statistics.items()
-    }
+    found = {}
+    for name, statistic in statistics.items():
+        value, resampled = float(statistic(ones)[0]), np.concatenate(drawn[name])
+        left_out = _without_each(statistic, units) if name in accelerated else None
+        found[name] = _estimate(value, resampled, units, level, name in basic, left_out)
+    return found
 
 
 def add_note(estimate: Estimate, note: str) -> Estimate:
@@ -146,25 +192,88 @@ def add_note(estimate: Estimate, note: str) -> Estimate:
     return replace(estimate, method=f"{estimate.method}; {note}")
 
 
+def _without_each(statistic: Statistic, units: Units) -> np.ndarray:
+    """The statistic without each unit in turn, float64 `[count]`: the jackknife."""
+    chunk = max(1, _WEIGHTS_AT_ONCE // len(units.index))
+    values = []
+    for start in range(0, units.count, chunk):
+        unit = np.arange(start, min(start + chunk, units.count))
+        values.append(statistic((units.index[:, np.newaxis] != unit).astype(np.float64)))
+    return np.concatenate(values)
+
+
 def _estimate(
-    value: float, resampled: np.ndarray, units: Units, level: float, basic: bool
+    value: float,
+    resampled: np.ndarray,
+    units: Units,
+    level: float,
+    basic: bool,
+    left_out: np.ndarray | None,
 ) -> Estimate:
     n = len(units.index)
     defined = resampled[~np.isnan(resampled)]
     if math.isnan(value):
         return Estimate(value, math.nan, math.nan, n, "undefined", level, units.name)
-    if units.count == 1 or len(defined) == 0:
-        method = f"no interval: a single {units.name}" if units.count == 1 else "no interval"
+    if units.count == 1 or len(defined) == 0 or np.ptp(defined) == 0:
+        method = "no interval"
+        if units.count == 1:
+            method += f": a single {units.name}"
+        elif len(defined):
+            method += ": no resample differs from another"
         return Estimate(value, math.nan, math.nan, n, method, level, units.name)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    ends = widened(level, units.count)
+    kind = "basic" if basic else "percentile"
+    if left_out is not None and (moved := _accelerated(ends, value, defined, left_out)):
+        ends, kind = moved, "BCa"
+    low, high = np.quantile(defined, ends).tolist()
     if basic:
         low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
-    method = f"bootstrap ({'basic' if basic else 'percentile'})"
+    method = f"bootstrap ({kind})"
     if len(defined) < len(resampled):
         method += f"; undefined in {len(resampled) - len(defined)} of {len(resampled)} resamples"
     return Estimate(value, low, high, n, method, level, units.name)
 
 
-def _check_level(level: float) -> None:
+def widened(level: float, count: int) -> list[float]:
+    """The two quantiles of the resamples that enclose a figure with probability `level`.
+
+    As many units as there are, drawn with replacement, spread a mean by sqrt((m - 1) / m) of
+    what m new ones would, and the normal quantile takes that spread for known. Student's t and
+    its square root make up for both (Hesterberg 2015): with 30 units the 1.9 and 98.1 % instead
+    of the 2.5 and 97.5 %, with 2,000 hardly others.
+    """
+    from scipy.special import stdtrit
+
+    t = float(stdtrit(count - 1, 0.5 + level / 2)) * math.sqrt(count / (count - 1))
+    outside = NormalDist().cdf(-t)
+    return [outside, 1 - outside]
+
+
+def _accelerated(
+    ends: list[float], value: float, defined: np.ndarray, left_out: np.ndarray
+) -> list[float] | None:
+    """The quantiles that BCa takes in place of `ends`; None where bias or skewness is undefined.
+
+    Efron (1987): with z0 the normal quantile of the share of resamples below the value (ties
+    half) and a = sum d^3 / (6 (sum d^2)^1.5), d the mean of the jackknife less each of its
+    values, a quantile p becomes F(z0 + (z0 + z_p) / (1 - a (z0 + z_p))), F the normal one.
+    """
+    below = float((defined < value).mean() + (defined == value).mean() / 2)
+    deviations = left_out.mean() - left_out
+    squares = float((deviations**2).sum())
+    # NaN where a jackknife value is undefined; ends of 0 and 1 have no normal quantile.
+    if not (0 < below < 1 and squares > 0 and ends[0] > 0 and ends[1] < 1):
+        return None
+    normal = NormalDist()
+    bias = normal.inv_cdf(below)
+    skew = float((deviations**3).sum()) / (6 * squares**1.5)
+    moved = [bias + normal.inv_cdf(end) for end in ends]
+    if any(1 - skew * z <= 0 for z in moved):
+        return None
+    return [normal.cdf(bias + z / (1 - skew * z)) for z in moved]
+
+
+def check_level(level: float) -> None:
+    """Raise EvaluationError unless a confidence level lies strictly between 0 and 1."""
     if not 0 < level < 1:
         raise EvaluationError(f"level must be between 0 and 1, such as 0.95, not {level}")

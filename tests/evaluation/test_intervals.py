@@ -1,11 +1,23 @@
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.intervals import Units, bootstrap, resampling_weights, wilson
+from cnn_jax.evaluation.intervals import (
+    Units,
+    bootstrap,
+    resampling_weights,
+    tango,
+    widened,
+    wilson,
+)
 from cnn_jax.evaluation.weighted import mean_statistic
 
 
@@ -92,12 +104,12 @@ def test_undefined_statistics_and_single_units_say_so():
         return np.full(weights.shape[1], np.nan)
 
     def needs_first(weights):
-        return np.where(weights[0] > 0, 1.0, np.nan)
+        return np.where(weights[0] > 0, weights[0], np.nan)
 
     figures = bootstrap({"never": undefined, "sometimes": needs_first}, 5)
     assert figures["never"].method == "undefined"
     assert "undefined in 3" in figures["sometimes"].method  # (4/5)^5 = 0.33 of 1000
-    assert (figures["sometimes"].low, figures["sometimes"].high) == (1, 1)
+    assert figures["sometimes"].low == 1 < figures["sometimes"].high
     alone = bootstrap({"m": mean_statistic(np.arange(3.0))}, 3, np.array(["a"] * 3))["m"]
     assert np.isnan(alone.low)
     assert alone.method == "no interval: a single group"
@@ -115,3 +127,88 @@ def test_undefined_statistics_and_single_units_say_so():
 def test_bad_input_is_refused(n, changes, message):
     with pytest.raises(EvaluationError, match=message):
         bootstrap({"m": mean_statistic(np.zeros(n))}, n, **changes)
+
+
+def most_likely_q(only_a, only_b, n, d):
+    """The share that only B has, most likely under a difference of d; by search."""
+    grid = np.linspace(max(0, -d), (1 - d) / 2, 200_001)[1:-1]
+    rest = np.clip(1 - 2 * grid - d, 1e-300, None)
+    likelihood = (
+        scipy.special.xlogy(only_a, grid + d)
+        + scipy.special.xlogy(only_b, grid)
+        + scipy.special.xlogy(n - only_a - only_b, rest)
+    )
+    return grid[likelihood.argmax()]
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "n"), [(12, 2, 50), (1, 0, 44), (3, 9, 40), (5, 5, 11)]
+)
+def test_tango_ends_where_the_score_test_is_just_significant(only_a, only_b, n):
+    low, high = tango(only_a, only_b, n)
+    assert low < (only_a - only_b) / n < high
+    for end in (low, high):
+        q = most_likely_q(only_a, only_b, n, end)
+        score = (only_a - only_b - n * end) / np.sqrt(n * (2 * q + end * (1 - end)))
+        assert abs(score) == pytest.approx(1.959964, abs=2e-3)
+    assert tango(only_b, only_a, n) == pytest.approx((-high, -low))
+
+
+def test_tango_without_differences_is_wilsons_width():
+    z2 = 1.959963984540054**2
+    low, high = tango(0, 0, 50)
+    assert (low, high) == pytest.approx((-z2 / (50 + z2), z2 / (50 + z2)))
+
+
+def test_accelerated_interval_is_scipys():
+    """Of the same resamples of a skewed sample, by SciPy's own formula."""
+    draw = np.random.default_rng(0)
+    values = draw.exponential(size=40)
+    statistic = mean_statistic(values)
+    ours = bootstrap({"mean": statistic}, 40, accelerated=("mean",), resamples=3000)["mean"]
+    weights = np.concatenate(list(resampling_weights(Units.of(40), 3000, 0)), axis=1)
+    made = SimpleNamespace(bootstrap_distribution=statistic(weights))
+    theirs = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=0,
+        bootstrap_result=made,
+        method="BCa",
+        confidence_level=1 - 2 * widened(0.95, 40)[0],
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs), rel=1e-3)
+    assert ours.method == "bootstrap (BCa)"
+    percentile = bootstrap({"mean": statistic}, 40, resamples=3000)["mean"]
+    assert ours.low > percentile.low and ours.high > percentile.high  # it leans to the long tail
+
+
+def test_accelerated_interval_of_groups_leaves_groups_out():
+    draw = np.random.default_rng(1)
+    of_group = draw.exponential(size=30)
+    groups = np.repeat([f"{i:02d}" for i in range(30)], 3)
+    single = bootstrap(
+        {"mean": mean_statistic(of_group)}, 30, accelerated=("mean",), resamples=2000
+    )["mean"]
+    threefold = bootstrap(
+        {"mean": mean_statistic(np.repeat(of_group, 3))},
+        90,
+        groups,
+        accelerated=("mean",),
+        resamples=2000,
+    )["mean"]
+    assert (threefold.low, threefold.high) == pytest.approx((single.low, single.high))
+
+
+def test_no_interval_rather_than_one_without_width():
+    for how in ({}, {"basic": ("right",)}, {"accelerated": ("right",)}):
+        estimate = bootstrap({"right": mean_statistic(np.ones(20))}, 20, **how)["right"]
+        assert math.isnan(estimate.low) and "no resample differs" in estimate.method
+
+
+@pytest.mark.parametrize("n", [8, 30, 400])
+def test_a_widened_interval_of_a_mean_is_students(n):
+    """Of resamples that are normal, with the variance of a resample, the t interval."""
+    low, high = (scipy.stats.norm.ppf(end) for end in widened(0.95, n))
+    spread = np.sqrt((n - 1) / n)  # of a resampled mean, in standard errors
+    assert (low * spread, high * spread) == pytest.approx(scipy.stats.t.interval(0.95, n - 1))
+    assert [round(100 * end, 1) for end in widened(0.95, 30)] == [1.9, 98.1]

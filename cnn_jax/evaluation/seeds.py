@@ -1,0 +1,280 @@
+"""Figures of several training runs: what another seed might give, and another test set.
+
+Three kinds of interval are never mixed. One model's covers another *test set*. The mean of
+several runs on one test set has one over *seeds*, by Student's t. And the mean of several runs
+has one over *both*, whose variance is the sum of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
+from cnn_jax.evaluation.estimate import Estimate, Unit
+from cnn_jax.evaluation.intervals import Units, check_level, resampling_weights
+from cnn_jax.evaluation.predictions import Predictions
+
+
+def over_seeds(
+    values: Sequence[float] | np.ndarray, n: int, *, level: float = 0.95, percent: bool = False
+) -> Estimate:
+    """Mean of one figure of several runs on the same examples, with its interval over seeds.
+
+    Student's t: mean ± t s / sqrt(k), s the standard deviation of the k runs. It says where the
+    mean of very many seeds would lie on these very examples; not how another test set would
+    turn out.
+
+    Args:
+      values: float `[k]`, the figure of each run.
+      n: examples behind each.
+      level: confidence level.
+      percent: whether it prints as per cent.
+
+    Raises:
+      EvaluationError: no values, or one that is not finite.
+    """
+    from scipy.special import stdtrit
+
+    check_level(level)
+    runs = _finite(values)
+    k, mean = len(runs), float(runs.mean())
+    if k == 1:
+        low = high = math.nan
+        method = "no interval: a single seed"
+    else:
+        half = float(stdtrit(k - 1, 0.5 + level / 2)) * float(runs.std(ddof=1)) / math.sqrt(k)
+        low, high, method = mean - half, mean + half, "Student's t"
+    return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent)
+
+
+def over_seeds_and_test_sets(
+    runs: Sequence[Predictions],
+    against: Sequence[Predictions] = (),
+    metric: str = "accuracy",
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Mean of a figure over several runs, or a difference of two such means, covering both.
+
+    The variance over seeds (s^2 / k for each side) and that over test sets (of the mean over
+    the runs, by a bootstrap of groups that all runs share) are added; what falls differently on
+    each example in each run counts in both, so that the interval is a little too wide rather
+    than too narrow. The degrees of freedom are Satterthwaite's, with the groups less one for the
+    second.
+
+    Args:
+      runs: two or more, of the same examples in any order.
+      against: none, or two or more runs of what it is compared with.
+      metric: a figure of `classification_metrics`.
+      level: confidence level.
+      resamples: of the test set.
+      seed: of the resamples.
+
+    Raises:
+      EvaluationError: fewer than two runs, other examples, or an unknown metric.
+    """
+    from scipy.special import stdtrit
+
+    check_level(level)
+    spread = variances(runs, against, metric, resamples=resamples, seed=seed)
+    error = math.sqrt(spread.of_seeds + spread.of_test_set)
+    parts = [*spread.seed_parts, (spread.of_test_set, spread.units - 1)]
+    squares = sum(part**2 / degrees for part, degrees in parts if degrees > 0)
+    degrees = (spread.of_seeds + spread.of_test_set) ** 2 / squares if squares else 1.0
+    half = float(stdtrit(degrees, 0.5 + level / 2)) * error
+    return Estimate(
+        value=spread.value,
+        low=spread.value - half,
+        high=spread.value + half,
+        n=len(runs[0]),
+        method="seed and bootstrap variance; t" + ("; paired" if against else ""),
+        level=level,
+        unit=spread.unit,
+        covers="both",
+        n_seeds=min(len(runs), len(against) or len(runs)),
+        percent=metric in IN_PERCENT,
+    )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean over runs, or a difference of two, and where its uncertainty comes from.
+
+    Attributes:
+      value: the mean, or the difference of the two means.
+      seed_parts: for each side the variance of its mean over seeds, and its degrees of freedom.
+      of_test_set: variance over test sets, of the same mean or difference.
+      unit: what was resampled; `units`: how many there are.
+    """
+
+    value: float
+    seed_parts: tuple[tuple[float, int], ...]
+    of_test_set: float
+    unit: Unit
+    units: int
+
+    @property
+    def of_seeds(self) -> float:
+        """Variance over seeds, of all sides together."""
+        return sum(part for part, _ in self.seed_parts)
+
+
+def variances(
+    runs: Sequence[Predictions],
+    against: Sequence[Predictions],
+    metric: str,
+    *,
+    resamples: int,
+    seed: int,
+) -> Spread:
+    """The parts of `over_seeds_and_test_sets`.
+
+    Raises:
+      EvaluationError: as there.
+    """
+    sides = [side for side in (runs, against) if side]
+    if not runs or any(len(side) < 2 for side in sides):
+        raise EvaluationError("a variance over seeds needs two or more runs on each side")
+    first = runs[0]
+    aligned = [[run.aligned(first) for run in side] for side in sides]
+    values = [np.array([figure(run, metric) for run in side]) for side in aligned]
+    statistics = [[metric_statistics(run)[metric] for run in side] for side in aligned]
+    units = Units.of(len(first), first.groups)
+    drawn = []
+    for weights in resampling_weights(units, resamples, seed):
+        means = [np.mean([statistic(weights) for statistic in side], axis=0) for side in statistics]
+        drawn.append(means[0] - means[1] if against else means[0])
+    resampled = np.concatenate(drawn)
+    resampled = resampled[~np.isnan(resampled)]
+    return Spread(
+        value=float(values[0].mean() - (values[1].mean() if against else 0.0)),
+        seed_parts=tuple((float(v.var(ddof=1)) / len(v), len(v) - 1) for v in values),
+        of_test_set=float(resampled.var(ddof=1)) if len(resampled) > 1 else math.nan,
+        unit=units.name,
+        units=units.count,
+    )
+
+
+def figure(predictions: Predictions, metric: str) -> float:
+    """One figure of one run, without its interval.
+
+    Raises:
+      EvaluationError: there is no such figure for such predictions.
+    """
+    statistics = metric_statistics(predictions)
+    if metric not in statistics:
+        raise EvaluationError(f"no metric {metric!r}: choose one of {', '.join(statistics)}")
+    return float(statistics[metric](np.ones((len(predictions), 1)))[0])
+
+
+def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
+    """The predictions of all folds of a cross-validation as those of one set.
+
+    Each example was predicted once, by the model that had not seen it; figures and their
+    intervals then come from all examples together, resampled by groups. A t interval over folds
+    would treat them as independent, which their shared training data make them not.
+
+    Raises:
+      EvaluationError: no folds, other classes, an example in two folds, or a group cut by folds.
+    """
+    if not folds:
+        raise EvaluationError("no folds to put together")
+    first = folds[0]
+    if any((fold.kind, fold.classes) != (first.kind, first.classes) for fold in folds):
+        raise EvaluationError("the folds are not over the same classes")
+    if any((fold.groups is None) != (first.groups is None) for fold in folds):
+        raise EvaluationError("some folds have groups and others have not")
+    if first.groups is not None:
+        in_fold: dict[str, int] = {}
+        for number, fold in enumerate(folds):
+            for group in dict.fromkeys([] if fold.groups is None else fold.groups.tolist()):
+                if in_fold.setdefault(group, number) != number:
+                    raise EvaluationError(
+                        f"group {group!r} is in folds {in_fold[group] + 1} and {number + 1}: "
+                        "a model was tested on what it had seen"
+                    )
+    return replace(
+        first,
+        split="out-of-fold",
+        ids=np.concatenate([fold.ids for fold in folds]),
+        targets=np.concatenate([fold.targets for fold in folds]),
+        logits=np.concatenate([fold.logits for fold in folds]),
+        groups=None if first.groups is None else np.concatenate([f.groups for f in folds]),
+        run_digest="",
+    )
+
+
+def power(difference: float, deviation: float, k: int, *, level: float = 0.95) -> float:
+    """How often Welch's test of k runs against k finds a true difference between their means.
+
+    Args:
+      difference: of the two means.
+      deviation: standard deviation over seeds, of each side.
+      k: runs on each side, two or more.
+      level: confidence level of the two-sided test.
+
+    Returns:
+      The probability, from the noncentral t distribution with 2 k - 2 degrees of freedom.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    check_level(level)
+    if k < 2 or deviation < 0:
+        raise EvaluationError(f"power needs two or more runs and a deviation, not {k}, {deviation}")
+    if deviation == 0:
+        return 1.0 if difference else 1 - level
+    degrees, noncentral = 2 * k - 2, abs(difference) / deviation * math.sqrt(k / 2)
+    t = float(stdtrit(degrees, 0.5 + level / 2))
+    return float(1 - nctdtr(degrees, noncentral, t) + nctdtr(degrees, noncentral, -t))
+
+
+MOST_RUNS = 100_000
+
+
+def runs_needed(
+    difference: float, deviation: float, *, level: float = 0.95, wanted: float = 0.8
+) -> int | None:
+    """Runs on each side for which `power` reaches `wanted`; None beyond 100,000."""
+    if not 0 < wanted < 1:
+        raise EvaluationError(f"the power wanted must be between 0 and 1, not {wanted}")
+    low, high = 1, 2
+    while power(difference, deviation, high, level=level) < wanted:
+        low, high = high, 2 * high
+        if high > MOST_RUNS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power(difference, deviation, middle, level=level) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def detectable(deviation: float, k: int, *, level: float = 0.95, wanted: float = 0.8) -> float:
+    """The smallest difference that k runs against k find with probability `wanted`.
+
+    The minimum detectable effect, in units of the figure.
+    """
+    if deviation == 0:
+        return 0.0
+    low, high = 0.0, deviation
+    while power(high, deviation, k, level=level) < wanted:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = power(middle, deviation, k, level=level) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _finite(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    runs = np.asarray(values, np.float64)
+    if runs.ndim != 1 or len(runs) == 0 or not np.isfinite(runs).all():
+        raise EvaluationError("the figures of the runs must be one or more finite numbers")
+    return runs

@@ -1,0 +1,236 @@
+"""Tests of a difference between two models, and the correction for having made several.
+
+Each answers with a p-value: how often a difference at least as large would be seen if there
+were none. What an interval says more plainly is in `comparison`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.intervals import Units, check_level
+from cnn_jax.evaluation.predictions import Predictions
+
+# All signs are tried up to here (2^16 sums); beyond, as many are drawn.
+MOST_EXACT = 16
+DRAWN_SIGNS = 2**16
+
+
+@dataclass(frozen=True)
+class Significance:
+    """A test: what it found and how surprising that is without a difference.
+
+    Attributes:
+      value: the difference that was tested.
+      p_value: two-sided, between 0 and 1.
+      n: what was counted: examples or pairs of runs.
+      method: name of the test, and how the p-value was computed.
+    """
+
+    value: float
+    p_value: float
+    n: int
+    method: str
+
+    def __str__(self) -> str:
+        """As `McNemar, exact: difference 0.0150, p = 0.031, n = 400`."""
+        p = "< 0.001" if self.p_value < 0.001 else f"= {self.p_value:.3f}"
+        return f"{self.method}: difference {self.value:.4f}, p {p}, n = {self.n}"
+
+
+def mcnemar(a: Predictions, b: Predictions) -> Significance:
+    """Whether two classifiers are equally often right, from the examples on which they differ.
+
+    Without a difference each of these is as likely to fall either way: the exact binomial
+    test (McNemar 1947; exact by Edwards 1948). Without such examples p is 1.
+
+    Raises:
+      EvaluationError: other examples or targets; multi-label predictions; or groups of several
+        examples, which are not independent: see `paired_difference`.
+    """
+    from scipy.special import bdtr
+
+    only_a, only_b, n = discordant(a, b)
+    # Twice P(X <= the smaller) for X ~ Bin(both, 1/2).
+    p_value = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+    return Significance((only_a - only_b) / n, p_value, n, "McNemar, exact")
+
+
+def discordant(a: Predictions, b: Predictions) -> tuple[int, int, int]:
+    """Examples that only `a` has right, that only `b` has right, and all examples.
+
+    Raises:
+      EvaluationError: as `mcnemar`.
+    """
+    b = b.aligned(a)
+    if a.kind == "multilabel":
+        raise EvaluationError("multi-label predictions are not right or wrong: see nll and auroc")
+    if Units.of(len(a), a.groups).name == "group" or Units.of(len(b), b.groups).name == "group":
+        raise EvaluationError(
+            "groups hold several examples, which are not independent: use paired_difference"
+        )
+    right_a, right_b = (p.predicted() == p.labels() for p in (a, b))
+    return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(a)
+
+
+def delong(
+    a: Predictions, b: Predictions, *, positive: str | None = None, level: float = 0.95
+) -> tuple[Estimate, Significance]:
+    """Difference of two areas under the ROC curve on the same examples, without resampling.
+
+    An AUROC is a mean over pairs of a positive and a negative example; its variance follows
+    from how much each example takes part in it (DeLong, DeLong and Clarke-Pearson 1988), which
+    midranks give in O(n log n) (Sun and Xu 2014). Ties count half. Normal approximation.
+
+    Args:
+      a, b: predictions of the same examples.
+      positive: the class whose scores rank, against all others; by default the second of two.
+      level: confidence level of the interval.
+
+    Raises:
+      EvaluationError: other examples, no such class, fewer than two examples of it or of the
+        others, multi-label or soft targets, or groups of several examples.
+    """
+    check_level(level)
+    b = b.aligned(a)
+    if a.kind != "class":
+        raise EvaluationError(f"DeLong's test needs one class per example, not {a.kind!r} targets")
+    if Units.of(len(a), a.groups).name == "group":
+        raise EvaluationError(
+            "groups hold several examples, which are not independent: use paired_difference"
+        )
+    if positive is None and len(a.classes) != 2:
+        raise EvaluationError(f"say which class is positive: one of {', '.join(a.classes)}")
+    if positive is not None and positive not in a.classes:
+        raise EvaluationError(f"no class {positive!r}: there are {', '.join(a.classes)}")
+    index = 1 if positive is None else a.classes.index(positive)
+    truth = a.labels() == index
+    if min(int(truth.sum()), int((~truth).sum())) < 2:
+        raise EvaluationError(
+            f"a variance needs two examples of class {a.classes[index]!r} and two others"
+        )
+    parts = [_placements(p.log_odds()[:, index], truth) for p in (a, b)]
+    of_positives = parts[0][0] - parts[1][0]
+    of_negatives = parts[0][1] - parts[1][1]
+    value = float(of_positives.mean())
+    variance = float(
+        of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
+    )
+    n = len(a)
+    if variance == 0:  # both rank alike, or both without a mistake
+        none = Estimate(value, math.nan, math.nan, n, "no interval: the two rank alike", level)
+        return none, Significance(value, 1.0, n, "DeLong")
+    error = math.sqrt(variance)
+    normal = NormalDist()
+    half = normal.inv_cdf(0.5 + level / 2) * error
+    estimate = Estimate(value, value - half, value + half, n, "DeLong; paired", level)
+    return estimate, Significance(value, math.erfc(abs(value) / error / math.sqrt(2)), n, "DeLong")
+
+
+def auroc_delong(scores: np.ndarray, positive: np.ndarray, *, level: float = 0.95) -> Estimate:
+    """One AUROC with DeLong's variance, its interval made on the scale of log odds.
+
+    There it is nearer to normal, and its ends never leave 0..1. Near 1 the normal interval of
+    the plain scale is too narrow and reaches beyond.
+
+    Args:
+      scores: float `[N]`, larger means more likely positive.
+      positive: bool `[N]`.
+      level: confidence level.
+
+    Raises:
+      EvaluationError: fewer than two positives or negatives.
+    """
+    check_level(level)
+    n = len(scores)
+    if min(int(positive.sum()), n - int(positive.sum())) < 2:
+        raise EvaluationError("a variance needs two positives and two negatives")
+    of_positives, of_negatives = _placements(scores, positive)
+    value = float(of_positives.mean())
+    variance = float(
+        of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
+    )
+    if variance == 0:
+        method = "no interval: no pair is ranked wrongly" if value == 1 else "no interval"
+        return Estimate(value, math.nan, math.nan, n, method, level)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    centre, half = math.log(value / (1 - value)), z * math.sqrt(variance) / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
+    return Estimate(value, low, high, n, "DeLong, logit", level)
+
+
+def _placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each positive the share of negatives below it, for each negative that of positives
+    above it; ties count half. The mean of either is the AUROC."""
+    from scipy.stats import rankdata
+
+    of_positives, of_negatives = scores[positive], scores[~positive]
+    m, n = len(of_positives), len(of_negatives)
+    among_all = rankdata(np.concatenate([of_positives, of_negatives]))
+    below = among_all[:m] - rankdata(of_positives)
+    not_above = among_all[m:] - rankdata(of_negatives)
+    return below / n, 1 - not_above / m
+
+
+def sign_flip(differences: Sequence[float] | np.ndarray, *, seed: int = 0) -> Significance:
+    """Whether paired differences, such as of runs with the same split, lie around 0.
+
+    Without a difference each could as well have the other sign: the p-value is the share of
+    assignments of signs whose sum is at least as far from 0. All are tried for up to 16
+    differences; beyond, 65,536 are drawn and the observed one counts as one of them, so that p
+    is never 0 (Phipson and Smyth 2010). Fewer than 6 differences can never give p < 0.05.
+
+    Args:
+      differences: float `[n]`.
+      seed: of the draws.
+
+    Raises:
+      EvaluationError: none, or one that is not finite.
+    """
+    values = np.asarray(differences, np.float64)
+    if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
+        raise EvaluationError("the differences must be one or more finite numbers")
+    n, observed = len(values), abs(values.sum())
+    # Sums that are equal but for rounding count as equal.
+    least = observed - 1e-12 * np.abs(values).sum()
+    if n <= MOST_EXACT:
+        signs = np.array(list(itertools.product((1.0, -1.0), repeat=n)))
+        p_value, how = float((np.abs(signs @ values) >= least).mean()), "exact"
+    else:
+        drawn = np.random.default_rng(seed).integers(0, 2, (DRAWN_SIGNS, n)) * 2.0 - 1
+        as_far = int((np.abs(drawn @ values) >= least).sum())
+        p_value, how = (as_far + 1) / (DRAWN_SIGNS + 1), f"{DRAWN_SIGNS} draws"
+    return Significance(float(values.mean()), p_value, n, f"sign flips, {how}")
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """p-values of a family of tests, corrected so that they may be read one by one.
+
+    The i-th smallest of m is multiplied by m - i + 1, and none is left below a smaller one
+    (Holm 1979): the chance of any false alarm among them stays below the level.
+
+    Args:
+      p_values: float `[m]`, in any order.
+
+    Returns:
+      float64 `[m]` in the same order, at most 1.
+
+    Raises:
+      EvaluationError: one is not between 0 and 1.
+    """
+    p = np.asarray(p_values, np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise EvaluationError("p-values must be numbers between 0 and 1")
+    order = np.argsort(p, kind="stable")
+    raised = p[order] * np.arange(len(p), 0, -1)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(raised), 1)
+    return corrected

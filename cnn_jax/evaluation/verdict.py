@@ -1,0 +1,205 @@
+"""Is A better than B? An answer in words, with what it rests on and what would settle it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.intervals import Units
+from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.seeds import (
+    figure,
+    over_seeds,
+    over_seeds_and_test_sets,
+    runs_needed,
+    variances,
+)
+from cnn_jax.evaluation.significance import Significance, delong, mcnemar
+
+Answer = Literal["better", "worse", "cannot tell"]
+
+# Of these figures the smaller is the better.
+LOWER_IS_BETTER = ("nll", "brier", "ece")
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What comparing A with B came to.
+
+    Attributes:
+      answer: whether A is better than B, at the level of `difference`.
+      metric: the figure that was compared.
+      of_a, of_b: the figure of each side, the mean where a side has several runs.
+      difference: A - B; `covers` says what the interval allows for.
+      over_seeds: A - B with its interval over seeds alone, on this very test set, or None.
+      tests: further tests of the same question, of one run against one.
+      advice: what the answer does not cover, and what would settle it; sentences.
+    """
+
+    answer: Answer
+    metric: str
+    of_a: float
+    of_b: float
+    difference: Estimate
+    over_seeds: Estimate | None
+    tests: tuple[Significance, ...]
+    advice: tuple[str, ...]
+
+
+def judge(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    metric: str = "accuracy",
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Verdict:
+    """Compare one run with one, or two or more with two or more, on the same examples.
+
+    One against one answers for these two trained networks on another test set; several against
+    several answers for the two recipes: another seed *and* another test set.
+
+    Args:
+      a, b: the runs of each side, of the same examples in any order.
+      metric: a figure of `classification_metrics`, of which all runs have one.
+      level: confidence level.
+      resamples: of the bootstrap.
+      seed: of the resamples.
+
+    Raises:
+      EvaluationError: no runs, one run against several, other examples, or an unknown or
+        undefined figure.
+    """
+    if not a or not b:
+        raise EvaluationError("there must be a run on each side")
+    if (len(a) == 1) != (len(b) == 1):
+        raise EvaluationError(
+            f"{len(a)} against {len(b)} runs: compare one with one, or two or more with two or "
+            "more, which tells how much seeds differ"
+        )
+    values = [[figure(run, metric) for run in side] for side in (a, b)]
+    if any(math.isnan(value) for side in values for value in side):
+        raise EvaluationError(f"{metric} is undefined for one of the runs")
+    of_a, of_b = (sum(side) / len(side) for side in values)
+    if len(a) == 1:
+        difference = paired_difference(
+            a[0], b[0], metric, level=level, resamples=resamples, seed=seed
+        )
+        answer = _answer(difference, metric)
+        tests = _tests(a[0], b[0], metric)
+        advice = ["One run each: another seed of either may answer otherwise."]
+        if answer == "cannot tell":
+            advice.append(_examples_needed(difference, Units.of(len(a[0]), a[0].groups), level))
+        return Verdict(answer, metric, of_a, of_b, difference, None, tests, tuple(advice))
+    difference = over_seeds_and_test_sets(a, b, metric, level=level, resamples=resamples, seed=seed)
+    answer = _answer(difference, metric)
+    advice = []
+    if answer == "cannot tell":
+        advice.append(_needed(a, b, metric, level=level, resamples=resamples, seed=seed))
+    here = _welch(values[0], values[1], len(a[0]), level, difference.percent)
+    return Verdict(answer, metric, of_a, of_b, difference, here, (), tuple(advice))
+
+
+def _answer(difference: Estimate, metric: str) -> Answer:
+    if math.isnan(difference.low) or difference.low <= 0 <= difference.high:
+        return "cannot tell"
+    return "better" if (difference.low > 0) != (metric in LOWER_IS_BETTER) else "worse"
+
+
+def _tests(a: Predictions, b: Predictions, metric: str) -> tuple[Significance, ...]:
+    """Tests that need no resampling, where they apply."""
+    if Units.of(len(a), a.groups).name == "group":
+        return ()
+    if metric == "accuracy" and a.kind != "multilabel":
+        return (mcnemar(a, b),)
+    if metric == "auroc" and a.kind == "class" and len(a.classes) == 2:
+        return (delong(a, b)[1],)
+    return ()
+
+
+def _welch(a: list[float], b: list[float], n: int, level: float, percent: bool) -> Estimate:
+    """Difference of two means over seeds, variances not taken for equal (Welch 1947)."""
+    from scipy.special import stdtrit
+
+    sides = [over_seeds(side, n, level=level) for side in (a, b)]
+    # Student's half-widths, undone: s / sqrt(k).
+    errors = [
+        (side.high - side.low) / 2 / float(stdtrit(side.n_seeds - 1, 0.5 + level / 2))
+        for side in sides
+    ]
+    value, variance = sides[0].value - sides[1].value, sum(error**2 for error in errors)
+    squares = sum(e**4 / (s.n_seeds - 1) for e, s in zip(errors, sides, strict=True))
+    degrees = variance**2 / squares if squares else 1.0
+    half = float(stdtrit(degrees, 0.5 + level / 2)) * math.sqrt(variance)
+    return Estimate(
+        value=value,
+        low=value - half,
+        high=value + half,
+        n=n,
+        method="Welch's t",
+        level=level,
+        unit="seed",
+        covers="seed",
+        n_seeds=min(len(a), len(b)),
+        percent=percent,
+    )
+
+
+def _examples_needed(difference: Estimate, units: Units, level: float) -> str:
+    if math.isnan(difference.low):
+        return f"No interval: {difference.method}."
+    if difference.value == 0:
+        return "The two do not differ here: no number of examples can be named."
+    normal = NormalDist()
+    error = (difference.high - difference.low) / 2 / normal.inv_cdf(0.5 + level / 2)
+    wanted = normal.inv_cdf(0.5 + level / 2) + normal.inv_cdf(POWER)
+    count = math.ceil(units.count * (wanted * error / difference.value) ** 2)
+    return (
+        f"Cannot tell with {units.count:,} {units.name}s: if the difference is what was seen, "
+        f"about {count:,} would show it ({POWER:.0%} of the time)."
+    )
+
+
+def _needed(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    metric: str,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> str:
+    """How many seeds would show the difference that was seen, if any number would."""
+    spread = variances(a, b, metric, resamples=resamples, seed=seed)
+    have = f"{len(a)} and {len(b)}"
+    if spread.value == 0:
+        return "The two do not differ here: no number of seeds can be named."
+    normal = NormalDist()
+    wanted = normal.inv_cdf(0.5 + level / 2) + normal.inv_cdf(POWER)
+    left = (spread.value / wanted) ** 2 - spread.of_test_set
+    if left <= 0:
+        units = math.ceil(spread.units * spread.of_test_set * (wanted / spread.value) ** 2)
+        return (
+            f"Cannot tell with these {spread.units:,} {spread.unit}s, whatever the number of "
+            f"seeds: if the difference is what was seen, more than {units:,} {spread.unit}s "
+            f"would show it ({POWER:.0%} of the time)."
+        )
+    both = sum(part * (degrees + 1) for part, degrees in spread.seed_parts)  # s_a^2 + s_b^2
+    deviation = math.sqrt(both / 2)
+    # The t test of few runs needs more than the normal formula says.
+    by_t = runs_needed(spread.value, deviation, level=level, wanted=POWER)
+    if by_t is None:
+        return f"Cannot tell with {have} seeds, nor with 100,000."
+    count = max(math.ceil(both / left), by_t)
+    return (
+        f"Cannot tell with {have} seeds: if the difference is what was seen, about {count:,} on "
+        f"each side would show it ({POWER:.0%} of the time)."
+    )

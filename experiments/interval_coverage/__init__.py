@@ -1,0 +1,1 @@
+"""How often the intervals of `cnn_jax.evaluation` hold the truth."""
