@@ -8,9 +8,10 @@ from cnn_jax.evaluation.classification import (
     reliability,
 )
 from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
-from cnn_jax.evaluation.intervals import bootstrap, tango, wilson
+from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.predictions import Predictions, log_probabilities
 from cnn_jax.evaluation.seeds import (
     detectable,
@@ -32,6 +33,7 @@ __all__ = [
     "Reliability",
     "Significance",
     "Verdict",
+    "auroc_interval",
     "bootstrap",
     "classification_metrics",
     "confusion_matrix",
@@ -47,6 +49,7 @@ __all__ = [
     "paired_difference",
     "per_class",
     "power",
+    "proportion",
     "reliability",
     "runs_needed",
     "sign_flip",

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, wilson
+from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, wilson
 from cnn_jax.evaluation.multilabel import multilabel_statistics
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.weighted import (
@@ -42,8 +43,9 @@ def classification_metrics(
 
     For kind `class`:
 
-    - `accuracy`: Wilson's interval; the bootstrap if groups hold several examples, of which
-      some are right and some wrong.
+    - `accuracy`: Wilson's interval, or Clopper and Pearson's where fewer than 10 are right or
+      wrong; the bootstrap if groups hold several examples, of which some are right and some
+      wrong.
     - `balanced_accuracy`: mean recall over the classes that have examples.
     - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes; intervals
       as for the accuracy.
@@ -54,7 +56,8 @@ def classification_metrics(
     - `macro_f1`: over the classes among targets or predictions.
     - `auroc`, `average_precision`: of each class against the rest, then the mean over the
       classes that have examples and are not all there is; for two classes that of the second
-      class (index 1). `Estimate.method` counts the classes left out.
+      class (index 1). `Estimate.method` counts the classes left out. The AUROC of two classes
+      has DeLong's interval unless groups hold several examples.
 
     For kind `soft`: `accuracy` against the most likely class, `nll` (cross-entropy) and
     `brier` against the target distribution. For kind `multilabel`: the figures of
@@ -92,6 +95,8 @@ def classification_metrics(
             estimates[name] = _proportion(estimates[name], units)
         if name in IN_PERCENT or _is_proportion(name):
             estimates[name] = replace(estimates[name], percent=True)
+    if predictions.kind == "class" and len(predictions.classes) == 2 and units.name == "example":
+        estimates["auroc"] = _auroc_of_two(predictions, temperature, estimates["auroc"])
     for name in {"auroc", "average_precision"} & set(estimates):
         note = _ranking_note(predictions)
         estimates[name] = add_note(estimates[name], note) if note else estimates[name]
@@ -211,16 +216,25 @@ def _is_proportion(name: str) -> bool:
 
 
 def _proportion(estimate: Estimate, units: Units) -> Estimate:
-    """Wilson's interval where examples are independent, and where all or none are right.
+    """The interval of a share where examples are independent, and where all or none are right.
 
     In the second case each group is all right or all wrong, and counts as one example.
     """
     alike = estimate.value in (0, 1)
     if units.name == "group" and not (alike and units.count > 1):
         return estimate
-    low, high = wilson(round(estimate.value * units.count), units.count, estimate.level)
-    method = "Wilson" if units.name == "example" else "Wilson over groups"
-    return replace(estimate, low=float(low), high=float(high), method=method)
+    right = round(estimate.value * units.count)
+    low, high, method = proportion(right, units.count, estimate.level)
+    method += "" if units.name == "example" else " over groups"
+    return replace(estimate, low=low, high=high, method=method)
+
+
+def _auroc_of_two(predictions: Predictions, temperature: float, resampled: Estimate) -> Estimate:
+    """DeLong's interval of the second class's AUROC; the bootstrap's where it needs more."""
+    scores, positive = predictions.log_odds(temperature)[:, 1], predictions.labels() == 1
+    if min(int(positive.sum()), int((~positive).sum())) < 2:
+        return resampled
+    return auroc_interval(scores, positive, level=resampled.level)
 
 
 def _refuse_multilabel(predictions: Predictions, what: str) -> None:

@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.delong import placements
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Units, check_level
 from cnn_jax.evaluation.predictions import Predictions
@@ -117,7 +118,7 @@ def delong(
         raise EvaluationError(
             f"a variance needs two examples of class {a.classes[index]!r} and two others"
         )
-    parts = [_placements(p.log_odds()[:, index], truth) for p in (a, b)]
+    parts = [placements(p.log_odds()[:, index], truth) for p in (a, b)]
     of_positives = parts[0][0] - parts[1][0]
     of_negatives = parts[0][1] - parts[1][1]
     value = float(of_positives.mean())
@@ -133,51 +134,6 @@ def delong(
     half = normal.inv_cdf(0.5 + level / 2) * error
     estimate = Estimate(value, value - half, value + half, n, "DeLong; paired", level)
     return estimate, Significance(value, math.erfc(abs(value) / error / math.sqrt(2)), n, "DeLong")
-
-
-def auroc_delong(scores: np.ndarray, positive: np.ndarray, *, level: float = 0.95) -> Estimate:
-    """One AUROC with DeLong's variance, its interval made on the scale of log odds.
-
-    There it is nearer to normal, and its ends never leave 0..1. Near 1 the normal interval of
-    the plain scale is too narrow and reaches beyond.
-
-    Args:
-      scores: float `[N]`, larger means more likely positive.
-      positive: bool `[N]`.
-      level: confidence level.
-
-    Raises:
-      EvaluationError: fewer than two positives or negatives.
-    """
-    check_level(level)
-    n = len(scores)
-    if min(int(positive.sum()), n - int(positive.sum())) < 2:
-        raise EvaluationError("a variance needs two positives and two negatives")
-    of_positives, of_negatives = _placements(scores, positive)
-    value = float(of_positives.mean())
-    variance = float(
-        of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
-    )
-    if variance == 0:
-        method = "no interval: no pair is ranked wrongly" if value == 1 else "no interval"
-        return Estimate(value, math.nan, math.nan, n, method, level)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    centre, half = math.log(value / (1 - value)), z * math.sqrt(variance) / (value * (1 - value))
-    low, high = (1 / (1 + math.exp(-(centre + sign * half))) for sign in (-1, 1))
-    return Estimate(value, low, high, n, "DeLong, logit", level)
-
-
-def _placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each positive the share of negatives below it, for each negative that of positives
-    above it; ties count half. The mean of either is the AUROC."""
-    from scipy.stats import rankdata
-
-    of_positives, of_negatives = scores[positive], scores[~positive]
-    m, n = len(of_positives), len(of_negatives)
-    among_all = rankdata(np.concatenate([of_positives, of_negatives]))
-    below = among_all[:m] - rankdata(of_positives)
-    not_above = among_all[m:] - rankdata(of_negatives)
-    return below / n, 1 - not_above / m
 
 
 def sign_flip(differences: Sequence[float] | np.ndarray, *, seed: int = 0) -> Significance:

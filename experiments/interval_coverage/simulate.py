@@ -1,6 +1,7 @@
 """How often the intervals of `cnn_jax.evaluation` hold the truth, by simulation.
 
     python -m experiments.interval_coverage.simulate [--simulations 4000] [--only AUROC]
+        [--sizes 30 100]
 
 For test sets of n examples and a true figure p, test sets are drawn and each method's 95 %
 interval is made; the row is the share that hold p, with Wilson's interval over simulations, and
@@ -22,8 +23,8 @@ from statistics import NormalDist
 import numpy as np
 
 from cnn_jax import environment
-from cnn_jax.evaluation import Estimate, bootstrap, tango, wilson
-from cnn_jax.evaluation.significance import auroc_delong
+from cnn_jax.evaluation import Estimate, bootstrap, proportion, tango, wilson
+from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.weighted import Ranking, mean_statistic
 from experiments.results import Row, append
 
@@ -39,7 +40,7 @@ Found = dict[str, list[Interval]]
 
 
 def accuracy(n: int, p: float, simulations: int, draw: np.random.Generator) -> Found:
-    """Wilson's interval, and the percentile bootstrap for comparison; they depend on s alone."""
+    """The library's interval; Wilson's and the percentile bootstrap for comparison."""
 
     @functools.cache
     def resampled(right: int) -> Interval:
@@ -49,6 +50,7 @@ def accuracy(n: int, p: float, simulations: int, draw: np.random.Generator) -> F
 
     counts = draw.binomial(n, p, simulations).tolist()
     return {
+        "Wilson or Clopper-Pearson": [proportion(s, n)[:2] for s in counts],
         "Wilson": [_pair(wilson(s, n)) for s in counts],
         "bootstrap (percentile)": [resampled(s) for s in counts],
     }
@@ -88,7 +90,7 @@ def auroc(n: int, p: float, simulations: int, draw: np.random.Generator) -> Foun
         estimates = bootstrap(statistics, n, accelerated=("BCa",), resamples=RESAMPLES, seed=seed)
         for name, estimate in estimates.items():
             found[f"bootstrap ({name})"].append(_ends(estimate))
-        found["DeLong, logit"].append(_ends(auroc_delong(scores, positive)))
+        found["DeLong, logit"].append(_ends(auroc_interval(scores, positive)))
     return found
 
 
@@ -155,10 +157,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=4000)
     parser.add_argument("--only", choices=list(EXPERIMENTS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
     options = parser.parse_args()
     for figure in [options.only] if options.only else EXPERIMENTS:
-        for n in SIZES:
+        for n in options.sizes:
             for p in FIGURES:
                 found = list(rows(figure, n, p, options.simulations))
                 append(options.out, found)

@@ -13,6 +13,7 @@ from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.intervals import (
     Units,
     bootstrap,
+    proportion,
     resampling_weights,
     tango,
     widened,
@@ -28,6 +29,16 @@ def test_wilson_is_scipys(n, share, level):
     low, high = wilson(s, n, level)
     assert low == pytest.approx(interval.low, abs=1e-12)
     assert high == pytest.approx(interval.high, abs=1e-12)
+
+
+@given(n=st.integers(1, 300), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95]))
+def test_a_proportion_has_scipys_interval(n, share, level):
+    s = round(share * n)
+    low, high, method = proportion(s, n, level)
+    few = min(s, n - s) < 10
+    assert method == ("Clopper-Pearson" if few else "Wilson")
+    theirs = binomtest(s, n).proportion_ci(level, method="exact" if few else "wilson")
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_wilson_of_no_trials_says_nothing():

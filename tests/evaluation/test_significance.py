@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation import Predictions, delong, holm, mcnemar, sign_flip
+from cnn_jax.evaluation import Predictions, auroc_interval, delong, holm, mcnemar, sign_flip
 
 
 def classified(right, classes=("a", "b"), groups=None):
@@ -101,6 +102,39 @@ def test_delong_does_not_depend_on_the_scale_of_the_scores():
     first = delong(ranked(a, positive), ranked(b, positive))[0]
     second = delong(ranked(3 * a + 1, positive), ranked(b, positive))[0]
     assert (first.value, first.low) == pytest.approx((second.value, second.low))
+
+
+@pytest.mark.parametrize("decimals", [6, 1])
+def test_the_interval_of_one_auroc_is_delongs_on_the_scale_of_log_odds(decimals):
+    draw = np.random.default_rng(4)
+    positive = draw.random(150) < 0.3
+    scores = np.round(draw.normal(size=150) + 1.5 * positive, decimals)
+    estimate = auroc_interval(scores, positive, level=0.9)
+    value, variance = kernel_delong(scores, np.zeros(150), positive)  # less a constant 1/2
+    value += 0.5
+    error = math.sqrt(variance) / (value * (1 - value))
+    ends = scipy.special.logit(value) + np.array([-1, 1]) * scipy.stats.norm.ppf(0.95) * error
+    assert estimate.value == pytest.approx(value)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(scipy.special.expit(ends)))
+
+
+def test_an_auroc_of_1_has_the_bound_of_disjoint_pairs():
+    scores, positive = np.arange(40.0), np.arange(40) >= 30
+    estimate = auroc_interval(scores, positive)
+    assert (estimate.value, estimate.high) == (1, 1)
+    assert estimate.low == pytest.approx(0.025 ** (1 / 10))
+    assert "10 pairs" in estimate.method
+    reverse = auroc_interval(-scores, positive)
+    assert (reverse.value, reverse.low) == (0, 0)
+    assert reverse.high == pytest.approx(1 - estimate.low)
+    tied = auroc_interval(np.zeros(40), positive)
+    assert tied.value == 0.5 and math.isnan(tied.low)
+    with pytest.raises(EvaluationError, match="two positives"):
+        auroc_interval(scores, np.arange(40) >= 39)
+    nearly = auroc_interval(
+        np.r_[np.arange(5000.0), 4998.5, np.arange(5e3, 9e3)], np.arange(9001) >= 5000
+    )
+    assert 0 < nearly.low < nearly.value < nearly.high <= 1
 
 
 def test_models_that_rank_alike_have_no_interval_and_no_significance():
