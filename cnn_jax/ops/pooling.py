@@ -90,7 +90,7 @@ def avg_pool(
     windows = windows_over(x, window_shape, strides, padding)
     sums = x.astype(sum_dtype(x))
     if math.prod(windows.shape) <= MOST_TAPS:
-        sums = _sum_taps(sums, windows)
+        sums = (_sum_tiles if windows.tile else _sum_taps)(sums, windows)
     elif windows.tile:
         sums = _cut_into_blocks(sums, windows).sum(_axes_in_blocks(windows))
     else:
@@ -231,6 +231,23 @@ def _code(place: tuple[int, ...], windows: Windows) -> int:
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _sum_taps(x: jax.Array, windows: Windows) -> jax.Array:
     return functools.reduce(operator.add, (tap.spread(tap.of(x), 0.0) for tap in windows.taps()))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sum_tiles(x: jax.Array, windows: Windows) -> jax.Array:
+    """As `_sum_taps`, of windows that do not overlap."""
+    return _sum_taps(x, windows)
+
+
+@_sum_tiles.defjvp
+def _sum_tiles_jvp(
+    windows: Windows, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (tangent,) = primals, tangents
+    # The same sum, whose transpose repeats each number; that of strided slices asks for each
+    # position of the images to which slice it belongs, in 1.2 to 1.7 times as long.
+    sums = _cut_into_blocks(tangent, windows).sum(_axes_in_blocks(windows))
+    return _sum_tiles(x, windows), sums
 
 
 def _positions_in_image(windows: Windows) -> np.ndarray:
