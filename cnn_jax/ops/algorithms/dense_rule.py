@@ -90,7 +90,8 @@ def _blocks_pay(conv: Convolution) -> bool:
 def _banded_pays(conv: Convolution) -> bool:
     """Stock fills no vector register with so few channels; multiplying zeros is quicker.
 
-    It took 0.13 to 0.9 of stock's time, images 8 to 32 wide, 3x3 and 5x5. A single image does not
+    It took 0.13 to 0.9 of stock's time, images 8 to 32 wide, 3x3 and 5x5; 3 to 16 channels took
+    1.2 of it, and 1.8 for the weights, where freed memory is kept. A single image does not
     pay for the matrix (1.5 to 2.0 with 32 rows, 0.8 with 288). With more channels the zeros cost
     more than they save (0.9 to 4.5), with a stride earlier. Stock's weight gradient is
     slow only where its operands leave the cache: 0.45 to 1.0 with 128 images of 28 to 32 pixels,
@@ -103,10 +104,10 @@ def _banded_pays(conv: Convolution) -> bool:
         return False
     if conv.is_weight_gradient:
         large = conv.in_channels * math.prod(conv.kernel) >= 100_000
-        return large and inputs <= 4 and inputs * outputs <= 96
+        return large and inputs <= 4 and inputs * outputs <= 24
     if conv.batch * math.prod(conv.out_space[:-1]) < BANDED_ROWS:
         return False
-    few = max(inputs, outputs) <= 16 and inputs * outputs <= 48
+    few = max(inputs, outputs) <= 16 and inputs * outputs <= 24
     strided = any(stride > 1 for stride in conv.strides)
     return few and conv.multiply_adds >= 100_000 and not (strided and inputs > 4)
 
