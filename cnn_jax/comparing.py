@@ -6,8 +6,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnn_jax import evaluation
 from cnn_jax.errors import RunError
-from cnn_jax.evaluation.verdict import Verdict, judge
 from cnn_jax.run import Run
 
 
@@ -36,8 +36,8 @@ def compare(
     part: str = "test",
     level: float = 0.95,
     command: str = "cnn_jax.compare",
-) -> Verdict:
-    """Whether the runs of A are better than those of B; see `evaluation.judge`.
+) -> evaluation.Verdict:
+    """Whether the runs of A are better than those of B; see `evaluation.compare`.
 
     The saved predictions of a part are compared; looking at those of `test` is logged in
     each run.
@@ -50,7 +50,7 @@ def compare(
     if twice := set(paths[0]) & set(paths[1]):
         raise RunError(f"{str(min(twice))!r} is on both sides")
     predictions = [[run.predictions(part) for run in side] for side in (a, b)]
-    verdict = judge(predictions[0], predictions[1], metric, level=level)
+    verdict = evaluation.compare(predictions[0], predictions[1], metric, level=level)
     for run, made in zip([*a, *b], [*predictions[0], *predictions[1]], strict=True):
         run.log_use(part, len(made), command)
     return verdict

@@ -15,7 +15,7 @@ import numpy as np
 from cnn_jax import models as model_room
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
-from cnn_jax.evaluation import Estimate, Fate, Verdict, classification_metrics
+from cnn_jax.evaluation import COVERS, Estimate, Fate, Verdict, classification_metrics
 from cnn_jax.learning_rates import RangeTest
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ def figures(estimates: Mapping[str, Estimate], form: Format) -> str:
     return _aligned([(name.replace("_", " "), str(e)) for name, e in estimates.items()])
 
 
-_COVERS = {"test-set": "test sets", "seed": "seeds", "both": "seeds and test sets"}
 _SENTENCES = {"better": "A is better than B.", "worse": "A is worse than B."}
 
 
@@ -63,7 +62,7 @@ def verdict(found: Verdict, names: tuple[str, str], form: Literal["table", "json
         if estimate is not None:
             lines.append(f"A - B  {estimate}")
             lines.append(
-                f"       {estimate.level:.0%} over {_COVERS[estimate.covers]}: {estimate.method}"
+                f"       {estimate.level:.0%} over {COVERS[estimate.covers]}: {estimate.method}"
             )
     lines += [str(test) for test in found.tests]
     lines += textwrap.wrap(" ".join([_SENTENCES.get(found.answer, ""), *found.advice]).strip(), 79)

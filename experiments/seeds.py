@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean, stdev
 
-from cnn_jax import evaluation
 from experiments.results import ResultsError, Row
+
+
+def t_probability(angle: float, degrees: int) -> float:
+    """P(|T| <= t) of Student's t at angle = atan(t / sqrt(degrees)).
+
+    The finite sums of Abramowitz and Stegun, 26.7.3 (odd degrees) and 26.7.4 (even).
+    """
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = degrees % 2
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for k in range(1 + odd, degrees, 2):
+        total += term
+        term *= cosine * cosine * k / (k + 1)
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """The t with P(|T| <= t) = level, by bisection on the angle."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if t_probability(middle, degrees) < level:
+            low = middle
+        else:
+            high = middle
+    return math.tan(low) * math.sqrt(degrees)
 
 
 def over_seeds(rows: Sequence[Row]) -> Row:
@@ -23,14 +50,16 @@ def over_seeds(rows: Sequence[Row]) -> Row:
             f"{first.metric} of {first.experiment!r}: the rows of its {len(rows)} seeds differ in "
             "n or level, or hold several seeds already"
         )
-    mean = evaluation.over_seeds([row.value for row in rows], first.n, level=first.level)
+    values = [row.value for row in rows]
+    mean = fmean(values)
+    half = t_quantile(first.level, len(rows) - 1) * stdev(values) / math.sqrt(len(rows))
     return replace(
         first,
-        value=mean.value,
-        low=mean.low,
-        high=mean.high,
+        value=mean,
+        low=mean - half,
+        high=mean + half,
         n_seeds=len(rows),
         seed="",
-        covers=mean.covers,
-        method=mean.method,
+        covers="seed",
+        method="Student's t",
     )

@@ -80,7 +80,7 @@ def test_several_seeds_by_pattern_and_by_commas(capsys, runs, tmp_path):
         runs(f"b-{k}", 0.85, 10 + k)
     status, out, _ = run(capsys, "compare", f"{tmp_path}/a-*", f"{tmp_path}/b-*")
     assert status == 0 and "A is better than B." in out
-    assert "over seeds and test sets: " in out and "over seeds: Welch's t" in out
+    assert "over test sets and seeds: " in out and "over seeds: Welch's t" in out
     words = [",".join(str(tmp_path / f"{name}-{k}") for k in range(3)) for name in "ab"]
     again = run(capsys, "compare", *words)[1]
     assert again.splitlines()[2:] == out.splitlines()[2:]

@@ -3,14 +3,17 @@
 import dataclasses
 import math
 import multiprocessing
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from experiments.results import COLUMNS, ResultsError, Row, append, read
-from experiments.seeds import over_seeds
+from experiments.seeds import over_seeds, t_quantile
 from experiments.tables import figure, main
 
 ROW = Row(
@@ -45,6 +48,21 @@ def root(tmp_path):
 
 def results(root):
     return root / "experiments" / "digits" / "results.csv"
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 5, 9, 10, 30, 101])
+def test_t_quantile_against_scipy(level, degrees):
+    expected = scipy.stats.t.ppf((1 + level) / 2, degrees)
+    assert t_quantile(level, degrees) == pytest.approx(expected, rel=1e-9)
+
+
+def test_tables_need_the_standard_library_alone():
+    script = (
+        "import sys, experiments.tables\n"
+        "assert not {'numpy', 'scipy', 'jax', 'flax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_seeds_are_summarised_as_scipy_does():

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +41,7 @@ class Options:
       filter: words that the case and part must contain.
       out: folder of results.csv, results.json and the picture, or None.
       overwrite: replace comparisons that `out` already holds.
-      resume: measure only what `out` does not hold.
+      resume: measure only trials of which `out` does not hold every comparison.
       baseline: a saved results.csv, or None.
       torch, torch_compiled: whether PyTorch is a rival, and its compiler.
     """
@@ -76,13 +76,14 @@ def run(options: Options, say: Callable[[str], None]) -> list[Change]:
     with contextlib.ExitStack() as stack:
         setting = _setting(options, stack, say)
         chosen = _chosen(options, setting)
+        held = {row.identity for row in present}
         if options.resume:
-            chosen = [trial for trial in chosen if not _held(options, trial, present)]
+            chosen = [trial for trial in chosen if not all(_held(options, trial, held))]
             if not chosen:
                 say(f"{options.out}/results.csv holds all of it")
                 return []
         elif not options.overwrite:
-            _check_new(options, chosen, present)
+            _check_new(options, chosen, held)
         facts = _facts(options, with_torch=setting.torch is not None)
         say(_title(options, facts))
         if options.out:
@@ -128,16 +129,17 @@ def _present(out: Path | None) -> list[Row]:
     return results.read(path) if path and path.exists() else []
 
 
-def _held(options: Options, trial: Trial, present: Sequence[Row]) -> bool:
-    """Whether a comparison of the trial is among the rows."""
-    held = {row.identity for row in present}
+def _held(options: Options, trial: Trial, present: Collection[tuple[str, ...]]) -> list[bool]:
+    """Whether each comparison of the trial is among those present."""
     head = (options.benchmark, trial.case, trial.part, options.dtype)
-    return any((*head, *rivals) in held for rivals in trial.comparisons)
+    return [(*head, *rivals) in present for rivals in trial.comparisons]
 
 
-def _check_new(options: Options, chosen: Sequence[Trial], present: Sequence[Row]) -> None:
+def _check_new(
+    options: Options, chosen: Sequence[Trial], present: Collection[tuple[str, ...]]
+) -> None:
     for trial in chosen:
-        if _held(options, trial, present):
+        if any(_held(options, trial, present)):
             raise BenchmarkError(
                 f"{options.out}/results.csv already holds {trial.case!r}, {trial.part}: "
                 "--overwrite replaces it, --resume measures the rest, another --out keeps both"

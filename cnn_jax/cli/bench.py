@@ -74,8 +74,10 @@ def bench(arguments: list[str]) -> int:
     if words["pairs"] is None:
         words["pairs"] = FEWEST_PAIRS if words["quick"] else 10
     _check_pairs(words["pairs"])
-    if words["resume"] and (words["overwrite"] or words["out"] is None):
-        raise UsageError("--resume goes on with what --out DIR holds, and so without --overwrite")
+    if words["resume"] and (words["overwrite"] or words["baseline"] or words["out"] is None):
+        raise UsageError(
+            "--resume goes on with what --out DIR holds, without --overwrite and --baseline"
+        )
     from cnn_jax.bench import session
 
     command = shlex.join(["cnn-jax", "bench", *arguments])

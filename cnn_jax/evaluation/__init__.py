@@ -8,23 +8,24 @@ from cnn_jax.evaluation.classification import (
     reliability,
 )
 from cnn_jax.evaluation.comparison import paired_difference
-from cnn_jax.evaluation.delong import auroc_interval
-from cnn_jax.evaluation.estimate import Estimate
+from cnn_jax.evaluation.delong import auroc_interval, delong
+from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.predictions import Predictions, log_probabilities
 from cnn_jax.evaluation.seeds import (
-    detectable,
+    minimum_detectable_effect,
     out_of_fold,
     over_seeds,
     over_seeds_and_test_sets,
     power,
     runs_needed,
 )
-from cnn_jax.evaluation.significance import Significance, delong, holm, mcnemar, sign_flip
-from cnn_jax.evaluation.verdict import Verdict, judge
+from cnn_jax.evaluation.significance import Significance, holm, mcnemar, sign_flip
+from cnn_jax.evaluation.verdict import Verdict, compare
 
 __all__ = [
+    "COVERS",
     "ClassErrors",
     "ClassRow",
     "Estimate",
@@ -36,13 +37,13 @@ __all__ = [
     "auroc_interval",
     "bootstrap",
     "classification_metrics",
+    "compare",
     "confusion_matrix",
     "delong",
-    "detectable",
     "holm",
-    "judge",
     "log_probabilities",
     "mcnemar",
+    "minimum_detectable_effect",
     "out_of_fold",
     "over_seeds",
     "over_seeds_and_test_sets",

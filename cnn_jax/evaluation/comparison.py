@@ -41,9 +41,7 @@ def paired_difference(
     Raises:
       EvaluationError: other examples, classes, targets or groups, or an unknown metric.
     """
-    b = b.aligned(a)
-    if not _same_groups(a.groups, b.groups):
-        raise EvaluationError("the two predictions disagree on the groups")
+    b = aligned_alike(b, a)
     of_a, of_b = metric_statistics(a), metric_statistics(b)
     if metric not in of_a:
         raise EvaluationError(f"no metric {metric!r} to compare: choose one of {', '.join(of_a)}")
@@ -62,6 +60,18 @@ def paired_difference(
         low, high = tango(*discordant(a, b), level)
         estimate = replace(estimate, low=low, high=high, method="Tango; paired")
     return replace(estimate, percent=metric in IN_PERCENT)
+
+
+def aligned_alike(predictions: Predictions, other: Predictions) -> Predictions:
+    """The predictions in the order of the other ones, whose groups must be the same.
+
+    Raises:
+      EvaluationError: other examples, classes, targets or groups.
+    """
+    aligned = predictions.aligned(other)
+    if not _same_groups(aligned.groups, other.groups):
+        raise EvaluationError("the two predictions disagree on the groups")
+    return aligned
 
 
 def _same_groups(a: np.ndarray | None, b: np.ndarray | None) -> bool:

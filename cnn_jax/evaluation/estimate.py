@@ -9,6 +9,9 @@ from typing import Any, Literal
 Covers = Literal["test-set", "seed", "both"]
 Unit = Literal["example", "group", "seed"]
 
+# What an interval is over, in words.
+COVERS: dict[str, str] = {"test-set": "test sets", "seed": "seeds", "both": "test sets and seeds"}
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -15,7 +15,8 @@ import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
-from cnn_jax.evaluation.estimate import Estimate, Unit
+from cnn_jax.evaluation.comparison import aligned_alike
+from cnn_jax.evaluation.estimate import Covers, Estimate, Unit
 from cnn_jax.evaluation.intervals import Units, check_level, resampling_weights
 from cnn_jax.evaluation.predictions import Predictions
 
@@ -38,8 +39,6 @@ def over_seeds(
     Raises:
       EvaluationError: no values, or one that is not finite.
     """
-    from scipy.special import stdtrit
-
     check_level(level)
     runs = _finite(values)
     k, mean = len(runs), float(runs.mean())
@@ -47,7 +46,7 @@ def over_seeds(
         low = high = math.nan
         method = "no interval: a single seed"
     else:
-        half = float(stdtrit(k - 1, 0.5 + level / 2)) * float(runs.std(ddof=1)) / math.sqrt(k)
+        half = half_width([_of_mean(runs)], level)
         low, high, method = mean - half, mean + half, "Student's t"
     return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent)
 
@@ -78,29 +77,33 @@ def over_seeds_and_test_sets(
       seed: of the resamples.
 
     Raises:
-      EvaluationError: fewer than two runs, other examples, or an unknown metric.
+      EvaluationError: fewer than two runs, other examples or groups, or an unknown metric.
+    """
+    check_level(level)
+    spread = variances(runs, against, metric, resamples=resamples, seed=seed)
+    return spread.estimate(level, percent=metric in IN_PERCENT)
+
+
+# A variance and its degrees of freedom.
+Part = tuple[float, int]
+
+
+def half_width(parts: Sequence[Part], level: float) -> float:
+    """Half of the t interval of a figure whose variance is the sum of several parts.
+
+    The degrees of freedom are Satterthwaite's (1946), (sum v)^2 / sum (v^2 / d): of one part its
+    own, of two sides' means those of Welch's test.
     """
     from scipy.special import stdtrit
 
-    check_level(level)
-    spread = variances(runs, against, metric, resamples=resamples, seed=seed)
-    error = math.sqrt(spread.of_seeds + spread.of_test_set)
-    parts = [*spread.seed_parts, (spread.of_test_set, spread.units - 1)]
+    variance = sum(part for part, _ in parts)
     squares = sum(part**2 / degrees for part, degrees in parts if degrees > 0)
-    degrees = (spread.of_seeds + spread.of_test_set) ** 2 / squares if squares else 1.0
-    half = float(stdtrit(degrees, 0.5 + level / 2)) * error
-    return Estimate(
-        value=spread.value,
-        low=spread.value - half,
-        high=spread.value + half,
-        n=len(runs[0]),
-        method="seed and bootstrap variance; t" + ("; paired" if against else ""),
-        level=level,
-        unit=spread.unit,
-        covers="both",
-        n_seeds=min(len(runs), len(against) or len(runs)),
-        percent=metric in IN_PERCENT,
-    )
+    degrees = variance**2 / squares if squares else 1.0
+    return float(stdtrit(degrees, 0.5 + level / 2)) * math.sqrt(variance)
+
+
+def _of_mean(values: np.ndarray) -> Part:
+    return float(values.var(ddof=1)) / len(values), len(values) - 1
 
 
 @dataclass(frozen=True)
@@ -109,21 +112,50 @@ class Spread:
 
     Attributes:
       value: the mean, or the difference of the two means.
-      seed_parts: for each side the variance of its mean over seeds, and its degrees of freedom.
+      of_seeds: for each side the variance of its mean over seeds.
       of_test_set: variance over test sets, of the same mean or difference.
-      unit: what was resampled; `units`: how many there are.
+      unit: what was resampled.
+      units, n, n_seeds: how many units, examples, and runs on the smaller side.
     """
 
     value: float
-    seed_parts: tuple[tuple[float, int], ...]
+    of_seeds: tuple[Part, ...]
     of_test_set: float
     unit: Unit
     units: int
+    n: int
+    n_seeds: int
 
-    @property
-    def of_seeds(self) -> float:
-        """Variance over seeds, of all sides together."""
-        return sum(part for part, _ in self.seed_parts)
+    def estimate(self, level: float, *, percent: bool) -> Estimate:
+        """With the interval over both; without one where all resamples are alike."""
+        test_set = (self.of_test_set, self.units - 1)
+        method = "seed and bootstrap variance; t" + ("; paired" if len(self.of_seeds) > 1 else "")
+        if self.of_test_set > 0:
+            half = half_width([*self.of_seeds, test_set], level)
+        else:
+            half, method = math.nan, "no interval: no resample differs from another"
+        return self._with(half, level, percent, method, self.unit, "both")
+
+    def estimate_over_seeds(self, level: float, *, percent: bool) -> Estimate:
+        """With the interval over seeds alone, on this very test set."""
+        half = half_width(self.of_seeds, level)
+        return self._with(half, level, percent, "Welch's t", "seed", "seed")
+
+    def _with(
+        self, half: float, level: float, percent: bool, method: str, unit: Unit, covers: Covers
+    ) -> Estimate:
+        return Estimate(
+            value=self.value,
+            low=self.value - half,
+            high=self.value + half,
+            n=self.n,
+            method=method,
+            level=level,
+            unit=unit,
+            covers=covers,
+            n_seeds=self.n_seeds,
+            percent=percent,
+        )
 
 
 def variances(
@@ -143,7 +175,7 @@ def variances(
     if not runs or any(len(side) < 2 for side in sides):
         raise EvaluationError("a variance over seeds needs two or more runs on each side")
     first = runs[0]
-    aligned = [[run.aligned(first) for run in side] for side in sides]
+    aligned = [[aligned_alike(run, first) for run in side] for side in sides]
     values = [np.array([figure(run, metric) for run in side]) for side in aligned]
     statistics = [[metric_statistics(run)[metric] for run in side] for side in aligned]
     units = Units.of(len(first), first.groups)
@@ -155,10 +187,12 @@ def variances(
     resampled = resampled[~np.isnan(resampled)]
     return Spread(
         value=float(values[0].mean() - (values[1].mean() if against else 0.0)),
-        seed_parts=tuple((float(v.var(ddof=1)) / len(v), len(v) - 1) for v in values),
+        of_seeds=tuple(map(_of_mean, values)),
         of_test_set=float(resampled.var(ddof=1)) if len(resampled) > 1 else math.nan,
         unit=units.name,
         units=units.count,
+        n=len(first),
+        n_seeds=min(map(len, sides)),
     )
 
 
@@ -256,10 +290,16 @@ def runs_needed(
     return high
 
 
-def detectable(deviation: float, k: int, *, level: float = 0.95, wanted: float = 0.8) -> float:
+def minimum_detectable_effect(
+    deviation: float, k: int, *, level: float = 0.95, wanted: float = 0.8
+) -> float:
     """The smallest difference that k runs against k find with probability `wanted`.
 
-    The minimum detectable effect, in units of the figure.
+    Args:
+      deviation: standard deviation over seeds, of each side; the effect has its unit.
+      k: runs on each side, two or more.
+      level: confidence level of the two-sided test.
+      wanted: the power.
     """
     if deviation == 0:
         return 0.0

@@ -7,17 +7,13 @@ were none. What an interval says more plainly is in `comparison`.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.delong import placements
-from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Units, check_level
+from cnn_jax.evaluation.intervals import Units
 from cnn_jax.evaluation.predictions import Predictions
 
 # All signs are tried up to here (2^16 sums); beyond, as many are drawn.
@@ -74,66 +70,18 @@ def discordant(a: Predictions, b: Predictions) -> tuple[int, int, int]:
     b = b.aligned(a)
     if a.kind == "multilabel":
         raise EvaluationError("multi-label predictions are not right or wrong: see nll and auroc")
-    if Units.of(len(a), a.groups).name == "group" or Units.of(len(b), b.groups).name == "group":
-        raise EvaluationError(
-            "groups hold several examples, which are not independent: use paired_difference"
-        )
+    check_independent(a)
+    check_independent(b)
     right_a, right_b = (p.predicted() == p.labels() for p in (a, b))
     return int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(a)
 
 
-def delong(
-    a: Predictions, b: Predictions, *, positive: str | None = None, level: float = 0.95
-) -> tuple[Estimate, Significance]:
-    """Difference of two areas under the ROC curve on the same examples, without resampling.
-
-    An AUROC is a mean over pairs of a positive and a negative example; its variance follows
-    from how much each example takes part in it (DeLong, DeLong and Clarke-Pearson 1988), which
-    midranks give in O(n log n) (Sun and Xu 2014). Ties count half. Normal approximation.
-
-    Args:
-      a, b: predictions of the same examples.
-      positive: the class whose scores rank, against all others; by default the second of two.
-      level: confidence level of the interval.
-
-    Raises:
-      EvaluationError: other examples, no such class, fewer than two examples of it or of the
-        others, multi-label or soft targets, or groups of several examples.
-    """
-    check_level(level)
-    b = b.aligned(a)
-    if a.kind != "class":
-        raise EvaluationError(f"DeLong's test needs one class per example, not {a.kind!r} targets")
-    if Units.of(len(a), a.groups).name == "group":
+def check_independent(predictions: Predictions) -> None:
+    """Raise EvaluationError where groups hold several examples."""
+    if Units.of(len(predictions), predictions.groups).name == "group":
         raise EvaluationError(
             "groups hold several examples, which are not independent: use paired_difference"
         )
-    if positive is None and len(a.classes) != 2:
-        raise EvaluationError(f"say which class is positive: one of {', '.join(a.classes)}")
-    if positive is not None and positive not in a.classes:
-        raise EvaluationError(f"no class {positive!r}: there are {', '.join(a.classes)}")
-    index = 1 if positive is None else a.classes.index(positive)
-    truth = a.labels() == index
-    if min(int(truth.sum()), int((~truth).sum())) < 2:
-        raise EvaluationError(
-            f"a variance needs two examples of class {a.classes[index]!r} and two others"
-        )
-    parts = [placements(p.log_odds()[:, index], truth) for p in (a, b)]
-    of_positives = parts[0][0] - parts[1][0]
-    of_negatives = parts[0][1] - parts[1][1]
-    value = float(of_positives.mean())
-    variance = float(
-        of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives)
-    )
-    n = len(a)
-    if variance == 0:  # both rank alike, or both without a mistake
-        none = Estimate(value, math.nan, math.nan, n, "no interval: the two rank alike", level)
-        return none, Significance(value, 1.0, n, "DeLong")
-    error = math.sqrt(variance)
-    normal = NormalDist()
-    half = normal.inv_cdf(0.5 + level / 2) * error
-    estimate = Estimate(value, value - half, value + half, n, "DeLong; paired", level)
-    return estimate, Significance(value, math.erfc(abs(value) / error / math.sqrt(2)), n, "DeLong")
 
 
 def sign_flip(differences: Sequence[float] | np.ndarray, *, seed: int = 0) -> Significance:

@@ -9,18 +9,14 @@ from statistics import NormalDist
 from typing import Literal
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.classification import IN_PERCENT
 from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.delong import delong
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Units
 from cnn_jax.evaluation.predictions import Predictions
-from cnn_jax.evaluation.seeds import (
-    figure,
-    over_seeds,
-    over_seeds_and_test_sets,
-    runs_needed,
-    variances,
-)
-from cnn_jax.evaluation.significance import Significance, delong, mcnemar
+from cnn_jax.evaluation.seeds import Spread, figure, runs_needed, variances
+from cnn_jax.evaluation.significance import Significance, mcnemar
 
 Answer = Literal["better", "worse", "cannot tell"]
 
@@ -53,7 +49,7 @@ class Verdict:
     advice: tuple[str, ...]
 
 
-def judge(
+def compare(
     a: Sequence[Predictions],
     b: Sequence[Predictions],
     metric: str = "accuracy",
@@ -99,13 +95,13 @@ def judge(
         if answer == "cannot tell":
             advice.append(_examples_needed(difference, Units.of(len(a[0]), a[0].groups), level))
         return Verdict(answer, metric, of_a, of_b, difference, None, tests, tuple(advice))
-    difference = over_seeds_and_test_sets(a, b, metric, level=level, resamples=resamples, seed=seed)
+    spread = variances(a, b, metric, resamples=resamples, seed=seed)
+    percent = metric in IN_PERCENT
+    difference = spread.estimate(level, percent=percent)
+    here = spread.estimate_over_seeds(level, percent=percent)
     answer = _answer(difference, metric)
-    advice = []
-    if answer == "cannot tell":
-        advice.append(_needed(a, b, metric, level=level, resamples=resamples, seed=seed))
-    here = _welch(values[0], values[1], len(a[0]), level, difference.percent)
-    return Verdict(answer, metric, of_a, of_b, difference, here, (), tuple(advice))
+    said = (_seeds_needed(spread, difference, (len(a), len(b))),) if answer == "cannot tell" else ()
+    return Verdict(answer, metric, of_a, of_b, difference, here, (), said)
 
 
 def _answer(difference: Estimate, metric: str) -> Answer:
@@ -125,34 +121,6 @@ def _tests(a: Predictions, b: Predictions, metric: str) -> tuple[Significance, .
     return ()
 
 
-def _welch(a: list[float], b: list[float], n: int, level: float, percent: bool) -> Estimate:
-    """Difference of two means over seeds, variances not taken for equal (Welch 1947)."""
-    from scipy.special import stdtrit
-
-    sides = [over_seeds(side, n, level=level) for side in (a, b)]
-    # Student's half-widths, undone: s / sqrt(k).
-    errors = [
-        (side.high - side.low) / 2 / float(stdtrit(side.n_seeds - 1, 0.5 + level / 2))
-        for side in sides
-    ]
-    value, variance = sides[0].value - sides[1].value, sum(error**2 for error in errors)
-    squares = sum(e**4 / (s.n_seeds - 1) for e, s in zip(errors, sides, strict=True))
-    degrees = variance**2 / squares if squares else 1.0
-    half = float(stdtrit(degrees, 0.5 + level / 2)) * math.sqrt(variance)
-    return Estimate(
-        value=value,
-        low=value - half,
-        high=value + half,
-        n=n,
-        method="Welch's t",
-        level=level,
-        unit="seed",
-        covers="seed",
-        n_seeds=min(len(a), len(b)),
-        percent=percent,
-    )
-
-
 def _examples_needed(difference: Estimate, units: Units, level: float) -> str:
     if math.isnan(difference.low):
         return f"No interval: {difference.method}."
@@ -168,21 +136,13 @@ def _examples_needed(difference: Estimate, units: Units, level: float) -> str:
     )
 
 
-def _needed(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
-    metric: str,
-    *,
-    level: float,
-    resamples: int,
-    seed: int,
-) -> str:
+def _seeds_needed(spread: Spread, difference: Estimate, have: tuple[int, int]) -> str:
     """How many seeds would show the difference that was seen, if any number would."""
-    spread = variances(a, b, metric, resamples=resamples, seed=seed)
-    have = f"{len(a)} and {len(b)}"
+    if math.isnan(difference.low):
+        return f"No interval: {difference.method}."
     if spread.value == 0:
         return "The two do not differ here: no number of seeds can be named."
-    normal = NormalDist()
+    normal, level = NormalDist(), difference.level
     wanted = normal.inv_cdf(0.5 + level / 2) + normal.inv_cdf(POWER)
     left = (spread.value / wanted) ** 2 - spread.of_test_set
     if left <= 0:
@@ -192,14 +152,13 @@ def _needed(
             f"seeds: if the difference is what was seen, more than {units:,} {spread.unit}s "
             f"would show it ({POWER:.0%} of the time)."
         )
-    both = sum(part * (degrees + 1) for part, degrees in spread.seed_parts)  # s_a^2 + s_b^2
-    deviation = math.sqrt(both / 2)
+    both = sum(part * (degrees + 1) for part, degrees in spread.of_seeds)  # s_a^2 + s_b^2
     # The t test of few runs needs more than the normal formula says.
-    by_t = runs_needed(spread.value, deviation, level=level, wanted=POWER)
+    by_t = runs_needed(spread.value, math.sqrt(both / 2), level=level, wanted=POWER)
     if by_t is None:
-        return f"Cannot tell with {have} seeds, nor with 100,000."
+        return f"Cannot tell with {have[0]} and {have[1]} seeds, nor with 100,000."
     count = max(math.ceil(both / left), by_t)
     return (
-        f"Cannot tell with {have} seeds: if the difference is what was seen, about {count:,} on "
-        f"each side would show it ({POWER:.0%} of the time)."
+        f"Cannot tell with {have[0]} and {have[1]} seeds: if the difference is what was seen, "
+        f"about {count:,} on each side would show it ({POWER:.0%} of the time)."
     )

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import math
 
-from cnn_jax.evaluation import Estimate
+from cnn_jax.evaluation import COVERS, Estimate
 
 MISSING = "—"
-_COVERS = {
-    "test-set": "over test sets",
-    "seed": "over seeds",
-    "both": "over test sets and seeds",
-}
 
 
 def number(value: float | None, *, digits: int = 3) -> str:
@@ -80,7 +75,7 @@ def origin(estimate: Estimate) -> str:
         return f"{count}: {estimate.method}"
     level = f"{100 * estimate.level:g}\N{NO-BREAK SPACE}%"
     groups = ", groups resampled" if estimate.unit == "group" else ""
-    return f"{count}, {level} {_COVERS[estimate.covers]}{groups}: {estimate.method}"
+    return f"{count}, {level} over {COVERS[estimate.covers]}{groups}: {estimate.method}"
 
 
 def shortened(text: str, length: int) -> str:

@@ -1,5 +1,6 @@
 """`cnn-jax bench`: what it prints and writes, what it refuses, and what an interrupt leaves."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -49,8 +50,6 @@ def test_a_tiny_benchmark_prints_and_writes(capsys, tmp_path):
 
 
 def fast(row):
-    import dataclasses
-
     return dataclasses.replace(row, ratio=0.001, low=0.001, high=0.002, jax="0.1")
 
 
@@ -106,6 +105,32 @@ def test_an_interrupt_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
         assert rows == ["forward", "gradient"]
     status, printed, _ = run(capsys, *TINY, "--out", str(tmp_path / "out"), "--resume")
     assert status == 0 and "holds all of it" in printed
+
+
+def test_resume_measures_what_lacks_a_rival(monkeypatch, tmp_path, capsys):
+    """A trial that was measured without PyTorch is measured again where there is PyTorch."""
+    words = [*TINY, "--out", str(tmp_path / "out")]
+    assert run(capsys, *words)[0] == 0
+    original = session._chosen
+
+    def with_another(options, setting):
+        more = [("stock", "ours")]
+        return [
+            dataclasses.replace(trial, comparisons=[*trial.comparisons, *more])
+            if trial.part == "gradient"
+            else trial
+            for trial in original(options, setting)
+        ]
+
+    monkeypatch.setattr(session, "_chosen", with_another)
+    status, printed, _ = run(capsys, *words, "--resume")
+    assert status == 0 and "forward" not in printed
+    rows = results.read(tmp_path / "out" / "results.csv")
+    assert [(row.part, row.rival) for row in rows] == [
+        ("forward", "ours"),
+        ("gradient", "ours"),
+        ("gradient", "stock"),
+    ]
 
 
 def test_the_help_needs_no_jax():

@@ -13,7 +13,7 @@ from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import (
     Predictions,
     classification_metrics,
-    detectable,
+    minimum_detectable_effect,
     out_of_fold,
     over_seeds,
     over_seeds_and_test_sets,
@@ -59,7 +59,7 @@ def test_runs_needed_are_those_of_the_published_tables(effect, runs):
     # Two-sided t test, 5 %, power 0.8: Cohen (1988), table 2.4.1, and G*Power 3.1.
     assert runs_needed(effect, 1.0) == runs
     assert power(effect, 1.0, runs) >= 0.8 > power(effect, 1.0, runs - 1)
-    assert detectable(1.0, runs) <= effect < detectable(1.0, runs - 1)
+    assert minimum_detectable_effect(1.0, runs) <= effect < minimum_detectable_effect(1.0, runs - 1)
 
 
 def test_power_is_how_often_the_test_finds_it():
@@ -74,7 +74,7 @@ def test_what_no_number_of_runs_shows():
     assert runs_needed(0.0, 1.0) is None
     assert runs_needed(1e-6, 1.0) is None
     assert runs_needed(0.1, 0.0) == 2
-    assert detectable(0.0, 3) == 0
+    assert minimum_detectable_effect(0.0, 3) == 0
 
 
 def crossed(draw, k, n, mean, of_seed=0.03):

@@ -2,14 +2,15 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation import Predictions, judge
-from cnn_jax.evaluation.verdict import _welch
+from cnn_jax.evaluation import Predictions, compare
+from cnn_jax.evaluation.seeds import Spread
 
 
 def run(right, noise=0, scale=1.0):
@@ -40,7 +41,7 @@ def number(sentence):
 def test_better_and_worse_are_each_others_reverse():
     draw = np.random.default_rng(0)
     (good,), (bad,) = runs(draw, 1, 400, 0.9), runs(draw, 1, 400, 0.7)
-    one, other = judge([good], [bad]), judge([bad], [good])
+    one, other = compare([good], [bad]), compare([bad], [good])
     assert (one.answer, other.answer) == ("better", "worse")
     assert one.difference.value == pytest.approx(-other.difference.value)
     assert one.difference.covers == "test-set" and one.over_seeds is None
@@ -52,14 +53,14 @@ def test_of_losses_the_lower_is_better():
     draw = np.random.default_rng(1)
     right = draw.random(300) < 0.8
     sure, unsure = run(right, 1, scale=4.0), run(right, 2, scale=1.0)
-    assert judge([unsure], [sure], "nll").answer == "better"
-    assert judge([sure], [unsure], "brier").answer == "worse"
+    assert compare([unsure], [sure], "nll").answer == "better"
+    assert compare([sure], [unsure], "brier").answer == "worse"
 
 
 def test_the_number_of_examples_it_asks_for_is_enough():
     draw = np.random.default_rng(2)
     (a,), (b,) = runs(draw, 1, 200, 0.84), runs(draw, 1, 200, 0.80)
-    verdict = judge([a], [b])
+    verdict = compare([a], [b])
     assert verdict.answer == "cannot tell"
     needed = number(verdict.advice[1])
     # Draw such pairs of examples as were seen, so many that it should tell 4 times of 5.
@@ -67,7 +68,7 @@ def test_the_number_of_examples_it_asks_for_is_enough():
     told = 0
     for _ in range(200):
         index = draw.integers(0, 200, needed)
-        told += judge([run(right[0][index])], [run(right[1][index])], resamples=50).answer == (
+        told += compare([run(right[0][index])], [run(right[1][index])], resamples=50).answer == (
             "better" if verdict.difference.value > 0 else "worse"
         )
     assert 0.7 < told / 200 < 0.9
@@ -76,7 +77,7 @@ def test_the_number_of_examples_it_asks_for_is_enough():
 def test_several_runs_answer_for_seeds_and_test_sets():
     draw = np.random.default_rng(3)
     good, bad = runs(draw, 4, 1000, 0.9, 0.005), runs(draw, 3, 1000, 0.8, 0.005)
-    verdict = judge(good, bad)
+    verdict = compare(good, bad)
     assert verdict.answer == "better" and verdict.difference.covers == "both"
     assert verdict.over_seeds.covers == "seed" and verdict.over_seeds.n_seeds == 3
     assert verdict.tests == ()
@@ -88,7 +89,7 @@ def test_seeds_that_differ_need_more_seeds():
     # All runs find the same examples easy: the test set is not what makes the difference.
     a = [run(shared < 0.80 + 0.05 * z, i) for i, z in enumerate((1.2, -0.6, -0.2))]
     b = [run(shared < 0.78 + 0.05 * z, i) for i, z in enumerate((1.0, -0.9, 0.2))]
-    verdict = judge(a, b)
+    verdict = compare(a, b)
     assert verdict.answer == "cannot tell"
     assert "3 and 3 seeds" in verdict.advice[0]
     assert 4 < number(verdict.advice[0]) < 2000
@@ -97,37 +98,58 @@ def test_seeds_that_differ_need_more_seeds():
 def test_a_small_test_set_cannot_be_mended_by_seeds():
     draw = np.random.default_rng(5)
     a, b = runs(draw, 2, 30, 0.75), runs(draw, 2, 30, 0.72)
-    verdict = judge(a, b)
+    verdict = compare(a, b)
     assert verdict.answer == "cannot tell"
     assert re.search("whatever the number of seeds|no number of seeds", verdict.advice[0])
 
 
 def test_runs_that_agree_on_everything_have_a_width_still():
     a = run(np.ones(50, bool))
-    verdict = judge([a], [a])
+    verdict = compare([a], [a])
     assert verdict.answer == "cannot tell" and verdict.difference.value == 0
     assert verdict.difference.low < 0 < verdict.difference.high
     assert "no number" in verdict.advice[1]
-    assert judge([a], [a], "auroc").advice[1].startswith("No interval: ")
+    assert compare([a], [a], "auroc").advice[1].startswith("No interval: ")
+
+
+def over_seeds_alone(a, b, level):
+    sides = tuple((float(np.var(side, ddof=1)) / len(side), len(side) - 1) for side in (a, b))
+    value = float(np.mean(a) - np.mean(b))
+    spread = Spread(value, sides, 1.0, "example", units=100, n=100, n_seeds=min(len(a), len(b)))
+    return spread.estimate_over_seeds(level, percent=False)
 
 
 def test_welch_is_scipys():
     a, b = [0.91, 0.93, 0.90, 0.95], [0.85, 0.92, 0.80]
-    ours = _welch(a, b, 100, 0.9, False)
+    ours = over_seeds_alone(a, b, 0.9)
     theirs = scipy.stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.9)
     assert (ours.low, ours.high) == pytest.approx(tuple(theirs), rel=1e-9)
-    same = _welch([0.9, 0.9], [0.8, 0.8], 100, 0.95, False)
+    same = over_seeds_alone([0.9, 0.9], [0.8, 0.8], 0.95)
     assert same.value == pytest.approx(0.1) and same.high - same.low == pytest.approx(0, abs=1e-9)
+
+
+def test_runs_that_never_differ_have_no_interval_over_test_sets():
+    right, wrong = run(np.ones(50, bool)), run(np.zeros(50, bool))
+    verdict = compare([right, right], [wrong, wrong])
+    assert verdict.difference.value == 1 and math.isnan(verdict.difference.low)
+    assert verdict.answer == "cannot tell" and verdict.advice[0].startswith("No interval: ")
+
+
+def test_runs_that_disagree_on_the_groups_are_refused():
+    a, b = (run(np.arange(20) % 3 > 0, seed) for seed in range(2))
+    grouped = replace(b, groups=(np.arange(20) // 2).astype(str))
+    with pytest.raises(EvaluationError, match="groups"):
+        compare([a, a], [b, grouped])
 
 
 def test_what_makes_no_sense_is_refused():
     a = run(np.array([True, False] * 5))
     with pytest.raises(EvaluationError, match="on each side"):
-        judge([], [a])
+        compare([], [a])
     with pytest.raises(EvaluationError, match="1 against 2 runs"):
-        judge([a], [a, a])
+        compare([a], [a, a])
     with pytest.raises(EvaluationError, match="no metric 'speed'"):
-        judge([a], [a], "speed")
+        compare([a], [a], "speed")
     one_class = Predictions(
         split="test",
         ids=a.ids,
@@ -136,5 +158,5 @@ def test_what_makes_no_sense_is_refused():
         classes=a.classes,
     )
     with pytest.raises(EvaluationError, match="undefined"):
-        judge([one_class], [one_class], "auroc")
-    assert not math.isnan(judge([a], [a], "nll").of_a)
+        compare([one_class], [one_class], "auroc")
+    assert not math.isnan(compare([a], [a], "nll").of_a)
