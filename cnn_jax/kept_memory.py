@@ -3,7 +3,8 @@
 On a CPU, XLA takes a program's working memory from the C library at each call and gives it
 back at its end. glibc takes what is larger than 32 MiB from the system and returns it at once,
 and so every page of it is handed out, and cleared, anew in each call: 64,000 page faults for
-250 MB, in a training step of a MobileNet 65 of 186 ms. Here glibc is told to keep what is freed.
+250 MB, a quarter of the time of a MobileNet's training step (the README has the command). Here
+glibc is told to keep what is freed.
 The process then stays as large as it ever was; it computes the same numbers.
 """
 
