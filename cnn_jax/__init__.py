@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cnn_jax.evaluation import Estimate, Predictions
     from cnn_jax.kept_memory import keep_freed_memory
     from cnn_jax.learning_rates import RangeTest, range_test
+    from cnn_jax.population import Population, train_population
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
 
@@ -28,6 +29,7 @@ _HOME = {
     "Classifier": "classifier",
     "CnnJaxError": "errors",
     "Estimate": "evaluation",
+    "Population": "population",
     "Predictions": "evaluation",
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
@@ -36,6 +38,7 @@ _HOME = {
     "keep_freed_memory": "kept_memory",
     "range_test": "learning_rates",
     "train": "run",
+    "train_population": "population",
 }
 _ROOMS = (
     "augment",
@@ -54,6 +57,7 @@ __all__ = [
     "Classifier",
     "CnnJaxError",
     "Estimate",
+    "Population",
     "Predictions",
     "RangeTest",
     "Recipe",
@@ -70,6 +74,7 @@ __all__ = [
     "range_test",
     "report",
     "train",
+    "train_population",
     "training",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import flax.errors
 import jax
 import numpy as np
 
-from cnn_jax import models, nn
+from cnn_jax import fields, models, nn
 from cnn_jax.augment import Augment
 from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset, Split
@@ -28,7 +28,7 @@ from cnn_jax.training.loop import RunChunk
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.state import State, create_state, purpose_key
-from cnn_jax.training.step import TrainStep, linen_apply, make_eval_step, make_run_chunk
+from cnn_jax.training.step import ApplyFn, TrainStep, linen_apply, make_eval_step, make_run_chunk
 from cnn_jax.training.task import Classification, MultiLabel, Task
 
 
@@ -39,9 +39,12 @@ class Assembly:
     Attributes:
       recipe, dataset, model, task, preprocess, placement: as their names say.
       feeds: name of the part -> its batches.
+      apply: the model in evaluation.
+      step: one step of training; `run_chunk` is so many of them, compiled.
       run_chunk, eval_step: compiled at their first call.
       final_step: `eval_step` averaged over the recipe's views of each image.
       template: the state's structure, without arrays.
+      compiler_options: of XLA, for `run_chunk` alone.
     """
 
     recipe: Recipe
@@ -51,22 +54,33 @@ class Assembly:
     preprocess: Preprocess
     placement: Placement
     feeds: dict[str, Feed]
+    apply: ApplyFn
+    step: TrainStep
     run_chunk: RunChunk
     eval_step: EvalStep
     final_step: EvalStep
     template: State
     optimizer: Optimizer
+    compiler_options: Mapping[str, Any]
 
     def initial_state(self) -> State:
         """The state before the first step: parameters from the seed."""
-        key = jax.random.key(self.recipe.seed)
-        variables = models.initialize(
-            self.model, purpose_key(key, "init"), self.dataset.image_shape
-        )
-        state = create_state(
-            variables, self.optimizer.init(variables["params"]), hyper_of(self.recipe), key
-        )
-        return self.placement.replicate(state)
+        return self.placement.replicate(self.initial_states([self.recipe])[0])
+
+    def initial_states(self, recipes: Sequence[Recipe]) -> list[State]:
+        """The state before the first step of each of several recipes with one program."""
+        initialize = models.initializer(self.model, self.dataset.image_shape)
+        states = []
+        for recipe in recipes:
+            key = jax.random.key(recipe.seed)
+            variables = initialize(purpose_key(key, "init"))
+            opt_state = self.optimizer.init(variables["params"])
+            states.append(create_state(variables, opt_state, hyper_of(recipe), key))
+        return states
+
+    def of(self, recipe: Recipe) -> Assembly:
+        """The same for a recipe with the same program and data; what is compiled is shared."""
+        return dataclasses.replace(self, recipe=recipe)
 
     def predict(
         self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
@@ -80,13 +94,18 @@ class Assembly:
           final: whether they are averaged over the recipe's views of each image, as they
             are when training has ended.
         """
-        split = self.dataset.splits[part]
         step = self.final_step if final else self.eval_step
+        logits = predict_logits(step, variables, self.feeds[part])
+        return self.predictions(part, logits, run_digest)
+
+    def predictions(self, part: str, logits: np.ndarray, run_digest: str = "") -> Predictions:
+        """Logits float32 `[N, K]` of a part, with all that is known of its examples."""
+        split = self.dataset.splits[part]
         return Predictions(
             split=part,
             ids=split.ids,
             targets=split.targets["label"],
-            logits=predict_logits(step, variables, self.feeds[part]),
+            logits=logits,
             classes=self.dataset.classes["label"],
             kind=self.dataset.kinds["label"],
             groups=split.groups,
@@ -156,6 +175,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         accumulate=recipe.train.accumulate,
         sharpness=recipe.optimizer.sam > 0,
     )
+    options = _compiler_options(recipe)
     return Assembly(
         recipe=recipe,
         dataset=dataset,
@@ -164,11 +184,14 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         preprocess=preprocess,
         placement=placement,
         feeds=feeds,
-        run_chunk=make_run_chunk(step, _compiler_options(recipe)),
+        apply=apply,
+        step=step,
+        run_chunk=make_run_chunk(step, options),
         eval_step=eval_step,
         final_step=eval_step if views == "one" else make_eval_step(apply, task, preprocess, views),
         template=template,
         optimizer=optimizer,
+        compiler_options=options,
     )
 
 
@@ -240,6 +263,40 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
         **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
         **({"ema": recipe.train.ema} if recipe.train.ema else {}),
     }
+
+
+# Fields that the step reads from the state, so that one program serves recipes that differ in
+# them; those of the second kind are part of the program in so far as they are 0 or not.
+_FREE = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.beta2",
+    "optimizer.epsilon",
+    "optimizer.trust_coefficient",
+    "optimizer.other_learning_rate",
+    "schedule.warmup_epochs",
+    "schedule.final_fraction",
+    "schedule.drop",
+    "loss.label_smoothing",
+)
+_FREE_UNLESS_0 = (
+    "optimizer.momentum",
+    "optimizer.clip_norm",
+    "optimizer.sam",
+    "loss.focal",
+    "train.ema",
+)
+
+
+def program_of(recipe: Recipe) -> Recipe:
+    """The recipe without what recipes may differ in and still be trained by one program.
+
+    These are the seed, the fold, and every scalar that the step reads from its state.
+    """
+    usual = Recipe()
+    neutral = {"seed": 0, "data.fold": 1, **{name: fields.get(usual, name) for name in _FREE}}
+    used = {name: 0.5 for name in _FREE_UNLESS_0 if fields.get(recipe, name)}
+    return recipe.override({**neutral, **used})
 
 
 def _schedule(recipe: Recipe) -> ScheduleRecipe:

@@ -8,15 +8,23 @@ from pathlib import Path
 
 from cnn_jax import evaluation
 from cnn_jax.errors import RunError
+from cnn_jax.evaluation import Predictions
+from cnn_jax.population import Population
+from cnn_jax.population.folder import PopulationFolder
 from cnn_jax.run import Run
 
 
-def runs_of(words: str) -> list[Run]:
-    """The runs that a word of the command line names: folders or patterns, by commas.
+def runs_of(words: str) -> list[Run] | Population:
+    """What a word of the command line names: a population, or runs by folders or patterns.
+
+    Args:
+      words: a folder of a population; or folders or patterns of runs, by commas.
 
     Raises:
       RunError: there is no such folder, it is no run folder, or it is named twice.
     """
+    if PopulationFolder.is_one(words):
+        return Population.load(words)
     paths: list[str] = []
     for word in [words] if Path(words).exists() else words.split(","):
         found = sorted(glob.glob(word)) if glob.has_magic(word) else [word]  # noqa: PTH207
@@ -29,8 +37,8 @@ def runs_of(words: str) -> list[Run]:
 
 
 def compare(
-    a: Sequence[Run],
-    b: Sequence[Run],
+    a: Sequence[Run] | Population,
+    b: Sequence[Run] | Population,
     metric: str = "accuracy",
     *,
     part: str = "test",
@@ -40,17 +48,29 @@ def compare(
     """Whether the runs of A are better than those of B; see `evaluation.compare`.
 
     The saved predictions of a part are compared; looking at those of `test` is logged in
-    each run.
+    each run. Of a population all finished members are taken, folds of a cross-validation as
+    one set of predictions for each seed.
 
     Raises:
       RunError: a run is on both sides.
       EvaluationError: a run has no such predictions, or they do not compare.
     """
-    paths = [[run.path.resolve() for run in side] for side in (a, b)]
+    sides = [_runs(side) for side in (a, b)]
+    paths = [[run.path.resolve() for run in side] for side in sides]
     if twice := set(paths[0]) & set(paths[1]):
         raise RunError(f"{str(min(twice))!r} is on both sides")
-    predictions = [[run.predictions(part) for run in side] for side in (a, b)]
-    verdict = evaluation.compare(predictions[0], predictions[1], metric, level=level)
-    for run, made in zip([*a, *b], [*predictions[0], *predictions[1]], strict=True):
-        run.log_use(part, len(made), command)
+    of_a, of_b = (_predictions(side, part) for side in (a, b))
+    verdict = evaluation.compare(of_a, of_b, metric, level=level)
+    for run in [*sides[0], *sides[1]]:
+        run.log_use(part, len(run.predictions(part)), command)
     return verdict
+
+
+def _runs(side: Sequence[Run] | Population) -> list[Run]:
+    return list(side.members.values() if isinstance(side, Population) else side)
+
+
+def _predictions(side: Sequence[Run] | Population, part: str) -> list[Predictions]:
+    if isinstance(side, Population):
+        return side.predictions(part)
+    return [run.predictions(part) for run in side]

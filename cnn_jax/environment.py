@@ -84,6 +84,21 @@ def _git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
+def free_memory() -> int | None:
+    """Bytes that a program could still take on the first device; None if it is not known."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0))
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(available[0]) if available else None
+
+
 def compile_cache() -> str:
     """Folder of XLA's persistent compile cache; empty if it is switched off.
 

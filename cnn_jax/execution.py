@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import shlex
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cnn_jax import environment, models
@@ -15,11 +18,15 @@ from cnn_jax.run_folder import SCHEMA, RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import numerics
-from cnn_jax.training.loop import Outcome, Progress, fit
+from cnn_jax.training.keepers import RunKeeper
+from cnn_jax.training.loop import Outcome, fit
+from cnn_jax.training.member import Progress, Row
 from cnn_jax.training.progress import Reporter
 
 
-def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str) -> None:
+def carry_out(
+    folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str, *, quiet: bool = False
+) -> str | None:
     """Train from the newest sound checkpoint, or from the start, to the end.
 
     The status in run.json tells how it ended: `finished`, `interrupted` or `failed`.
@@ -29,6 +36,10 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
       assembly: the parts of the run.
       reporter: what shows progress.
       command: recorded beside the use of the test part.
+      quiet: say only what is out of the ordinary.
+
+    Returns:
+      The name of the signal that ended it early, or None.
 
     Raises:
       NonFiniteLossError, CheckpointError, RunError: as the loop and the files do.
@@ -37,7 +48,7 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
     started = time.monotonic()
     info = folder.read_info()
     seconds_before = float(info.get("seconds", 0.0))
-    for note in notes(assembly, info["data"]["notes"]):
+    for note in [] if quiet else notes(assembly, info["data"]["notes"]):
         reporter.say(note)
     folder.update_info(status="running")
     try:
@@ -48,22 +59,24 @@ def carry_out(folder: RunFolder, assembly: Assembly, reporter: Reporter, command
             outcome = _train(folder, assembly, checkpoints, reporter)
             seconds = round(seconds_before + time.monotonic() - started, 1)
             if outcome.interrupted:
-                folder.update_info(status="interrupted", reason=outcome.reason, seconds=seconds)
-                reporter.say(
-                    f"{outcome.reason}; go on with: "
-                    f"cnn-jax train --resume {shlex.quote(folder.shown)}"
-                )
-                return
-            reporter.say(f"training ended: {outcome.reason}")
-            _evaluate(folder, assembly, outcome, command)
+                reason = f"stopped by {outcome.interrupted}; the state is saved"
+                folder.update_info(status="interrupted", reason=reason, seconds=seconds)
+                if not quiet:
+                    again = f"cnn-jax train --resume {shlex.quote(folder.shown)}"
+                    reporter.say(f"{reason}; go on with: {again}")
+                return outcome.interrupted
+            if not quiet:
+                reporter.say(f"training ended: {outcome.verdicts[0].reason}")
+            conclude(folder, assembly, _select(folder, assembly, outcome), command)
             if folder.read_info()["wants_baselines"]:
-                _baselines(folder, assembly, reporter, command)
+                evaluate_baselines(folder, assembly, reporter, command)
     except BaseException as error:  # whatever ends it is recorded, and raised again
         stopped = isinstance(error, KeyboardInterrupt)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         folder.update_info(status="interrupted" if stopped else "failed", reason=reason)
         raise
     folder.update_info(status="finished", seconds=seconds)
+    return None
 
 
 def _train(
@@ -79,38 +92,61 @@ def _train(
         progress = Progress.from_dict(restored[1])
         reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
 
-    def validate(variables: Any) -> dict[str, float]:
-        return assembly.task.score(assembly.predict("validation", variables, final=False))
+    def validate(variables: Any) -> Callable[[int], dict[str, float]]:
+        predict = functools.partial(assembly.predict, "validation", variables, final=False)
+        return lambda _: assembly.task.score(predict())
+
+    def record(
+        histories: Sequence[Sequence[Row]], seconds: float, images_per_second: float
+    ) -> None:
+        folder.epoch(histories[0], seconds, images_per_second)
 
     return fit(
         state,
-        progress,
+        [progress],
         assembly.run_chunk,
         validate,
         assembly.feeds["train"],
         recipe=assembly.recipe.train,
         seed=assembly.recipe.seed,
-        checkpoints=checkpoints,
-        recorder=folder,
+        keeper=RunKeeper(checkpoints),
+        record=record,
         reporter=reporter,
         placement=assembly.placement,
     )
 
 
-def _evaluate(folder: RunFolder, assembly: Assembly, outcome: Outcome, command: str) -> None:
+@dataclass(frozen=True)
+class Chosen:
+    """The state of a run that is evaluated, and how training went.
+
+    Attributes:
+      variables: what `model.apply` takes.
+      step, epoch: of that state.
+      reason: why training ended.
+      last: the figures of the last epoch.
+    """
+
+    variables: Any
+    step: int
+    epoch: int
+    reason: str
+    last: Row
+
+
+def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str) -> None:
     """Predict validation and test once with the chosen state; calibrate on validation."""
-    recipe = assembly.recipe
-    step, epoch, variables = _select(folder, assembly, outcome)
+    recipe, step = assembly.recipe, chosen.step
     digest = f"{recipe.digest()[:16]}-{assembly.dataset.digest[:16]}-{step}"
-    parts = {p: assembly.predict(p, variables, digest) for p in ("validation", "test")}
+    parts = {p: assembly.predict(p, chosen.variables, digest) for p in ("validation", "test")}
     folder.log_test_use("test", step, len(parts["test"]), command)
     for part, predictions in parts.items():
         predictions.save(folder.predictions / f"{part}.npz")
     temperature = fit_temperature(parts["validation"])
-    last = outcome.progress.history[-1]
+    last = chosen.last
     folder.update_info(
-        reason=outcome.reason,
-        selected={"step": step, "epoch": epoch, "rule": recipe.train.select},
+        reason=chosen.reason,
+        selected={"step": step, "epoch": chosen.epoch, "rule": recipe.train.select},
         digest=digest,
         temperature={"value": temperature.value, "n": temperature.n},
         metrics={
@@ -125,22 +161,27 @@ def _evaluate(folder: RunFolder, assembly: Assembly, outcome: Outcome, command: 
     )
 
 
-def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> tuple[int, int, Any]:
-    """Step, epoch and variables of the state that the recipe chooses."""
-    state, epochs = outcome.state, len(outcome.progress.history)
-    if assembly.recipe.train.select == "last" or outcome.best_epoch == epochs:
-        return int(state.step), epochs, state.evaluated
-    step = saved.best_step(folder.checkpoints)
-    if step is None:
-        raise CheckpointError(
-            f"the best checkpoint of {str(folder.path)!r} is gone; the last state can still be "
-            'had: set select = "last" in its recipe.toml and resume'
-        )
-    state, _ = saved.read(folder.checkpoints, step, assembly.template)
-    return step, outcome.best_epoch, assembly.placement.replicate(state).evaluated
+def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> Chosen:
+    """The state that the recipe chooses."""
+    state, history, verdict = outcome.state, outcome.members[0].history, outcome.verdicts[0]
+    step, epoch = int(state.step), len(history)
+    if assembly.recipe.train.select == "best" and verdict.best_epoch != epoch:
+        best, epoch = saved.best_step(folder.checkpoints), verdict.best_epoch
+        if best is None:
+            raise CheckpointError(
+                f"the best checkpoint of {str(folder.path)!r} is gone; the last state can still be "
+                'had: set select = "last" in its recipe.toml and resume'
+            )
+        step = best
+        state, _ = saved.read(folder.checkpoints, step, assembly.template)
+        state = assembly.placement.replicate(state)
+    return Chosen(state.evaluated, step, epoch, str(verdict.reason), history[-1])
 
 
-def _baselines(folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str) -> None:
+def evaluate_baselines(
+    folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str
+) -> None:
+    """Predict with nearest neighbour and logistic regression on pixels, and save that."""
     from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 
     described = {}

@@ -377,15 +377,8 @@ def train(
     Raises:
       CnnJaxError: whatever is wrong, in one line.
     """
-    named = {k: v for k, v in (("model", model), ("data", data)) if isinstance(v, str)}
-    if isinstance(model, nn.Module):
-        named["model"] = f"custom:{type(model).__name__}"
-    if isinstance(data, Dataset):
-        named["data"] = f"custom:{data.name}"
-    if recipe is None and isinstance(data, Dataset):
-        recipe = Recipe()  # no bundled one was made for it
-    resolved = located(resolve(recipe, {**named, **overrides}))
-    own_model = model if isinstance(model, nn.Module) else None
+    resolved, own_model = named_overrides(recipe, model, data, overrides)
+    resolved = located(resolved)
     dataset = resolve_data(resolved, data if isinstance(data, Dataset) else load_data(resolved))
     name = f"{dataset.name}-{resolved.model.name.removeprefix('custom:')}"
     assembly = assemble_run(resolved, dataset, own_model)
@@ -400,3 +393,21 @@ def train(
         run = Run(folder, model=own_model, data=dataset, assembly=assembly)
         run._carry_out(reporter, command)
     return run
+
+
+def named_overrides(
+    recipe: Recipe | str | os.PathLike[str] | None,
+    model: nn.Module | str | None,
+    data: Dataset | str | None,
+    overrides: dict[str, Any],
+) -> tuple[Recipe, nn.Module | None]:
+    """The recipe that the arguments of `train` ask for, and the model if it is the user's own."""
+    named = {k: v for k, v in (("model", model), ("data", data)) if isinstance(v, str)}
+    if isinstance(model, nn.Module):
+        named["model"] = f"custom:{type(model).__name__}"
+    if isinstance(data, Dataset):
+        named["data"] = f"custom:{data.name}"
+    if recipe is None and isinstance(data, Dataset):
+        recipe = Recipe()  # no bundled one was made for it
+    own_model = model if isinstance(model, nn.Module) else None
+    return resolve(recipe, {**named, **overrides}), own_model

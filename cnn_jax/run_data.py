@@ -93,14 +93,17 @@ def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
     """The data set with equal images of several parts dealt with as the recipe says.
 
     A data set of the caller's own also gets its corrections and its groups of near-copies here.
+    With folds the parts are those of the recipe's fold.
 
     Raises:
-      DataError: see `correct_data` and `data.resolve_duplicates`.
+      DataError: see `correct_data`, `data.fold` and `data.resolve_duplicates`.
     """
     d = recipe.data
     if d.source.startswith("custom:"):
         dataset = correct_data(recipe, dataset)
     grouped = group_data(recipe, dataset)
+    if d.folds:
+        grouped = data.fold(grouped, d.folds, d.fold, validation=d.validation, seed=d.split_seed)
     return data.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RunError
@@ -49,10 +49,13 @@ class RunFolder:
     report.html      the page
     """
 
+    info_name = "run.json"
+    required: Mapping[str, Any] = _REQUIRED
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         self.recipe = self.path / "recipe.toml"
-        self.info = self.path / "run.json"
+        self.info = self.path / self.info_name
         self.splits = self.path / "splits.json"
         self.metrics = self.path / "metrics.csv"
         self.timings = self.path / "timings.csv"
@@ -62,7 +65,7 @@ class RunFolder:
         self.report = self.path / "report.html"
 
     @classmethod
-    def create(cls, out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> RunFolder:
+    def create(cls, out: str | os.PathLike[str] | None, name: str, *, overwrite: bool) -> Self:
         """Make a new run folder.
 
         Args:
@@ -95,7 +98,7 @@ class RunFolder:
             ) from error
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """A run folder that exists.
 
         Raises:
@@ -105,7 +108,7 @@ class RunFolder:
         if not folder.path.is_dir():
             raise RunError(f"no run folder {str(path)!r}")
         if not folder.info.exists() or not folder.recipe.exists():
-            raise RunError(f"{str(path)!r} is not a run folder: it has no run.json and recipe.toml")
+            raise RunError(cls._not_one(folder.path, str(path)))
         schema = folder.read_info().get("schema")
         if schema != SCHEMA:
             raise RunError(
@@ -113,10 +116,20 @@ class RunFolder:
             )
         return folder
 
+    @classmethod
+    def _not_one(cls, path: Path, shown: str) -> str:
+        members = sorted(p.parent.name for p in path.glob("*/run.json"))
+        if (path / "population.json").exists() and members:
+            return (
+                f"{shown!r} holds {len(members)} runs: name one of them, such as "
+                f"{str(Path(shown) / members[0])!r}"
+            )
+        return f"{shown!r} is not a run folder: it has no {cls.info_name} and recipe.toml"
+
     def _move_aside(self) -> None:
         if Path.cwd().is_relative_to(self.path):
             raise RunError(f"{str(self.path)!r} holds the working folder: it is not moved aside")
-        held = self.lock() if self.info.exists() else contextlib.nullcontext()
+        held = self.lock() if (self.path / "lock").exists() else contextlib.nullcontext()
         with held:  # a run that is being trained stays where it is
             number = 1
             while self.path.with_name(f"{self.path.name}.old-{number}").exists():
@@ -155,7 +168,7 @@ class RunFolder:
         try:
             info = json.loads(self.info.read_text("utf-8"))
             if info["schema"] == SCHEMA:
-                _require(info, _REQUIRED)
+                _require(info, self.required)
             return dict(info)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(f"cannot read {str(self.info)!r}: {error}") from error
@@ -180,12 +193,16 @@ class RunFolder:
         write_text(self.splits, json.dumps(ids, indent=0) + "\n")
 
     def epoch(
-        self, history: list[dict[str, float]], seconds: float, images_per_second: float
+        self, history: Sequence[dict[str, float]], seconds: float, images_per_second: float
     ) -> None:
         """Write all rows of metrics.csv, and append one to timings.csv."""
-        write_text(self.metrics, _csv(history[0].keys(), history))
+        self.write_history(history)
         timing = (int(history[-1]["epoch"]), round(seconds, 3), round(images_per_second, 1))
         append_row(self.timings, _TIMINGS, timing)
+
+    def write_history(self, history: Sequence[dict[str, float]]) -> None:
+        """Write metrics.csv, a row for each epoch."""
+        write_text(self.metrics, _csv(history[0].keys(), history))
 
     def read_table(self, path: Path) -> list[dict[str, str]]:
         """Rows of a CSV file of this folder; none if it was not written yet.

@@ -19,6 +19,7 @@ from cnn_jax.evaluation import COVERS, Estimate, Fate, Verdict, classification_m
 from cnn_jax.learning_rates import RangeTest
 
 if TYPE_CHECKING:
+    from cnn_jax.population import Population
     from cnn_jax.relabelling import Relabelled
 
 Format = Literal["table", "csv", "json"]
@@ -33,6 +34,22 @@ def figures(estimates: Mapping[str, Estimate], form: Format) -> str:
         rows = [{"metric": name, **e.to_dict()} for name, e in estimates.items()]
         return _csv(rows)
     return _aligned([(name.replace("_", " "), str(e)) for name, e in estimates.items()])
+
+
+_MOST_MEMBERS = 20  # rows that one still reads
+
+
+def population(found: Population) -> str:
+    """The first figure of each member, and what happened to the others."""
+    runs, failures = found.members, found.failures
+    rows = []
+    for name, run in list(runs.items())[:_MOST_MEMBERS]:
+        metric, estimate = next(iter(run.metrics["test"].items()))
+        rows.append((name, f"test {metric.replace('_', ' ')} {estimate}"))
+    if len(runs) > _MOST_MEMBERS:
+        rows.append((f"and {len(runs) - _MOST_MEMBERS} more", ""))
+    rows += [(name, f"failed: {reason}") for name, reason in failures.items()]
+    return _aligned(rows)
 
 
 _SENTENCES = {"better": "A is better than B.", "worse": "A is worse than B."}

@@ -3,14 +3,13 @@
 import os
 import re
 import shutil
-import signal
 import threading
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small import Tiny, small_set
+from small import Interrupting, Tiny, small_set
 
 import cnn_jax
 from cnn_jax import Run, data, nn
@@ -135,17 +134,6 @@ def test_the_same_seed_is_the_same_run(own, tmp_path):
     np.testing.assert_array_equal(again.predictions("test").logits, own.predictions("test").logits)
     other = cnn_jax.train(model=Tiny(), data=small_set(40), seed=1, out=tmp_path / "other", **FAST)
     assert other.history != own.history
-
-
-class Interrupting(Silent):
-    """Presses the stop button after an epoch."""
-
-    def __init__(self, after):
-        self.after = after
-
-    def epoch(self, row, images_per_second):
-        if row["epoch"] == self.after:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_the_step_compiles_once_in_a_run(tmp_path):
@@ -354,7 +342,7 @@ def test_progress_fits_a_narrow_terminal(monkeypatch):
         "validation_accuracy": 0.8,
     }
     console.chunk(3, 5, 10, 0.5)
-    console.epoch(row, 1234.5)
+    console.epoch([row], 1234.5)
     console.say("done")
     for line in screen.text.replace("\r", "\n").split("\n"):
         assert len(line) <= 40

@@ -12,8 +12,10 @@ usage: cnn-jax compare A B [options]
 Is A better than B? Compares what finished runs predicted for the same examples,
 and says better, worse, or that it cannot be told and what would settle it.
 
-A and B are run folders. Several seeds of one recipe are given by commas or by a
-pattern in quotes; then the answer holds for another seed and another test set:
+A and B are run folders. Several seeds of one recipe are the folder that 'cnn-jax
+train --seeds' wrote, or run folders by commas or by a pattern in quotes; then the
+answer holds for another seed and another test set:
+  cnn-jax compare runs/digits-a runs/digits-b
   cnn-jax compare 'runs/digits-a-*' 'runs/digits-b-*'
 
   --metric NAME  accuracy (default), auroc, nll, macro_f1, ... ('cnn-jax evaluate'

@@ -12,6 +12,7 @@ from cnn_jax.data.decode import Fit, decode_image
 from cnn_jax.data.duplicates import Duplicates, Example, find_duplicates
 from cnn_jax.data.fetching.download import download
 from cnn_jax.data.files import list_images
+from cnn_jax.data.folds import fold
 from cnn_jax.data.load import load
 from cnn_jax.data.near_duplicates import NearDuplicates, find_near_duplicates
 from cnn_jax.data.order import balanced_order, epoch_order
@@ -38,6 +39,7 @@ __all__ = [
     "epoch_order",
     "find_duplicates",
     "find_near_duplicates",
+    "fold",
     "from_arrays",
     "group_near_duplicates",
     "list_images",

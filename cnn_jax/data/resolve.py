@@ -9,15 +9,10 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
-from cnn_jax.data.duplicates import Duplicates, find_duplicates, pixel_keys
-from cnn_jax.data.groups import (
-    COPIES_STAY,
-    keep_near_copies_together,
-    pooled_names,
-    unite_groups,
-)
+from cnn_jax.data.duplicates import Duplicates, find_duplicates
+from cnn_jax.data.groups import COPIES_STAY, keep_near_copies_together
+from cnn_jax.data.pooling import pool, pooled_groups
 from cnn_jax.data.reading import counted, some_of
-from cnn_jax.data.sources import JoinedSource
 from cnn_jax.data.splits import LEAK, MADE, complete_splits, shared_groups
 from cnn_jax.errors import DataError
 
@@ -148,40 +143,10 @@ def _pooled_if_shared(dataset: Dataset) -> Split | None:
     """All examples, in groups; None if no group lies in the test part and in another."""
     splits = dataset.splits
     part = np.repeat(list(splits), [len(split) for split in splits.values()])
-    ids, given = pooled_names(splits)
-    keys = np.concatenate([pixel_keys(split) for split in splits.values()])
-    groups = unite_groups(ids, given, keys)
-    if groups is None or not np.isin(groups[part == "test"], groups[part != "test"]).any():
+    _, groups = pooled_groups(splits)
+    if not np.isin(groups[part == "test"], groups[part != "test"]).any():
         return None
-    names = {name for split in splits.values() for name in split.targets}
-    gaps = [name for name in names if any(name not in split.targets for split in splits.values())]
-    if gaps:
-        raise DataError(
-            f"{dataset.name!r} cannot be pooled: not every part has {some_of(sorted(gaps))}; leave "
-            "such targets out, or choose --duplicates drop-train"
-        )
-    return Split(
-        images=_joined(dataset),
-        targets={
-            name: np.concatenate([split.targets[name] for split in splits.values()])
-            for name in next(iter(splits.values())).targets
-        },
-        ids=ids,
-        groups=groups,
-    )
-
-
-def _joined(dataset: Dataset) -> np.ndarray | JoinedSource:
-    images = [split.images for split in dataset.splits.values()]
-    arrays = [some for some in images if isinstance(some, np.ndarray)]
-    if len(arrays) == len(images):
-        return np.concatenate(arrays)
-    if arrays:
-        raise DataError(
-            f"{dataset.name!r} cannot be pooled: some parts are arrays and some are read when "
-            "needed; make all of one sort, or choose --duplicates drop-train"
-        )
-    return JoinedSource([some for some in images if not isinstance(some, np.ndarray)])
+    return pool(dataset, tuple(splits), "choose --duplicates drop-train")
 
 
 def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:

@@ -2,6 +2,7 @@
 
 from cnn_jax.evaluation.by_class import ClassRow, per_class
 from cnn_jax.evaluation.classification import (
+    IN_PERCENT,
     Reliability,
     classification_metrics,
     confusion_matrix,
@@ -14,6 +15,7 @@ from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.predictions import Predictions, log_probabilities
 from cnn_jax.evaluation.seeds import (
+    figure,
     minimum_detectable_effect,
     out_of_fold,
     over_seeds,
@@ -26,6 +28,7 @@ from cnn_jax.evaluation.verdict import Verdict, compare
 
 __all__ = [
     "COVERS",
+    "IN_PERCENT",
     "ClassErrors",
     "ClassRow",
     "Estimate",
@@ -40,6 +43,7 @@ __all__ = [
     "compare",
     "confusion_matrix",
     "delong",
+    "figure",
     "holm",
     "log_probabilities",
     "mcnemar",

@@ -3,7 +3,7 @@
 from cnn_jax.models.compact import Compact
 from cnn_jax.models.lenet import LeNet5
 from cnn_jax.models.preact_resnet import PreactResNet
-from cnn_jax.models.registry import create, initialize, names, option_names
+from cnn_jax.models.registry import create, initialize, initializer, names, option_names
 from cnn_jax.models.resnet import ResNet
 from cnn_jax.models.summary import ModelSummary, count_flops, count_parameters, describe
 
@@ -18,6 +18,7 @@ __all__ = [
     "create",
     "describe",
     "initialize",
+    "initializer",
     "names",
     "option_names",
 ]

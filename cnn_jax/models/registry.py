@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,14 +107,20 @@ def initialize(
       image_shape: (H, W, C).
       batch_size: B of the zeros the model is called with.
     """
+    return initializer(model, image_shape, batch_size)(key)
+
+
+def initializer(
+    model: nn.Module, image_shape: Sequence[int], batch_size: int = 1
+) -> Callable[[jax.Array], dict[str, Any]]:
+    """`initialize` as a function of the key that is compiled once, for many keys."""
 
     def init(key: jax.Array) -> dict[str, Any]:
         return dict(model.init(key, jnp.zeros((batch_size, *image_shape), jnp.float32)))
 
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 1} if on_cpu else None
-    variables: dict[str, Any] = jax.jit(init, compiler_options=options)(key)
-    return variables
+    return jax.jit(init, compiler_options=options)
 
 
 def _stem_stride(image_size: int) -> int:

@@ -12,6 +12,8 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.image_size", lambda v: v >= 4, "at least 4 pixels"),
     ("data.validation", lambda v: 0 < v < 1, "between 0 and 1"),
     ("data.split_seed", lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
+    ("data.folds", lambda v: v == 0 or 2 <= v <= 1000, "between 2 and 1000, or 0 for none"),
+    ("data.fold", lambda v: v >= 1, "1 or more"),
     ("augment.crop", lambda v: 0 <= v <= 1, "between 0 and 1"),
     ("augment.crop_ratio", lambda v: 1 <= v <= 10, "between 1 and 10"),
     ("augment.shear", lambda v: 0 <= v <= 80, "between 0 and 80 degrees"),

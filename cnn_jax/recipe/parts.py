@@ -31,6 +31,8 @@ class DataRecipe:
         pools all images and splits them anew, copies together; `keep` goes on.
       group_near_duplicates: whether near-copies, too, count as one group, which no split
         made here parts; in parts that exist they are reported, and `regroup` moves them.
+      folds: of a cross-validation; 0 for none. See `data.fold`.
+      fold: the one that is tested on, from 1.
     """
 
     source: str = "digits"
@@ -47,6 +49,8 @@ class DataRecipe:
     corrections: str | None = None
     duplicates: Literal["stop", "drop-train", "regroup", "keep"] = "stop"
     group_near_duplicates: bool = False
+    folds: int = 0
+    fold: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Tasks and losses, optimizers, state, step, loop and checkpoints."""
 
 from cnn_jax.training.checkpoints import Checkpoints
-from cnn_jax.training.loop import Outcome, Progress, fit
+from cnn_jax.training.loop import Outcome, fit
+from cnn_jax.training.member import Progress
 from cnn_jax.training.optimizers import Optimizer, make_optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.state import State, create_state, purpose_key

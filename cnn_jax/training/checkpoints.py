@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.errors import CheckpointError
-from cnn_jax.training.state import State
+from cnn_jax.training.state import PyTree
 from cnn_jax.whole_files import write_whole
 
 _SUMS = "SHA256SUMS"
@@ -78,27 +78,26 @@ class Checkpoints:
         """Steps of the complete checkpoints, ascending."""
         return _steps(self._folder)
 
-    def save(self, state: State, progress: Mapping[str, Any], *, best_epoch: int | None) -> int:
+    def save(
+        self, state: PyTree, progress: Mapping[str, Any], *, step: int, best_epoch: int | None
+    ) -> None:
         """Start saving; wait first for a save that is still going on.
 
         Args:
           state: the state of training.
           progress: what the loop must know to go on; plain JSON values.
+          step: number of steps taken.
           best_epoch: the epoch if this is the best state so far, else None.
-
-        Returns:
-          The step.
 
         Raises:
           CheckpointError: this save or the one before could not be written.
         """
         self.wait()
         leaves = to_host(state)
-        step = int(leaves["step"])
         metadata = {"progress": progress, "digests": _digests(leaves, progress)}
         if step in self.steps:
             # The state of a step never changes, so what is there is what we would write.
-            return step
+            return
         try:
             response = self._orbax.save_async(
                 step,
@@ -110,7 +109,6 @@ class Checkpoints:
         except OSError as error:
             raise self._cannot_write(error) from error
         self._pending = self._writer.submit(self._finish, response, step)
-        return step
 
     def wait(self) -> None:
         """Until everything saved is on disk.
@@ -177,7 +175,7 @@ class Checkpoints:
         (self._folder / str(step)).rename(target)
         self._say(f"checkpoint {step} is damaged ({fault}); moved to {target}")
 
-    def restore(self, template: State) -> tuple[State, dict[str, Any]] | None:
+    def restore(self, template: PyTree) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that verifies, and its progress; None if there is none.
 
         Damaged ones are named and set aside.
@@ -204,9 +202,7 @@ class DamagedCheckpointError(CheckpointError):
     """What is on disk is not what was saved."""
 
 
-def read(
-    folder: str | os.PathLike[str], step: int, template: State
-) -> tuple[State, dict[str, Any]]:
+def read(folder: str | os.PathLike[str], step: int, template: PyTree) -> tuple[Any, dict[str, Any]]:
     """One checkpoint, verified file by file and leaf by leaf.
 
     Raises:
@@ -270,7 +266,7 @@ def rank(path: Path) -> float:
         raise DamagedCheckpointError("its metrics cannot be read") from error
 
 
-def to_host(state: State) -> dict[str, np.ndarray]:
+def to_host(state: PyTree) -> dict[str, np.ndarray]:
     """path -> array, for every leaf; a PRNG key becomes its uint32 data."""
     leaves = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
@@ -280,7 +276,7 @@ def to_host(state: State) -> dict[str, np.ndarray]:
     return leaves
 
 
-def from_host(leaves: Mapping[str, np.ndarray], template: State) -> State:
+def from_host(leaves: Mapping[str, np.ndarray], template: PyTree) -> Any:
     """The inverse of `to_host`.
 
     Raises:

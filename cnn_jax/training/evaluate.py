@@ -17,7 +17,7 @@ EvalStep = Callable[
 
 
 def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed) -> np.ndarray:
-    """Logits float32 `[N, K]` in the order of the split.
+    """Logits float32 `[N, K]` in the order of the split; of several members `[N, M, K]`.
 
     Batches are padded to one shape and the padding is thrown away; that every example
     came out exactly once is counted, not assumed.
@@ -32,7 +32,7 @@ def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed
         nonlocal logits
         rows = np.asarray(outputs["logits"])[item["valid"]]
         if logits is None:
-            logits = np.zeros((len(feed), rows.shape[1]), np.float32)
+            logits = np.zeros((len(feed), *rows.shape[1:]), np.float32)
         index = item["index"][item["valid"]]
         logits[index] = rows
         np.add.at(counts, index, 1)

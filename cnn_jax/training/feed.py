@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ class Feed:
     as the split, but each class equally often (`data.balanced_order`).
 
     Attributes:
-      resident: the arrays of the split on every device, or nothing if it is streamed.
+      streamed: whether the images are read while training.
       batch_size: examples in a batch.
       steps: batches in an epoch.
       padded: whether any batch has padded rows.
@@ -52,12 +53,17 @@ class Feed:
         even = placement.count * parts
         self._rows = -(-self.batch_size // even) * even
         self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
-        self.resident: dict[str, jax.Array] = {}
         images = split.images
-        if isinstance(images, np.ndarray) and images.nbytes <= memory_limit:
-            # A copy of our own: on a CPU device_put may alias the caller's memory.
-            arrays = {"image": images, **split.targets}
-            self.resident = placement.replicate({k: np.array(v) for k, v in arrays.items()})
+        self.streamed = not isinstance(images, np.ndarray) or images.nbytes > memory_limit
+
+    @functools.cached_property
+    def resident(self) -> dict[str, jax.Array]:
+        """The arrays of the split on every device, or nothing if it is streamed."""
+        if self.streamed:
+            return {}
+        # A copy of our own: on a CPU device_put may alias the caller's memory.
+        arrays = {"image": self._split.images, **self._split.targets}
+        return dict(self._placement.replicate({k: np.array(v) for k, v in arrays.items()}))
 
     def __len__(self) -> int:
         return len(self._split)
@@ -70,8 +76,7 @@ class Feed:
         and on a CPU (see `step.make_run_chunk`), else 32.
         """
         if wanted is None:
-            streamed = not self.resident
-            wanted = 1 if streamed or jax.default_backend() == "cpu" else 32
+            wanted = 1 if self.streamed or jax.default_backend() == "cpu" else 32
         whole = math.gcd(self.steps, first_step)
         return max(k for k in range(1, min(wanted, whole) + 1) if whole % k == 0)
 
@@ -83,13 +88,16 @@ class Feed:
         The order is a pure function of (seed, epoch), so a resumed epoch goes on exactly
         where it was.
         """
-        if self._sampling == "balanced":
-            order = balanced_order(self._split.targets["label"], seed=seed, epoch=epoch)
-        else:
-            order = epoch_order(len(self._split), seed=seed, epoch=epoch)
+        order = self.order(seed=seed, epoch=epoch)
         starts = range(first_step, self.steps, chunk_steps)
         for item in self._read_ahead(order, starts, chunk_steps):
             yield self._placement.split(item, axis=1)
+
+    def order(self, *, seed: int, epoch: int) -> np.ndarray:
+        """int64 `[N]`: positions in the split, in the order in which an epoch visits them."""
+        if self._sampling == "balanced":
+            return balanced_order(self._split.targets["label"], seed=seed, epoch=epoch)
+        return epoch_order(len(self._split), seed=seed, epoch=epoch)
 
     def eval_items(self) -> Iterator[tuple[Item, dict[str, jax.Array]]]:
         """Batches `[B]` in the order of the split: index and valid, and the device item."""
@@ -99,7 +107,7 @@ class Feed:
             yield item, self._placement.split(item)
 
     def _read_ahead(self, order: np.ndarray, starts: range, steps: int) -> Iterator[Item]:
-        if self.resident:
+        if not self.streamed:
             for start in starts:
                 yield self._item(order, start, steps)
             return
@@ -114,15 +122,20 @@ class Feed:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _item(self, order: np.ndarray, start: int, steps: int) -> Item:
+    def positions(self, order: np.ndarray, start: int, steps: int) -> Item:
+        """`index` int32 and `valid` bool, both `[steps, rows]`, of the batches from `start` on."""
         index = np.zeros((steps, self._rows), np.int32)
         valid = np.zeros((steps, self._rows), bool)
         for k in range(steps):
             rows = order[(start + k) * self.batch_size : (start + k + 1) * self.batch_size]
             index[k, : len(rows)], valid[k, : len(rows)] = rows, True
             index[k, len(rows) :] = order[0]
-        item: Item = {"index": index, "valid": valid}
-        if not self.resident:
+        return {"index": index, "valid": valid}
+
+    def _item(self, order: np.ndarray, start: int, steps: int) -> Item:
+        item = self.positions(order, start, steps)
+        if self.streamed:
+            index = item["index"]
             flat = index.reshape(-1)
             images = self._split.read_images(flat)
             item["image"] = images.reshape(*index.shape, *images.shape[1:])

@@ -1,4 +1,4 @@
-"""The training loop. There is no second one.
+"""The training loop. There is no second one: a single run is a population of one.
 
 Chunks of steps run on the device; progress, checkpoints and signals live between them.
 Metrics are fetched one chunk late, so that no step waits for the host.
@@ -8,66 +8,46 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from cnn_jax.errors import NonFiniteLossError
+from cnn_jax.errors import EvaluationError, NonFiniteLossError
 from cnn_jax.recipe import TrainRecipe
-from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import Placement
-from cnn_jax.training.feed import Feed
 from cnn_jax.training.interrupt import Interrupt
+from cnn_jax.training.keepers import Change, Keeper
+from cnn_jax.training.member import Progress, Row
 from cnn_jax.training.progress import Reporter
 from cnn_jax.training.state import Batch, State
 from cnn_jax.training.step import Metrics
-from cnn_jax.training.stopping import judge
-
-Row = dict[str, float]
+from cnn_jax.training.stopping import Verdict
 
 
-@dataclass
-class Progress:
-    """Where training stands, beside the state: plain values that a checkpoint keeps.
+class Chunks(Protocol):
+    """The training batches of all members; see `feed.Feed`."""
 
-    Attributes:
-      history: a row for each finished epoch.
-      sums: name -> (sum, weight) of the steps of the unfinished epoch, float64.
-    """
+    batch_size: int
+    steps: int
 
-    history: list[Row] = field(default_factory=list)
-    sums: dict[str, tuple[float, float]] = field(default_factory=dict)
+    @property
+    def resident(self) -> Batch:
+        """The examples on every device, or nothing where they are read while training."""
+        ...
 
-    def add(self, metrics: Mapping[str, tuple[Any, Any]]) -> None:
-        """Add the metrics of a chunk."""
-        for name, (total, weight) in metrics.items():
-            before = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = (before[0] + float(total), before[1] + float(weight))
+    def __len__(self) -> int: ...
 
-    def mean(self, name: str) -> float:
-        """Mean over the epoch so far."""
-        total, weight = self.sums.get(name, (0.0, 0.0))
-        return total / weight if weight else math.nan
+    def chunk_steps(self, wanted: int | None, first_step: int = 0) -> int:
+        """Steps in a chunk."""
+        ...
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the checkpoint; floats survive JSON exactly."""
-        return {"history": self.history, "sums": {k: list(v) for k, v in self.sums.items()}}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
-        """The inverse of `to_dict`."""
-        sums = {k: (float(a), float(b)) for k, (a, b) in values["sums"].items()}
-        return cls([dict(row) for row in values["history"]], sums)
-
-
-class Recorder(Protocol):
-    """Keeps the figures of finished epochs; see `run_folder.RunFolder`."""
-
-    def epoch(self, history: list[Row], seconds: float, images_per_second: float) -> None:
-        """Called after each epoch with all rows so far."""
+    def train_chunks(
+        self, *, seed: Any, epoch: int, first_step: int, chunk_steps: int
+    ) -> Iterator[Batch]:
+        """Chunks of an epoch from `first_step` on, on the devices."""
         ...
 
 
@@ -76,65 +56,74 @@ class Outcome:
     """How training ended.
 
     Attributes:
-      state: the last state.
-      progress: all figures.
-      best_epoch: epoch with the best validation score.
-      reason: why it ended, as a sentence.
+      state: the last state, of all members.
+      members: all figures of each.
+      verdicts: each one's best epoch, and why it ended.
       interrupted: name of the signal that ended it early, or None.
     """
 
     state: State
-    progress: Progress
-    best_epoch: int
-    reason: str
+    members: list[Progress]
+    verdicts: list[Verdict]
     interrupted: str | None = None
 
 
 RunChunk = Callable[[State, Batch, Batch], tuple[State, Metrics]]
-# Validation loss and accuracy of the present variables.
-Validate = Callable[[Mapping[str, Any]], Mapping[str, float]]
+# Of the present variables: validation loss and accuracy of a member, by its number. Raises
+# `EvaluationError` for one whose predictions are not finite.
+Validate = Callable[[Mapping[str, Any]], Callable[[int], Mapping[str, float]]]
+# Keeps the figures of finished epochs: all rows of each member so far, seconds of the last
+# epoch, images a second.
+Record = Callable[[Sequence[Sequence[Row]], float, float], None]
 
 
 def fit(
     state: State,
-    progress: Progress,
+    members: list[Progress],
     run_chunk: RunChunk,
     validate: Validate,
-    feed: Feed,
+    feed: Chunks,
     *,
     recipe: TrainRecipe,
-    seed: int,
-    checkpoints: Checkpoints,
-    recorder: Recorder,
+    seed: int | Sequence[int],
+    keeper: Keeper,
+    record: Record,
     reporter: Reporter,
     placement: Placement,
+    until: int | None = None,
 ) -> Outcome:
     """Train from `state` until the recipe, convergence or a signal ends it.
 
     Args:
-      state, progress: where to begin; after a resume, what the checkpoint held.
-      run_chunk: K compiled steps.
+      state, members: where to begin; after a resume, what the checkpoint held. With several
+        members each leaf of the state has a leading axis for them. One that has ended goes
+        on being computed with the others, but nothing of it is kept.
+      run_chunk: K compiled steps of all members.
       validate: called after each epoch.
       feed: the training part.
       recipe: length, patience, checkpoints.
-      seed: of the data order.
-      checkpoints, recorder, reporter: where to save, write and show.
+      seed: of the data order; of several members a list.
+      keeper, record, reporter: where to save, write and show.
       placement: for the scalars the loop changes.
+      until: stop after this epoch, to be called again with what came out; None for the end.
 
     Raises:
-      NonFiniteLossError: a loss or a gradient was not finite; checkpoints stay as they
-        were.
+      NonFiniteLossError, EvaluationError: a loss, a gradient or predictions were not finite,
+        in the last member that was left; checkpoints stay as they were.
       CheckpointError: a checkpoint could not be written.
     """
-    entered = int(state.step) - len(progress.history) * feed.steps
+    epoch = max(len(member.history) for member in members)
+    entered = int(np.ravel(jax.device_get(state.step))[0]) - epoch * feed.steps
     chunk_steps = feed.chunk_steps(recipe.chunk_steps, entered)
-    verdict = judge(progress.history, recipe)
+    verdicts = [member.verdict(recipe) for member in members]
     last_saved = time.monotonic()
+    first = entered
     with Interrupt() as interrupt:
-        while verdict.reason is None:
-            epoch = len(progress.history)
-            state = _scale_learning_rate(state, verdict.learning_rate_scale, placement)
-            started, first = time.monotonic(), int(state.step) - epoch * feed.steps
+        while any(verdict.reason is None for verdict in verdicts) and epoch != until:
+            state = _scale_learning_rate(state, verdicts, placement)
+            running = [m for m, v in zip(members, verdicts, strict=True) if v.reason is None]
+            account = _Account(members, running, epoch, feed.steps, keeper, reporter)
+            started = time.monotonic()
             pending: tuple[int, Metrics] | None = None
             done = first
             for items in feed.train_chunks(
@@ -143,88 +132,126 @@ def fit(
                 with jax.transfer_guard("disallow"):
                     state, metrics = run_chunk(state, feed.resident, items)
                 if pending is not None:
-                    _account(progress, epoch, feed, pending, reporter, checkpoints)
+                    account.add(*pending)
                 pending, done = (done, metrics), done + chunk_steps
                 due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
                 stopped = interrupt.name
                 if done == feed.steps or not (stopped or due):
                     continue  # the end of an epoch is saved below, once it is validated
-                _account(progress, epoch, feed, pending, reporter, checkpoints)
+                account.add(*pending)
                 pending = None
-                checkpoints.save(state, progress.to_dict(), best_epoch=None)
+                keeper.pause(state, members)
                 last_saved = time.monotonic()
                 if stopped:
-                    return _interrupted(state, progress, checkpoints, stopped)
+                    return _interrupted(state, members, recipe, keeper, stopped)
             if pending is not None:
-                _account(progress, epoch, feed, pending, reporter, checkpoints)
+                account.add(*pending)
 
             seconds = time.monotonic() - started
-            row = _row(epoch, progress, validate(state.evaluated))
-            progress = Progress([*progress.history, row])
-            verdict = judge(progress.history, recipe)
-            images = len(feed) - first * feed.batch_size
+            score = validate(state.evaluated)
+            for number, member in enumerate(members):
+                if member in running and member.failure is None:
+                    try:
+                        member.end_epoch(score(number))
+                    except EvaluationError as error:
+                        account.fail(number, str(error))
+                        if all(one.failure is not None for one in members):
+                            raise
+            before, verdicts = verdicts, [member.verdict(recipe) for member in members]
+            images = (len(feed) - first * feed.batch_size) * len(running)
             speed = images / max(seconds, 1e-9)
-            recorder.epoch(progress.history, seconds, speed)
-            reporter.epoch(row, speed)
-            is_best = verdict.best_epoch == epoch + 1
+            record([member.history for member in members], seconds, speed)
+            if rows := [member.history[-1] for member in running if member.failure is None]:
+                reporter.epoch(rows, speed)
+            changes = [
+                Change(
+                    best=earlier.reason is None and verdict.best_epoch == epoch + 1,
+                    ended=earlier.reason is None and verdict.reason is not None,
+                )
+                for earlier, verdict in zip(before, verdicts, strict=True)
+            ]
+            over = all(verdict.reason is not None for verdict in verdicts)
             due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
             stopped = interrupt.name  # read once: a signal may come at any time
-            if is_best or due or verdict.reason or stopped:
-                best = verdict.best_epoch if is_best else None
-                checkpoints.save(state, progress.to_dict(), best_epoch=best)
+            if keeper.epoch(state, members, changes, due=due or over or stopped is not None):
                 last_saved = time.monotonic()
-            if stopped and verdict.reason is None:
-                return _interrupted(state, progress, checkpoints, stopped)
-    checkpoints.wait()
-    return Outcome(state, progress, verdict.best_epoch, verdict.reason)
+            if stopped and not over:
+                return _interrupted(state, members, recipe, keeper, stopped)
+            epoch, first = epoch + 1, 0
+    keeper.wait()
+    return Outcome(state, members, verdicts)
 
 
-def _scale_learning_rate(state: State, scale: float, placement: Placement) -> State:
+def _scale_learning_rate(state: State, verdicts: Sequence[Verdict], placement: Placement) -> State:
     # Placed afresh each epoch, so that its sharding never changes and nothing recompiles.
-    value = placement.replicate(jnp.asarray(scale, jnp.float32))
+    scale = state.hyper["learning_rate_scale"]
+    values = np.array([verdict.learning_rate_scale for verdict in verdicts], np.float32)
+    values = np.resize(values, scale.shape)
+    value = placement.split(values) if scale.ndim else placement.replicate(values)
     return state.replace(hyper={**state.hyper, "learning_rate_scale": value})
 
 
-def _account(
-    progress: Progress,
-    epoch: int,
-    feed: Feed,
-    chunk: tuple[int, Metrics],
-    reporter: Reporter,
-    checkpoints: Checkpoints,
-) -> None:
-    """Fetch the metrics of a chunk, add them, and stop if they are not finite."""
-    first, metrics = chunk
-    fetched = jax.device_get(metrics)
-    steps = int(fetched["gradient_norm"][1])
-    if not all(math.isfinite(float(total)) for total, _ in fetched.values()):
-        checkpoints.wait()
-        saved = checkpoints.steps
-        begin = epoch * feed.steps + first + 1
+@dataclass(frozen=True)
+class _Account:
+    """Adds the metrics of chunks to the members, and looks whether they are finite."""
+
+    members: list[Progress]
+    running: list[Progress]
+    epoch: int
+    steps: int
+    keeper: Keeper
+    reporter: Reporter
+
+    def add(self, first: int, metrics: Metrics) -> None:
+        """Fetch the metrics of the chunk that began with step `first` of the epoch.
+
+        Raises:
+          NonFiniteLossError: no member is left whose loss is finite.
+        """
+        fetched = {
+            name: (np.ravel(total).astype(np.float64), np.ravel(weight).astype(np.float64))
+            for name, (total, weight) in jax.device_get(metrics).items()
+        }
+        steps = int(fetched["gradient_norm"][1][0])
+        for number, member in enumerate(self.members):
+            if member.failure is not None or member not in self.running:
+                continue
+            own = {n: (float(t[number]), float(w[number])) for n, (t, w) in fetched.items()}
+            if all(math.isfinite(total) for total, _ in own.values()):
+                member.add(own)
+                continue
+            self.fail(number, self._failure(first, steps))
+        if all(member.failure is not None for member in self.members):
+            self._stop()
+        left = [member for member in self.running if member.failure is None]
+        if not left:
+            return  # the others had ended before
+        loss = sum(member.mean("loss") for member in left) / len(left)
+        self.reporter.chunk(self.epoch + 1, first + steps, self.steps, loss)
+
+    def fail(self, number: int, reason: str) -> None:
+        """End the training of a member, and say so where others go on."""
+        self.members[number].fail(reason)
+        if len(self.members) > 1:
+            self.reporter.say(f"member {number + 1} of {len(self.members)}: {reason}")
+
+    def _failure(self, first: int, steps: int) -> str:
+        begin = self.epoch * self.steps + first + 1
         where = f"step {begin}" if steps == 1 else f"steps {begin} to {begin + steps - 1}"
+        return f"the loss or its gradient is not finite in {where} (epoch {self.epoch + 1})"
+
+    def _stop(self) -> None:
+        self.keeper.wait()
+        saved = self.keeper.steps
         good = f"the last good checkpoint is of step {saved[-1]}" if saved else "no checkpoint yet"
         raise NonFiniteLossError(
-            f"the loss or its gradient is not finite in {where} (epoch {epoch + 1}); {good}. "
-            "Start a new run with a lower optimizer.learning_rate, more schedule.warmup_epochs "
-            "or optimizer.clip_norm 1"
+            f"{self.running[-1].failure}; {good}. Start a new run with a lower "
+            "optimizer.learning_rate, more schedule.warmup_epochs or optimizer.clip_norm 1"
         )
-    progress.add(fetched)
-    reporter.chunk(epoch + 1, first + steps, feed.steps, progress.mean("loss"))
 
 
-def _row(epoch: int, progress: Progress, validation: Mapping[str, float]) -> Row:
-    return {
-        "epoch": epoch + 1,
-        "train_loss": progress.mean("loss"),
-        "train_accuracy": progress.mean("accuracy"),
-        "validation_loss": validation["loss"],
-        "validation_accuracy": validation["accuracy"],
-        "gradient_norm": progress.mean("gradient_norm"),
-        "learning_rate": progress.mean("learning_rate"),
-    }
-
-
-def _interrupted(state: State, progress: Progress, checkpoints: Checkpoints, name: str) -> Outcome:
-    checkpoints.wait()
-    best = judge(progress.history, TrainRecipe()).best_epoch if progress.history else 0
-    return Outcome(state, progress, best, f"stopped by {name}; the state is saved", name)
+def _interrupted(
+    state: State, members: list[Progress], recipe: TrainRecipe, keeper: Keeper, name: str
+) -> Outcome:
+    keeper.wait()
+    return Outcome(state, members, [member.verdict(recipe) for member in members], name)

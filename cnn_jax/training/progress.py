@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TextIO
 
 
@@ -20,8 +20,8 @@ class Reporter(Protocol):
         """`step` of `steps` in `epoch` is done; `loss` is the epoch's mean so far."""
         ...
 
-    def epoch(self, row: Mapping[str, float], images_per_second: float) -> None:
-        """An epoch was trained and validated."""
+    def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
+        """An epoch was trained and validated; a row for each member that is still training."""
         ...
 
 
@@ -34,7 +34,18 @@ class Silent:
     def chunk(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """Ignored."""
 
-    def epoch(self, row: Mapping[str, float], images_per_second: float) -> None:
+    def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
+        """Ignored."""
+
+
+class WithoutEpochs:
+    """Passes on what is said and the live line, but no epochs: of many runs they would be pages."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self.say = inner.say
+        self.chunk = inner.chunk
+
+    def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
         """Ignored."""
 
 
@@ -69,14 +80,22 @@ class Console:
         print("\r" + text.ljust(self._width), end="", file=self._stream, flush=True)
         self._width = len(text)
 
-    def epoch(self, row: Mapping[str, float], images_per_second: float) -> None:
-        """Print the figures of an epoch, shortened to what the terminal holds."""
+    def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
+        """Print the figures of an epoch, shortened to what the terminal holds.
+
+        Of several members: the means, and the range of their validation accuracies.
+        """
         self._clear()
+        loss, train, validation = (
+            [row[name] for row in rows]
+            for name in ("train_loss", "train_accuracy", "validation_accuracy")
+        )
+        spread = f" ({100 * min(validation):.1f}-{100 * max(validation):.1f})" * (len(rows) > 1)
         parts = [
-            f"epoch {int(row['epoch']):>{len(str(self._epochs))}}/{self._epochs}",
-            f"loss {row['train_loss']:.4f}",
-            f"train {100 * row['train_accuracy']:5.2f} %",
-            f"validation {100 * row['validation_accuracy']:5.2f} %",
+            f"epoch {int(rows[0]['epoch']):>{len(str(self._epochs))}}/{self._epochs}",
+            f"loss {_mean(loss):.4f}",
+            f"train {100 * _mean(train):5.2f} %",
+            f"validation {100 * _mean(validation):5.2f} %{spread}",
             f"{images_per_second:,.0f} images/s",
         ]
         columns = shutil.get_terminal_size().columns if self._live else 200
@@ -88,6 +107,10 @@ class Console:
         if self._width:
             print("\r" + " " * self._width + "\r", end="", file=self._stream, flush=True)
             self._width = 0
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _in_notebook() -> bool:

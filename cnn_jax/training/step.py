@@ -213,21 +213,16 @@ def gather_batch(resident: Batch, item: Batch) -> Batch:
     return {**{name: rows[item["index"]] for name, rows in resident.items()}, **item}
 
 
-def make_run_chunk(
+def chunk_of(
     train_step: Callable[[State, Batch], tuple[State, Metrics]],
-    compiler_options: Mapping[str, Any] | None = None,
 ) -> Callable[[State, Batch, Batch], tuple[State, Metrics]]:
-    """K steps as one compiled call.
-
-    Args:
-      train_step: one step, a pure function.
-      compiler_options: of XLA, for this function alone.
+    """K steps as one pure function.
 
     Returns:
       `run_chunk(state, resident, items) -> (state, metrics)`: `items` have a leading axis
-      K; metrics are summed over the K steps. The state is donated. One step is not put
-      in a scan, not even an unrolled one: XLA's CPU backend computes a convolution's
-      weight gradient 30 times slower there.
+      K; metrics are summed over the K steps. One step is not put in a scan, not even an
+      unrolled one: of a network with stock convolutions XLA's CPU backend computes the weight
+      gradients 30 times slower there.
     """
 
     def run_chunk(state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
@@ -239,14 +234,27 @@ def make_run_chunk(
         state, metrics = lax.scan(body, state, items)
         return state, jax.tree.map(lambda x: x.sum(axis=0), metrics)
 
+    return run_chunk
+
+
+def make_run_chunk(
+    train_step: Callable[[State, Batch], tuple[State, Metrics]],
+    compiler_options: Mapping[str, Any] | None = None,
+) -> Callable[[State, Batch, Batch], tuple[State, Metrics]]:
+    """K steps as one compiled call; see `chunk_of`. The state is donated.
+
+    Args:
+      train_step: one step, a pure function.
+      compiler_options: of XLA, for this function alone.
+    """
     options = dict(compiler_options) if compiler_options else None
-    return jax.jit(run_chunk, donate_argnums=0, compiler_options=options)
+    return jax.jit(chunk_of(train_step), donate_argnums=0, compiler_options=options)
 
 
-def make_eval_step(
+def eval_of(
     apply: ApplyFn, task: Task, preprocess: Preprocess, views: Views = "one"
 ) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
-    """`eval_step(variables, resident, item) -> predictions`, compiled.
+    """`eval_step(variables, resident, item) -> predictions`, a pure function.
 
     Predictions (logits) are averaged over the views of each image; see `views.views_of`.
     """
@@ -264,4 +272,11 @@ def make_eval_step(
         ]
         return jax.tree.map(lambda *values: sum(values[1:], values[0]), *seen)
 
-    return jax.jit(eval_step)
+    return eval_step
+
+
+def make_eval_step(
+    apply: ApplyFn, task: Task, preprocess: Preprocess, views: Views = "one"
+) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
+    """`eval_of`, compiled."""
+    return jax.jit(eval_of(apply, task, preprocess, views))

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,12 @@ class TensorBoard:
         """Passed on."""
         self._inner.chunk(epoch, step, steps, loss)
 
-    def epoch(self, row: Mapping[str, float], images_per_second: float) -> None:
-        """Write a scalar for each figure, at the number of the epoch, and pass on."""
+    def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
+        """Write a scalar for each figure, at the number of the epoch, and pass on.
+
+        Of several members their mean.
+        """
+        row = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         figures = {_tag(name): value for name, value in row.items() if name != "epoch"}
         figures["images_per_second"] = images_per_second
         values = [{"tag": tag, "simple_value": value} for tag, value in figures.items()]
@@ -67,7 +71,7 @@ class TensorBoard:
             self._begun = True
         self._write(row, summary={"value": values})
         self._writer.flush()
-        self._inner.epoch(row, images_per_second)
+        self._inner.epoch(rows, images_per_second)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,11 +1,15 @@
 """A small problem that the tests of training share."""
 
+import os
+import signal
+
 import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import data, nn
 from cnn_jax.assembly import assemble_run
 from cnn_jax.recipe import Recipe
+from cnn_jax.training.progress import Silent
 
 # A step that can be worked by hand: nothing random, no momentum, no decay, one rate.
 PLAIN = {
@@ -82,3 +86,14 @@ def parts(model, changes=None, n=22):
 def one(batch):
     """A batch as a chunk of one step; everything travels in the item."""
     return {name: value[None] for name, value in batch.items()}
+
+
+class Interrupting(Silent):
+    """Presses the stop button after an epoch."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def epoch(self, rows, images_per_second):
+        if rows[0]["epoch"] == self.after:
+            os.kill(os.getpid(), signal.SIGINT)

@@ -37,7 +37,7 @@ def save_three(folder):
     with Checkpoints(folder) as checkpoints:
         for step in (1, 2, 3):
             best = 1 if step == 1 else None
-            checkpoints.save(state_at(step), progress_at(step), best_epoch=best)
+            checkpoints.save(state_at(step), progress_at(step), step=step, best_epoch=best)
 
 
 def assert_same(a, b):
@@ -68,7 +68,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
     with Checkpoints(tmp_path / "c") as checkpoints:
         for step in range(1, 8):
             best = {2: 1, 4: 2}.get(step)
-            checkpoints.save(state_at(step), progress_at(step), best_epoch=best)
+            checkpoints.save(state_at(step), progress_at(step), step=step, best_epoch=best)
         checkpoints.wait()
         assert checkpoints.steps == [4, 6, 7]
     assert saved.best_step(tmp_path / "c") == 4
@@ -77,8 +77,8 @@ def test_the_last_two_and_the_best_are_kept(tmp_path):
 def test_a_new_process_goes_on_saving(tmp_path):
     save_three(tmp_path / "c")
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(state_at(3), progress_at(3), best_epoch=None)
-        checkpoints.save(state_at(4), progress_at(4), best_epoch=None)
+        checkpoints.save(state_at(3), progress_at(3), step=3, best_epoch=None)
+        checkpoints.save(state_at(4), progress_at(4), step=4, best_epoch=None)
         checkpoints.wait()
         assert checkpoints.steps == [1, 3, 4]
 
@@ -144,7 +144,7 @@ def test_damage_anywhere_is_named_and_the_one_before_is_used(tmp_path, harm, sum
 def test_flipped_bits_in_array_data_are_found_leaf_by_leaf(tmp_path):
     """Orbax loads these without a word; the digest of the leaf is what finds them."""
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(state_at(1, width=3000), progress_at(1), best_epoch=None)
+        checkpoints.save(state_at(1, width=3000), progress_at(1), step=1, best_epoch=None)
     (tmp_path / "c" / "1" / "SHA256SUMS").unlink()
     largest = max((tmp_path / "c" / "1").rglob("*"), key=lambda p: p.stat().st_size)
     sound = largest.read_bytes()
@@ -199,16 +199,16 @@ def test_a_sound_checkpoint_of_another_model_is_no_damage(tmp_path):
 
 def test_a_full_disk_is_one_line_and_the_last_good_one_stays(tmp_path, monkeypatch):
     with Checkpoints(tmp_path / "c") as checkpoints:
-        checkpoints.save(state_at(1), progress_at(1), best_epoch=None)
+        checkpoints.save(state_at(1), progress_at(1), step=1, best_epoch=None)
         checkpoints.wait()
 
         def full(path):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(saved, "_write_sums", full)
-        checkpoints.save(state_at(2), progress_at(2), best_epoch=None)
+        checkpoints.save(state_at(2), progress_at(2), step=2, best_epoch=None)
         with pytest.raises(CheckpointError, match="No space left on device") as caught:
-            checkpoints.save(state_at(3), progress_at(3), best_epoch=None)
+            checkpoints.save(state_at(3), progress_at(3), step=3, best_epoch=None)
     assert "\n" not in str(caught.value) and "--resume" in str(caught.value)
     assert_same(saved.read(tmp_path / "c", 1, state_at(0))[0], state_at(1))
 

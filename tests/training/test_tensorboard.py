@@ -65,10 +65,10 @@ def test_epochs_that_are_done_again_come_once_and_lie_on_disk_at_once(tmp_path):
     row = {"train_loss": 1.0, "learning_rate": 0.1}
     killed = TensorBoard(Silent(), tmp_path)
     for epoch in (1, 2, 3):
-        killed.epoch({"epoch": epoch, **row}, 100.0)
+        killed.epoch([{"epoch": epoch, **row}], 100.0)
         assert scalars(tmp_path)["loss/train", epoch] == 1
     resumed = TensorBoard(Silent(), tmp_path)
-    resumed.epoch({"epoch": 2, **row, "train_loss": 2.0}, 100.0)
+    resumed.epoch([{"epoch": 2, **row, "train_loss": 2.0}], 100.0)
     found = scalars(tmp_path)
     assert [found["loss/train", epoch] for epoch in (1, 2)] == [1, 2]
     assert {step for _, step in found} == {1, 2}

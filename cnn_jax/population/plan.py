@@ -1,0 +1,172 @@
+"""What the members of a population are, and whether one program can train them all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnn_jax import nn
+from cnn_jax.assembly import Assembly, assemble_run, program_of
+from cnn_jax.data import Dataset
+from cnn_jax.errors import RecipeError, RunError
+from cnn_jax.file_names import safe_names
+from cnn_jax.recipe import Recipe
+from cnn_jax.run_data import resolve_data
+from cnn_jax.training.state import Batch
+from cnn_jax.training.step import TrainStep
+
+# What else lies in the folder of a population.
+_TAKEN = ("checkpoints", "checkpoints-damaged", "lock", "tensorboard")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The members, each with its assembly; those with the same program and data share theirs.
+
+    Attributes:
+      names: of the members, in order.
+      recipes: of each, resolved.
+      assemblies: of each.
+      loaded: the data as they were read, before folds were made.
+    """
+
+    names: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    assemblies: tuple[Assembly, ...]
+    loaded: Dataset
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        members: Sequence[Mapping[str, Any]],
+        loaded: Dataset,
+        model: nn.Module | None,
+        built: dict[Any, Assembly] | None = None,
+    ) -> Plan:
+        """Resolve recipes and data, and build what each member is made of.
+
+        Args:
+          recipe: what they have in common.
+          members: `name` and `overrides` of each.
+          loaded: the data set, all three parts.
+          model: a module of the user's own.
+          built: what earlier plans of the same data built, which is used again and added to.
+
+        Raises:
+          RecipeError: a name that is no folder's, or a field that is none.
+          CnnJaxError: as `assemble_run` and `resolve_data`.
+        """
+        names = tuple(str(member["name"]) for member in members)
+        for name, safe in zip(names, safe_names(names, _TAKEN), strict=True):
+            if name != safe:
+                raise RecipeError(f"a member cannot be called {name!r}; {safe!r} would do")
+        recipes = [recipe.override(member["overrides"]) for member in members]
+        datasets: dict[Any, Dataset] = {}
+        built = {} if built is None else built
+        datasets.update({key[0]: assembly.dataset for key, assembly in built.items()})
+        assemblies = []
+        for own in recipes:
+            if own.data not in datasets:
+                datasets[own.data] = resolve_data(own, loaded)
+            key = (own.data, program_of(own).digest())
+            if key not in built:
+                built[key] = assemble_run(own, datasets[own.data], model)
+            assemblies.append(built[key].of(own))
+        return cls(names, tuple(recipes), tuple(assemblies), loaded)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, numbers: Sequence[int]) -> Plan:
+        """The members with these numbers."""
+        return Plan(
+            tuple(self.names[n] for n in numbers),
+            tuple(self.recipes[n] for n in numbers),
+            tuple(self.assemblies[n] for n in numbers),
+            self.loaded,
+        )
+
+    @property
+    def dataset(self) -> Dataset:
+        """Of the first member."""
+        return self.assemblies[0].dataset
+
+    @property
+    def same_data(self) -> bool:
+        """Whether all members train on the same examples."""
+        return len({id(assembly.dataset) for assembly in self.assemblies}) == 1
+
+    def identity(self) -> dict[str, Any]:
+        """Which data the members are trained on: name, and the digest of each."""
+        digests = [assembly.dataset.digest for assembly in self.assemblies]
+        return {"name": self.dataset.name, "digests": digests}
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Raise `RunError` if the data are not those the population began with."""
+        if self.identity()["digests"] != list(identity["digests"]):
+            raise RunError(
+                f"the data set {self.dataset.name!r} has changed since this population began: "
+                "nothing would compare"
+            )
+
+    def check_strategy(self, strategy: str) -> None:
+        """Raise `RecipeError` if members cannot be trained as is wanted."""
+        if strategy not in ("auto", "loop", "vmap", "map"):
+            raise RecipeError(f"the strategy must be auto, loop, vmap or map, not {strategy!r}")
+        obstacle = self.obstacle()
+        if strategy in ("vmap", "map") and obstacle:
+            raise RecipeError(f"the strategy cannot be {strategy}: {obstacle}; take loop or auto")
+
+    def obstacle(self) -> str | None:
+        """Why one program cannot train all members, or None."""
+        feeds = [assembly.feeds["train"] for assembly in self.assemblies]
+        steps = sorted({feed.steps for feed in feeds})
+        if len(self) == 1:
+            return "there is one member"
+        if len({program_of(recipe).digest() for recipe in self.recipes}) > 1:
+            return "members differ in more than seed, fold and scalars"
+        if any(feed.streamed for feed in feeds):
+            return "the images are read while training"
+        if len(steps) > 1 or len({feed.batch_size for feed in feeds}) > 1:
+            return f"folds differ in size, {steps[0]} to {steps[-1]} batches an epoch"
+        return None
+
+    def step(self) -> TrainStep:
+        """The step of all members."""
+        padded = any(assembly.feeds["train"].padded for assembly in self.assemblies)
+        return dataclasses.replace(self.assemblies[0].step, padded=padded)
+
+    def own(self) -> dict[str, np.ndarray]:
+        """What of the step is each member's own; see `training.population.step_of`."""
+        if self.same_data:
+            return {}
+        own = {
+            "mean": np.array([a.preprocess.mean for a in self.assemblies], np.float32),
+            "std": np.array([a.preprocess.std for a in self.assemblies], np.float32),
+        }
+        weights: list[Any] = [getattr(a.task, "class_weights", None) for a in self.assemblies]
+        if weights[0] is not None:
+            own["class_weights"] = np.array(weights, np.float32)
+        return own
+
+    def resident(self) -> tuple[Batch, list[np.ndarray] | None]:
+        """The training examples of all members on every device, and where each one's lie."""
+        first = self.assemblies[0]
+        if self.same_data:
+            return first.feeds["train"].resident, None
+        parts = list(self.dataset.splits.values())
+        images = [split.images for split in parts]
+        arrays: dict[str, Any] = {"image": np.concatenate(images)}  # type: ignore[arg-type]
+        for name in parts[0].targets:
+            arrays[name] = np.concatenate([split.targets[name] for split in parts])
+        place = {i: n for n, i in enumerate(np.concatenate([s.ids for s in parts]).tolist())}
+        rows = [
+            np.array([place[i] for i in assembly.dataset.splits["train"].ids.tolist()])
+            for assembly in self.assemblies
+        ]
+        return first.placement.replicate(arrays), rows

@@ -1,0 +1,124 @@
+"""The members of a plan as one program, and the choice between that and a loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from cnn_jax import environment
+from cnn_jax.population.plan import Plan
+from cnn_jax.training import population, strategy
+from cnn_jax.training.evaluate import EvalStep, predict_logits
+from cnn_jax.training.loop import RunChunk, Validate
+from cnn_jax.training.population import PopulationFeed, Stacked
+from cnn_jax.training.state import PyTree, State
+
+Wanted = Literal["auto", "loop", "vmap", "map"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What trains all members of a plan at once.
+
+    Attributes:
+      name: the strategy.
+      run_chunk: K steps of all members, compiled at its first call.
+      feed, seeds: their batches, and what the order of each is drawn from.
+      initial_state: the state before the first step, made anew at each call.
+    """
+
+    name: Stacked
+    run_chunk: Any
+    feed: PopulationFeed
+    seeds: tuple[int, ...]
+    initial_state: Callable[[], State]
+
+    def memory(self, chunk_steps: int | None) -> int:
+        """Bytes that a chunk of steps holds at once, after compiling it; 0 if not known."""
+        steps = self.feed.chunk_steps(chunk_steps)
+        chunk = next(
+            self.feed.train_chunks(seed=self.seeds, epoch=0, first_step=0, chunk_steps=steps)
+        )
+        lowered = self.run_chunk.lower(self.initial_state(), self.feed.resident, chunk)
+        analysis = lowered.compile().memory_analysis()
+        if analysis is None:
+            return 0
+        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes)
+
+
+def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
+    """The strategy that is wanted, or the fastest that fits into memory.
+
+    Raises:
+      RecipeError: what is wanted does not fit.
+    """
+    obstacle = plan.obstacle()
+    if wanted == "loop" or obstacle:
+        return strategy.Choice("loop", obstacle or "as wanted")
+    free = environment.free_memory()
+    if wanted != "auto":
+        strategy.check_memory(_trial(wanted, plan), free)
+        return strategy.Choice(wanted, "as wanted")
+    return strategy.choose(trials_of(plan), free)
+
+
+def trials_of(plan: Plan) -> list[strategy.Trial]:
+    """Each strategy, to be measured; the loop first."""
+    first = plan.assemblies[0]
+    alone = strategy.Trial(
+        "loop", first.run_chunk, first.initial_state, first.feeds["train"], first.recipe.seed, 1
+    )
+    return [alone, *(_trial(name, plan) for name in get_args(Stacked))]
+
+
+def _trial(name: Stacked, plan: Plan) -> strategy.Trial:
+    stack = stacked(name, plan)
+    memory = stack.memory(plan.recipes[0].train.chunk_steps)
+    return strategy.Trial(
+        name, stack.run_chunk, stack.initial_state, stack.feed, stack.seeds, len(plan), memory
+    )
+
+
+@functools.lru_cache(maxsize=2)  # what was compiled to be tried is then used
+def stacked(name: Stacked, plan: Plan) -> Stack:
+    """The members of a plan as one program."""
+    first = plan.assemblies[0]
+    resident, rows = plan.resident()
+    feeds = [assembly.feeds["train"] for assembly in plan.assemblies]
+    feed = PopulationFeed(feeds, resident, first.placement, rows)
+
+    def initial_state() -> State:
+        states = first.initial_states(plan.recipes)
+        return first.placement.split(population.stack(states, first.placement.count))
+
+    run_chunk: RunChunk = population.make_population_chunk(
+        plan.step(), name, first.placement, plan.own(), first.compiler_options
+    )
+    seeds = tuple(recipe.seed for recipe in plan.recipes)
+    return Stack(name, run_chunk, feed, seeds, initial_state)
+
+
+def validation_of(name: Stacked, plan: Plan) -> Validate:
+    """Validation loss and accuracy of each member."""
+    first = plan.assemblies[0]
+    if not plan.same_data:
+        return lambda variables: (
+            lambda number: score(plan, number, population.member(variables, number))
+        )
+    eval_step: EvalStep = population.make_population_eval_step(
+        first.apply, first.task, first.preprocess, name, first.placement
+    )
+
+    def validate(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
+        logits = predict_logits(eval_step, variables, first.feeds["validation"])
+        return lambda number: first.task.score(first.predictions("validation", logits[:, number]))
+
+    return validate
+
+
+def score(plan: Plan, number: int, variables: Mapping[str, PyTree]) -> dict[str, float]:
+    """Validation loss and accuracy of one member."""
+    assembly = plan.assemblies[number]
+    return assembly.task.score(assembly.predict("validation", variables, final=False))

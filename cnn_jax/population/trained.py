@@ -1,0 +1,290 @@
+"""`Population` and `train_population`: what was trained together, and training it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from cnn_jax import environment, evaluation, nn
+from cnn_jax.data import Dataset
+from cnn_jax.errors import EvaluationError, RecipeError, RunError
+from cnn_jax.evaluation import Estimate, Predictions
+from cnn_jax.population.execution import carry_out
+from cnn_jax.population.folder import PopulationFolder, names_of
+from cnn_jax.population.plan import Plan
+from cnn_jax.population.stacking import Wanted
+from cnn_jax.recipe import Recipe, digest_of, read_toml
+from cnn_jax.run import Run, named_overrides
+from cnn_jax.run_data import load_again, load_data, located
+from cnn_jax.run_folder import SCHEMA
+from cnn_jax.training.progress import Console, Reporter
+
+MOST_MEMBERS = 10_000
+
+
+class Population:
+    """A folder of runs that were trained as one population.
+
+    Attributes:
+      path: the folder.
+      recipe: what the members have in common.
+    """
+
+    def __init__(
+        self,
+        folder: PopulationFolder,
+        *,
+        model: nn.Module | None = None,
+        data: Dataset | str | None = None,
+    ) -> None:
+        self._folder = folder
+        self._model = model
+        self._data = data
+        self.path = folder.path
+        values = read_toml(folder.recipe)
+        self.recipe = Recipe.from_dict(values)
+        if digest_of(values) != self.info["recipe_digest"]:
+            raise RunError(f"{str(folder.recipe)!r} was changed after the population began")
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: nn.Module | None = None,
+        data: Dataset | str | None = None,
+    ) -> Population:
+        """Open the folder of a population; arguments and errors as of `Run.load`."""
+        return cls(PopulationFolder.open(path), model=model, data=data)
+
+    def __repr__(self) -> str:
+        return f"Population({self.shown!r}, {self.status}: {len(self.info['members'])} members)"
+
+    @property
+    def shown(self) -> str:
+        """The path as a person would type it."""
+        return self._folder.shown
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What population.json holds."""
+        return self._folder.read_info()
+
+    @property
+    def status(self) -> str:
+        """`running`, `interrupted`, `failed` or `finished`."""
+        return str(self.info["status"])
+
+    @property
+    def strategy(self) -> tuple[str, str]:
+        """How it was trained, and why so."""
+        strategy = self.info["strategy"]
+        return strategy["name"], strategy["reason"]
+
+    @property
+    def members(self) -> dict[str, Run]:
+        """Name -> run, of those that are finished."""
+        runs = {}
+        for name in names_of(self.info):
+            if self._folder.member(name).info.exists():
+                run = Run.load(self.path / name, model=self._model, data=self._data)
+                if run.status == "finished":
+                    runs[name] = run
+        return runs
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Name -> what was not finite, of the members that failed."""
+        return dict(self.info.get("failures", {}))
+
+    @property
+    def folds(self) -> int:
+        """Folds of the cross-validation, 0 for none."""
+        return self.recipe.data.folds
+
+    def predictions(self, part: str = "test") -> list[Predictions]:
+        """The saved predictions of the finished members; with folds those of all folds together.
+
+        With folds there is one `Predictions` for each seed, of every example once.
+
+        Raises:
+          EvaluationError: no member is finished, or a fold is missing.
+        """
+        runs = self.members
+        if not runs:
+            raise EvaluationError(f"no member of {self.shown!r} is finished")
+        if not self.folds or part != "test":
+            return [run.predictions(part) for run in runs.values()]
+        of_seed: dict[int, list[Predictions]] = {}
+        for run in runs.values():
+            of_seed.setdefault(run.recipe.seed, []).append(run.predictions(part))
+        whole = [folds for folds in of_seed.values() if len(folds) == self.folds]
+        if not whole:
+            raise EvaluationError(
+                f"{self.shown!r} has no seed whose {self.folds} folds are all there"
+            )
+        return [evaluation.out_of_fold(folds) for folds in whole]
+
+    def figures(self, metric: str | None = None, *, level: float = 0.95) -> dict[str, Estimate]:
+        """The mean of a figure of the test part, with each interval that can be had.
+
+        Args:
+          metric: of `classification_metrics`; None for the first of the task.
+          level: confidence level.
+
+        Returns:
+          `test-set`: of a single run, or of the folds of a single seed; `seed` and `both` of
+          several seeds. What each covers is told in `evaluation.seeds`.
+        """
+        runs = self.predictions()
+        name = metric or next(iter(evaluation.classification_metrics(runs[0])))
+        if len(runs) == 1:
+            return {"test-set": evaluation.classification_metrics(runs[0], level=level)[name]}
+        values = [evaluation.figure(run, name) for run in runs]
+        percent = name in evaluation.IN_PERCENT
+        return {
+            "seed": evaluation.over_seeds(values, len(runs[0]), level=level, percent=percent),
+            "both": evaluation.over_seeds_and_test_sets(runs, metric=name, level=level),
+        }
+
+    def summary(self) -> str:
+        """The mean with its interval, a line for each kind of interval."""
+        runs = self.members
+        if not runs:
+            return f"no member of {self.shown!r} is finished"
+        name = next(iter(next(iter(runs.values())).metrics["test"]))
+        part = "out-of-fold" if self.folds else "test"
+        return "\n".join(
+            f"{part} {name.replace('_', ' ')} {estimate} (over {evaluation.COVERS[covers]})"
+            for covers, estimate in self.figures(name).items()
+        )
+
+    def resume(
+        self, *, reporter: Reporter | None = None, command: str = "Population.resume"
+    ) -> Population:
+        """Go on where training stopped; members that are finished stay as they are.
+
+        Raises:
+          RunError: another process trains in the folder, or the data have changed.
+          CheckpointError: the checkpoints are of another model.
+        """
+        with self._folder.lock():
+            if self.status != "finished":
+                data = self._data
+                if not isinstance(data, Dataset):
+                    moved = {} if data is None else {"data.source": data, "data.root": None}
+                    recipe = self.recipe.override(moved)
+                    data = load_data(recipe) if moved else load_again(recipe)
+                plan = Plan.of(self.recipe, self.info["members"], data, self._model)
+                plan.check(self.info["data"])
+                self._carry_out(plan, reporter, command)
+        return self
+
+    def _carry_out(self, plan: Plan, reporter: Reporter | None, command: str) -> None:
+        try:
+            carry_out(self._folder, plan, reporter or Console(self.recipe.train.epochs), command)
+        except KeyboardInterrupt as interrupt:  # not the clean stop of the training loop
+            interrupt.add_note(f"go on with: cnn-jax train --resume {shlex.quote(self.shown)}")
+            raise
+
+
+def train_population(
+    recipe: Recipe | str | os.PathLike[str] | None = None,
+    *,
+    seeds: int = 1,
+    folds: int = 0,
+    members: Mapping[str, Mapping[str, Any]] | None = None,
+    strategy: Wanted = "auto",
+    model: nn.Module | str | None = None,
+    data: Dataset | str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    baselines: bool = False,
+    reporter: Reporter | None = None,
+    command: str = "cnn_jax.train_population",
+    **overrides: Any,
+) -> Population:
+    """Train several runs of one recipe, and write a folder that holds a run folder for each.
+
+    Args:
+      recipe, model, data, out, overwrite, reporter, command, **overrides: as of `train`.
+      seeds: so many seeds, from the recipe's own on.
+      folds: also a cross-validation with so many folds, for each seed; see `data.fold`.
+      members: name -> what it changes in the recipe, in place of seeds and folds.
+      strategy: how they are trained. `loop`: one after another, each bit for bit as a run of
+        its own. `vmap`: all at once in one program; `map`: in turns within one program; both
+        equal the runs of their own to rounding after a step, and in distribution after many.
+        `auto` measures a few steps of each and takes the fastest that fits into memory.
+      baselines: also evaluate pixel 1-nearest neighbour and logistic regression, once.
+
+    Raises:
+      CnnJaxError: whatever is wrong, in one line, before any work begins.
+    """
+    resolved, own_model = named_overrides(recipe, model, data, overrides)
+    listed = members_of(resolved, seeds, folds) if members is None else dict(members)
+    if members is not None and (seeds != 1 or folds):
+        raise RecipeError("give either members, or seeds and folds")
+    if not 1 <= len(listed) <= MOST_MEMBERS:
+        raise RecipeError(
+            f"a population has between 1 and {MOST_MEMBERS:,} members, not {len(listed):,}"
+        )
+    if folds:
+        resolved = resolved.override({"data.folds": folds})
+    resolved = located(resolved)
+    described = [{"name": name, "overrides": dict(own)} for name, own in listed.items()]
+    loaded = data if isinstance(data, Dataset) else load_data(resolved)
+    plan = Plan.of(resolved, described, loaded, own_model)
+    plan.check_strategy(strategy)
+    name = f"{plan.dataset.name}-{resolved.model.name.removeprefix('custom:')}"
+    folder = PopulationFolder.create(out, name, overwrite=overwrite)
+    with folder.lock():
+        folder.write_recipe(resolved)
+        folder.write_info(
+            {
+                "schema": SCHEMA,
+                "status": "running",
+                "command": command,
+                "recipe_digest": resolved.digest(),
+                "wants_baselines": baselines,
+                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "wanted": strategy,
+                "members": described,
+                "data": plan.identity(),
+                "environment": {
+                    "versions": environment.versions(),
+                    "devices": environment.devices(),
+                    "hardware": environment.hardware(),
+                    "commit": environment.commit(),
+                },
+            }
+        )
+        population = Population(folder, model=own_model, data=plan.loaded)
+        population._carry_out(plan, reporter, command)
+    return population
+
+
+def members_of(recipe: Recipe, seeds: int, folds: int) -> dict[str, dict[str, Any]]:
+    """Name -> changes in the recipe, of each seed and fold.
+
+    Raises:
+      RecipeError: a number that makes no sense.
+    """
+    if seeds < 1:
+        raise RecipeError(f"a population needs 1 seed or more, not {seeds}")
+    if folds and not 2 <= folds <= 1000:
+        raise RecipeError(f"a cross-validation needs between 2 and 1000 folds, not {folds}")
+    if seeds * max(folds, 1) > MOST_MEMBERS:
+        raise RecipeError(
+            f"{seeds:,} seeds of {max(folds, 1):,} folds are {seeds * max(folds, 1):,} members: "
+            f"at most {MOST_MEMBERS:,}"
+        )
+    listed: dict[str, dict[str, Any]] = {}
+    for seed in range(recipe.seed, recipe.seed + seeds):
+        for fold in range(1, folds + 1) or [0]:
+            words = [f"fold-{fold}"] * (folds > 0) + [f"seed-{seed}"] * (seeds > 1 or not folds)
+            own = {"seed": seed, **({"data.fold": fold} if folds else {})}
+            listed["-".join(words)] = own
+    return listed

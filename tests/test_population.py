@@ -1,0 +1,242 @@
+"""Populations from end to end: folders, figures, failures, resuming and the command line."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from small import Tiny, small_set
+
+import cnn_jax
+from cnn_jax import Population, Run, data
+from cnn_jax.cli import main
+from cnn_jax.errors import CnnJaxError, NonFiniteLossError, RecipeError, RunError
+from cnn_jax.training.checkpoints import to_host
+from cnn_jax.training.progress import Silent
+
+FAST = {"epochs": 2, "batch_size": 8, "reporter": Silent()}
+MEMBERS = {
+    "low": {"optimizer.learning_rate": 0.01},
+    "high": {"optimizer.learning_rate": 0.2, "seed": 3},
+}
+
+
+def train(out, **options):
+    given = {"model": Tiny(), "data": small_set(40), **FAST, **options}
+    return cnn_jax.train_population(out=out, **given)
+
+
+@pytest.fixture(scope="module", params=["loop", "vmap", "map"])
+def seeds(request, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("seeds") / "p", seeds=3, strategy=request.param)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """The second of the seeds as a run of its own."""
+    out = tmp_path_factory.mktemp("single") / "run"
+    return cnn_jax.train(model=Tiny(), data=small_set(40), seed=1, out=out, **FAST)
+
+
+def test_members_are_runs(seeds, single):
+    assert seeds.status == "finished" and list(seeds.members) == ["seed-0", "seed-1", "seed-2"]
+    member = seeds.members["seed-1"]
+    exact = seeds.strategy[0] == "loop"
+    same = np.testing.assert_array_equal if exact else near
+    same(member.predictions("test").logits, single.predictions("test").logits)
+    assert [row["epoch"] for row in member.history] == [1, 2]
+    for mine, own in zip(member.history, single.history, strict=True):
+        same(list(mine.values()), list(own.values()))
+    for mine, own in zip(
+        jax.tree.leaves(member.variables), jax.tree.leaves(single.variables), strict=True
+    ):
+        same(mine, own)
+    assert member.recipe == single.recipe
+    assert member.info["selected"] == single.info["selected"]
+    assert member.temperature == pytest.approx(single.temperature, rel=1e-3)
+    images = single.dataset.splits["test"].images
+    near(member.predict(images).probabilities, single.predict(images).probabilities)
+    assert len(member.test_uses) == 1
+
+
+def near(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_figures_are_those_of_the_members(seeds):
+    accuracies = [run.metrics["test"]["accuracy"].value for run in seeds.members.values()]
+    figures = seeds.figures()
+    assert set(figures) == {"seed", "both"}
+    for estimate in figures.values():
+        assert estimate.value == pytest.approx(np.mean(accuracies))
+        assert (estimate.n, estimate.n_seeds, estimate.percent) == (9, 3, True)
+    assert seeds.summary().splitlines()[-1].endswith("3 seeds (over test sets and seeds)")
+
+
+def test_a_member_evaluates_to_what_was_saved(seeds):
+    member = Run.load(seeds.path / "seed-2", model=Tiny(), data=small_set(40))
+    saved = member.predictions("test").logits
+    assert member.evaluate("test")["accuracy"] == member.metrics["test"]["accuracy"]
+    np.testing.assert_allclose(member.predictions("test").logits, saved, rtol=1e-5, atol=1e-6)
+
+
+def test_the_folder_itself_is_no_run(seeds):
+    with pytest.raises(RunError, match=r"holds 3 runs: name one of them, such as .*seed-0"):
+        Run.load(seeds.path)
+    with pytest.raises(RunError, match=r"it has no population\.json"):
+        Population.load(seeds.path / "seed-0")
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_interrupted_and_resumed_it_is_as_if_it_never_was(strategy, select, tmp_path):
+    options = {"seeds": 2, "strategy": strategy, "epochs": 3, "train.select": select}
+    whole = train(tmp_path / "whole", **options)
+    begun = train(tmp_path / "begun", **{**options, "reporter": Pressing(1)})
+    assert begun.status == "interrupted" and not begun.members
+    resumed = Population.load(begun.path, model=Tiny(), data=small_set(40))
+    resumed.resume(reporter=Silent())
+    assert resumed.status == "finished"
+    for name, run in whole.members.items():
+        other = resumed.members[name]
+        assert other.history == run.history and other.info["selected"] == run.info["selected"]
+        np.testing.assert_array_equal(
+            other.predictions("test").logits, run.predictions("test").logits
+        )
+        leaves = [to_host(r.variables) for r in (run, other)]
+        for path, leaf in leaves[0].items():
+            np.testing.assert_array_equal(leaf, leaves[1][path])
+    assert resumed.resume().status == "finished"  # nothing to do
+
+
+class Pressing(Silent):
+    """Presses the stop button, once, at the end of an epoch; of a loop no epochs are shown."""
+
+    def __init__(self, after):
+        self.after, self.pressed = after, False
+
+    def chunk(self, epoch, step, steps, loss):
+        if (epoch, step) == (self.after, steps) and not self.pressed:
+            self.pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
+def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path):
+    broken = {"broken": {"optimizer.learning_rate": 1e30}}
+    population = train(tmp_path / "p", members={**broken, **MEMBERS}, strategy=strategy)
+    assert population.status == "finished"
+    assert list(population.members) == ["low", "high"]
+    assert list(population.failures) == ["broken"]
+    assert "not finite in step" in population.failures["broken"]
+    failed = Run.load(population.path / "broken", model=Tiny(), data=small_set(40))
+    assert failed.status == "failed"
+    healthy = train(tmp_path / "healthy", members=MEMBERS, strategy=strategy)
+    for name, run in healthy.members.items():
+        near(population.members[name].predictions("test").logits, run.predictions("test").logits)
+    assert len(population.figures()) == 2
+    with pytest.raises(NonFiniteLossError, match=r"lower optimizer\.learning_rate"):
+        train(tmp_path / "all", members={**broken, "b": broken["broken"]}, strategy=strategy)
+    assert Population.load(tmp_path / "all").status == "failed"
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_members_end_each_for_itself(strategy, tmp_path):
+    """Patience ends one before the other; what is kept is its own last state."""
+    rates = {f"rate-{rate:g}": {"optimizer.learning_rate": rate} for rate in (0.01, 3.0, 30.0)}
+    options = {"epochs": 6, "train.patience": 1, "members": rates}
+    population = train(tmp_path / "p", strategy=strategy, **options)
+    lengths = {name: len(run.history) for name, run in population.members.items()}
+    assert len(set(lengths.values())) > 1
+    for name, run in population.members.items():
+        steps_per_epoch = 5
+        expected = {"step": lengths[name] * steps_per_epoch, "epoch": lengths[name], "rule": "last"}
+        assert run.info["selected"] == expected
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
+    whole = data.from_arrays(*pictures(45), groups=np.arange(45) // 3, name="squares")
+    population = train(tmp_path / "p", data=whole, folds=3, strategy=strategy, epochs=2)
+    assert list(population.members) == ["fold-1", "fold-2", "fold-3"]
+    (predictions,) = population.predictions()
+    assert sorted(predictions.ids) == sorted(i for s in whole.splits.values() for i in s.ids)
+    figures = population.figures("accuracy")
+    assert list(figures) == ["test-set"]
+    assert (figures["test-set"].n, figures["test-set"].unit) == (45, "group")
+    assert population.summary().startswith("out-of-fold accuracy ")
+    # Each fold's run is the one that its own recipe gives.
+    member = population.members["fold-2"]
+    own = cnn_jax.train(member.recipe, model=Tiny(), data=whole, reporter=Silent())
+    same = np.testing.assert_array_equal if strategy == "loop" else near
+    same(member.predictions("test").logits, own.predictions("test").logits)
+    assert member.info["preprocess"] == own.info["preprocess"]
+
+
+def pictures(n):
+    rng = np.random.default_rng(1)
+    labels = np.arange(n) % 3
+    images = rng.integers(0, 80, (n, 6, 6, 1)) + 80 * labels[:, None, None, None]
+    return images.astype(np.uint8), labels
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 0}, "1 seed or more, not 0"),
+        ({"seeds": 10**9}, "1,000,000,000 members: at most 10,000"),
+        ({"folds": 1}, "between 2 and 1000 folds, not 1"),
+        ({"folds": 49}, "49 groups .* cannot make 49 folds without cutting one"),
+        ({"seeds": 2, "strategy": "fast"}, "auto, loop, vmap or map, not 'fast'"),
+        ({"members": {}}, "not 0"),
+        ({"members": MEMBERS, "seeds": 2}, "either members, or seeds and folds"),
+        ({"members": {"../up": {}}}, r"cannot be called '\.\./up'"),
+        ({"members": {"a": {}, "A": {}}}, "cannot be called 'A'"),
+        ({"members": {"a": {"optimizer.lr": 1}}}, r"no field 'optimizer\.lr'"),
+        (
+            {"members": {"a": {}, "b": {"augment.translate": 0}}, "strategy": "vmap"},
+            "cannot be vmap: members differ in more than seed, fold and scalars",
+        ),
+        (
+            {"seeds": 2, "strategy": "map", "train.memory_limit": 0},
+            "cannot be map: the images are read while training",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_work(options, message, tmp_path):
+    with pytest.raises(CnnJaxError, match=message):
+        train(tmp_path / "p", **options)
+    assert not (tmp_path / "p").exists()
+
+
+def test_more_than_memory_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr("cnn_jax.environment.free_memory", lambda: 1000)
+    with pytest.raises(RecipeError, match=r"2 members at once \(vmap\) need .* of memory"):
+        train(tmp_path / "p", seeds=2, strategy="vmap")
+    population = train(tmp_path / "q", seeds=2, strategy="auto")
+    assert population.strategy[0] == "loop" and "would need" in population.strategy[1]
+
+
+def test_the_command_line(capsys, tmp_path):
+    small = ["--model.options.widths", "[4]", "--epochs", "1", "--seeds", "2"]
+    assert main(["train", "digits", *small, "--out", "a"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "2 members, strategy " in lines[1]
+    assert [line.split()[0] for line in lines[-5:-3]] == ["seed-0", "seed-1"]
+    assert lines[-1].startswith("test accuracy") and "2 seeds (over test sets" in lines[-1]
+    info = json.loads((tmp_path / "a" / "population.json").read_text("utf-8"))
+    assert info["status"] == "finished" and info["strategy"]["reason"]
+    assert main(["train", "--resume", "a"]) == 0
+    assert capsys.readouterr().out.startswith("a is finished: nothing to resume")
+    assert main(["train", "digits", *small, "--seed", "7", "--strategy", "loop", "--out", "b"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "a", "b"]) == 0
+    out = capsys.readouterr().out
+    assert "over test sets and seeds" in out
+    assert main(["train", "digits", "--strategy", "vmap"]) == 2
+    assert "give --seeds N or --folds K, too" in capsys.readouterr().err
+    assert main(["train", "--resume", "a", "--seeds", "3"]) == 2
+    assert main(["evaluate", "a"]) == 2
+    assert "holds 2 runs" in capsys.readouterr().err
