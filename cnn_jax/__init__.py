@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnn_jax.population import Population, train_population
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
+    from cnn_jax.sweeps import Sweep, sweep
 
 _HOME = {
     "Classified": "classifier",
@@ -34,9 +35,11 @@ _HOME = {
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
+    "Sweep": "sweeps",
     "compare": "comparing",
     "keep_freed_memory": "kept_memory",
     "range_test": "learning_rates",
+    "sweep": "sweeps",
     "train": "run",
     "train_population": "population",
 }
@@ -62,6 +65,7 @@ __all__ = [
     "RangeTest",
     "Recipe",
     "Run",
+    "Sweep",
     "augment",
     "compare",
     "data",
@@ -73,6 +77,7 @@ __all__ = [
     "ops",
     "range_test",
     "report",
+    "sweep",
     "train",
     "train_population",
     "training",

@@ -147,6 +147,12 @@ class Classifier:
         Raises:
           DataError: no images, a wrong shape, or a file that cannot be decoded.
         """
+        ids, logits = self.logits(images)
+        answers = log_probabilities(logits / self.temperature, self.kind)
+        return Classified(ids, self.classes, answers, self.kind)
+
+    def logits(self, images: Images) -> tuple[tuple[str, ...], np.ndarray]:
+        """Ids and logits float32 `[N, K]`, before any calibration; otherwise as `predict`."""
         source, ids = source_of(images, self.image_shape, self.recipe.data.fit)
         split = data.Split(source, {}, np.asarray(ids, dtype=np.str_))
         train = self.recipe.train
@@ -155,9 +161,7 @@ class Classifier:
         feed = Feed(split, batch_size, self._placement, memory_limit=train.memory_limit)
         environment.enable_compile_cache()
         with numerics(train.precision):
-            logits = predict_logits(self._eval_step, self._on_device, feed)
-        answers = log_probabilities(logits / self.temperature, self.kind)
-        return Classified(tuple(ids), self.classes, answers, self.kind)
+            return tuple(ids), predict_logits(self._eval_step, self._on_device, feed)
 
     @functools.cached_property
     def _eval_step(self) -> EvalStep:

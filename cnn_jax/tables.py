@@ -15,12 +15,13 @@ import numpy as np
 from cnn_jax import models as model_room
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
-from cnn_jax.evaluation import COVERS, Estimate, Fate, Verdict, classification_metrics
+from cnn_jax.evaluation import COVERS, Estimate, Fate, Gain, Verdict, classification_metrics
 from cnn_jax.learning_rates import RangeTest
 
 if TYPE_CHECKING:
     from cnn_jax.population import Population
     from cnn_jax.relabelling import Relabelled
+    from cnn_jax.sweeps import Setting
 
 Format = Literal["table", "csv", "json"]
 
@@ -50,6 +51,58 @@ def population(found: Population) -> str:
         rows.append((f"and {len(runs) - _MOST_MEMBERS} more", ""))
     rows += [(name, f"failed: {reason}") for name, reason in failures.items()]
     return _aligned(rows)
+
+
+def gains(found: Mapping[str, Gain], form: Format) -> str:
+    """Figures of an ensemble beside those of its members."""
+    if form == "json":
+        values = {
+            name: {
+                "ensemble": gain.ensemble.to_dict(),
+                "members": gain.members,
+                "difference": gain.difference.to_dict(),
+            }
+            for name, gain in found.items()
+        }
+        return json.dumps(values, indent=1)
+    if form == "csv":
+        return _csv(
+            [
+                {"metric": name, "of": of, **estimate.to_dict()}
+                for name, gain in found.items()
+                for of, estimate in (("ensemble", gain.ensemble), ("difference", gain.difference))
+            ]
+        )
+    rows = [("", "ensemble", "members' mean", "difference")]
+    for name, gain in found.items():
+        percent = gain.ensemble.percent
+        alone = f"{100 * gain.members:.2f} %" if percent else f"{gain.members:.4f}"
+        of, difference = (str(e).split(", n =")[0] for e in (gain.ensemble, gain.difference))
+        rows.append((name.replace("_", " "), of, alone, difference))
+    n = next(iter(found.values())).ensemble.n
+    return f"{_aligned(rows)}\nn = {n}; all calibrated on validation data; intervals over test sets"
+
+
+_MOST_SETTINGS = 10
+
+
+def settings(found: Sequence[Setting]) -> str:
+    """The best settings of a sweep, the best first."""
+    if not found:
+        return ""
+    names = list(found[0].point)
+    rows = [(*names, "validation accuracy", "loss")]
+    for one in found[:_MOST_SETTINGS]:
+        values = (_printable(_short(one.point[name])) for name in names)
+        accuracy = str(one.accuracy).replace(" [no interval]", "")
+        rows.append((*values, accuracy, f"{one.loss:.4f}"))
+    if len(found) > _MOST_SETTINGS:
+        rows.append((f"and {len(found) - _MOST_SETTINGS} more", *[""] * (len(names) + 1)))
+    return _aligned(rows)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 _SENTENCES = {"better": "A is better than B.", "worse": "A is worse than B."}

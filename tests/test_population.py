@@ -7,6 +7,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from small import Tiny, small_set
 
 import cnn_jax
@@ -238,5 +239,48 @@ def test_the_command_line(capsys, tmp_path):
     assert main(["train", "digits", "--strategy", "vmap"]) == 2
     assert "give --seeds N or --folds K, too" in capsys.readouterr().err
     assert main(["train", "--resume", "a", "--seeds", "3"]) == 2
-    assert main(["evaluate", "a"]) == 2
+
+
+def test_a_population_is_an_ensemble(seeds):
+    """Its answers for new images are those that its saved predictions give."""
+    together = seeds.ensemble()
+    members = [run.predictions("test") for run in seeds.members.values()]
+    expected = np.mean([run.probabilities() for run in members], axis=0)
+    near(together.probabilities(), expected)
+    answers = seeds.predict(small_set(40).splits["test"].images)
+    near(answers.probabilities, seeds.ensemble(calibrated=True).probabilities())
+    gains = seeds.gains()
+    assert gains["nll"].ensemble.n == 9
+    scaled = [run.metrics["test"] for run in seeds.members.values()]
+    assert gains["accuracy"].members == pytest.approx(
+        np.mean([figures["accuracy"].value for figures in scaled])
+    )
+    assert seeds.disagreement().pairs.shape == (9,)
+
+
+def test_folds_are_no_ensemble(tmp_path):
+    whole = data.from_arrays(*pictures(45), name="squares")
+    population = train(tmp_path / "p", data=whole, folds=3, strategy="loop", epochs=1)
+    with pytest.raises(CnnJaxError, match="they are no ensemble"):
+        population.predict(np.zeros((1, 6, 6, 1), np.uint8))
+    assert population.cross_validated()["accuracy"].n == 45
+
+
+def test_ensembles_on_the_command_line(capsys, tmp_path):
+    small = ["--model.options.widths", "[4]", "--epochs", "1", "--strategy", "loop"]
+    assert main(["train", "digits", *small, "--seeds", "2", "--out", "a"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["ensemble", "members'", "mean", "difference"]
+    assert any(line.startswith("nll ") for line in out)
+    assert out[-1].startswith("n = 360; all calibrated")
+    assert main(["evaluate", "a", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"]["ensemble"]["n"] == 360
+    assert main(["evaluate", "a", "--split", "train"]) == 2
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "one.png")
+    capsys.readouterr()
+    assert main(["predict", "a", "one.png"]) == 0
+    assert "one.png" in capsys.readouterr().out
+    assert main(["report", "a"]) == 2
     assert "holds 2 runs" in capsys.readouterr().err

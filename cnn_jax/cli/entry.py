@@ -17,6 +17,7 @@ _HELP = """\
 usage: cnn-jax COMMAND [...]
 
   train      train a network, evaluate it exactly, write a run folder
+  sweep      which setting of a recipe is best, on validation data
   lr-range   which learning rates train: a short test before a long run
   evaluate   figures of a run on its test, validation or train part
   compare    is one run better than another, or can it not be told?
@@ -40,6 +41,7 @@ examples:
 # Command -> the module that holds the function of that name.
 _COMMANDS = {
     "train": "train",
+    "sweep": "sweep",
     "lr-range": "lr_range",
     "evaluate": "runs",
     "compare": "compare",

@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 
-from cnn_jax.cli.arguments import Parser
+from cnn_jax.cli.arguments import Parser, UsageError
 
 
 def evaluate(arguments: list[str]) -> int:
     """Print figures of a run, each with its interval."""
-    parser = Parser(prog="cnn-jax evaluate", description="Figures of a run, each with interval.")
-    parser.add_argument("run", help="run folder")
+    parser = Parser(
+        prog="cnn-jax evaluate",
+        description="Figures of a run, each with interval. Of a population: those of its members "
+        "as one ensemble, beside the members' own, and their difference.",
+    )
+    parser.add_argument("run", help="run folder, or that of a population")
     parser.add_argument("--split", default="test", help="test, validation or train")
     parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from cnn_jax import tables
+    from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
     command = shlex.join(["cnn-jax", "evaluate", *arguments])
+    if PopulationFolder.is_one(options.run):
+        return _evaluate_population(options, command)
     figures = Run.load(options.run, data=options.data).evaluate(options.split, command=command)
     print(tables.figures(figures, options.format))
+    return 0
+
+
+def _evaluate_population(options: argparse.Namespace, command: str) -> int:
+    from cnn_jax import tables
+    from cnn_jax.population import Population
+
+    if options.split != "test" or options.data:
+        raise UsageError(
+            "a population is evaluated by what its runs predicted for the test part: name one of "
+            "its runs for anything else"
+        )
+    population = Population.load(options.run)
+    if population.folds:
+        print(tables.figures(population.cross_validated(), options.format))
+    else:
+        print(tables.gains(population.gains(), options.format))
+    population.log_use(command)
     return 0
 
 
@@ -32,7 +58,7 @@ def predict(arguments: list[str]) -> int:
         description="Class and calibrated probability of images. 'cnn-jax errors RUN' shows the "
         "hardest images of the data themselves.",
     )
-    parser.add_argument("run", help="run folder, or a folder that export wrote")
+    parser.add_argument("run", help="folder of a run or population, or one that export wrote")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
     parser.add_argument(
         "--labels",
@@ -48,11 +74,18 @@ def predict(arguments: list[str]) -> int:
     from cnn_jax.data import list_images
     from cnn_jax.data.files import unreadable
     from cnn_jax.errors import DataError
+    from cnn_jax.population import Population
+    from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
     images = list_images(options.images)
-    exported = (Path(options.run) / "model.safetensors").exists()
-    source = Classifier.load(options.run) if exported else Run.load(options.run)
+    source: Classifier | Population | Run
+    if (Path(options.run) / "model.safetensors").exists():
+        source = Classifier.load(options.run)
+    elif PopulationFolder.is_one(options.run):
+        source = Population.load(options.run)
+    else:
+        source = Run.load(options.run)
     try:
         answers, bad = source.predict(images), {}
     except DataError:

@@ -10,6 +10,14 @@ from cnn_jax.evaluation.classification import (
 )
 from cnn_jax.evaluation.comparison import paired_difference
 from cnn_jax.evaluation.delong import auroc_interval, delong
+from cnn_jax.evaluation.ensemble import (
+    Disagreement,
+    Gain,
+    disagreement,
+    ensemble,
+    ensemble_gain,
+    mean_logits,
+)
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
@@ -31,8 +39,10 @@ __all__ = [
     "IN_PERCENT",
     "ClassErrors",
     "ClassRow",
+    "Disagreement",
     "Estimate",
     "Fate",
+    "Gain",
     "Predictions",
     "Reliability",
     "Significance",
@@ -43,10 +53,14 @@ __all__ = [
     "compare",
     "confusion_matrix",
     "delong",
+    "disagreement",
+    "ensemble",
+    "ensemble_gain",
     "figure",
     "holm",
     "log_probabilities",
     "mcnemar",
+    "mean_logits",
     "minimum_detectable_effect",
     "out_of_fold",
     "over_seeds",

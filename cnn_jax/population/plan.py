@@ -15,7 +15,7 @@ from cnn_jax.data import Dataset
 from cnn_jax.errors import RecipeError, RunError
 from cnn_jax.file_names import safe_names
 from cnn_jax.recipe import Recipe
-from cnn_jax.run_data import resolve_data
+from cnn_jax.run_data import load_data, resolve_data
 from cnn_jax.training.state import Batch
 from cnn_jax.training.step import TrainStep
 
@@ -72,7 +72,8 @@ class Plan:
         assemblies = []
         for own in recipes:
             if own.data not in datasets:
-                datasets[own.data] = resolve_data(own, loaded)
+                read = loaded if _read_alike(own, recipe) else load_data(own)
+                datasets[own.data] = resolve_data(own, read)
             key = (own.data, program_of(own).digest())
             if key not in built:
                 built[key] = assemble_run(own, datasets[own.data], model)
@@ -170,3 +171,9 @@ class Plan:
             for assembly in self.assemblies
         ]
         return first.placement.replicate(arrays), rows
+
+
+def _read_alike(own: Recipe, common: Recipe) -> bool:
+    """Whether two recipes read the same data, whatever they make of it then."""
+    same = {"folds": 0, "fold": 1, "duplicates": "stop"}
+    return dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)  # type: ignore[arg-type]

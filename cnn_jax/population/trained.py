@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import functools
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cnn_jax import environment, evaluation, nn
+from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
+from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError, RunError
-from cnn_jax.evaluation import Estimate, Predictions
+from cnn_jax.evaluation import Estimate, Gain, Predictions
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
 from cnn_jax.population.plan import Plan
@@ -21,6 +27,9 @@ from cnn_jax.run import Run, named_overrides
 from cnn_jax.run_data import load_again, load_data, located
 from cnn_jax.run_folder import SCHEMA
 from cnn_jax.training.progress import Console, Reporter
+
+if TYPE_CHECKING:
+    from cnn_jax.new_images import Images
 
 MOST_MEMBERS = 10_000
 
@@ -149,6 +158,88 @@ class Population:
             "seed": evaluation.over_seeds(values, len(runs[0]), level=level, percent=percent),
             "both": evaluation.over_seeds_and_test_sets(runs, metric=name, level=level),
         }
+
+    def ensemble(self, part: str = "test", *, calibrated: bool = False) -> Predictions:
+        """The finished members as one deep ensemble; see `evaluation.ensemble`.
+
+        Args:
+          part: whose predictions.
+          calibrated: whether divided by `temperature`.
+
+        Raises:
+          EvaluationError: fewer than two members, or folds, which have other test parts each.
+        """
+        together = evaluation.ensemble(self._alike(part))
+        temperature = self.temperature if calibrated else 1.0
+        return dataclasses.replace(together, logits=together.logits / np.float32(temperature))
+
+    @functools.cached_property
+    def temperature(self) -> float:
+        """What divides the ensemble's logits, fitted on its validation predictions."""
+        return fit_temperature(evaluation.ensemble(self._alike("validation"))).value
+
+    def gain(self, metric: str = "accuracy", *, calibrated: bool = True) -> Gain:
+        """A figure of the ensemble on test beside that of its members; see `ensemble_gain`.
+
+        Args:
+          metric: of `classification_metrics`.
+          calibrated: whether each member's logits, and the ensemble's, are divided by a
+            temperature of its own first.
+        """
+        members = self._alike("test")
+        together = None
+        if calibrated:
+            together = self.ensemble(calibrated=True)
+            scales = [np.float32(run.temperature) for run in self.members.values()]
+            members = [
+                dataclasses.replace(run, logits=run.logits / scale)
+                for run, scale in zip(members, scales, strict=True)
+            ]
+        return evaluation.ensemble_gain(members, metric, together=together)
+
+    def gains(self) -> dict[str, Gain]:
+        """`gain` of every figure, calibrated."""
+        names = evaluation.classification_metrics(self._alike("test")[0], resamples=1)
+        return {name: self.gain(name) for name in names}
+
+    def cross_validated(self) -> dict[str, Estimate]:
+        """Every figure of all out-of-fold predictions; of several seeds the mean, over both."""
+        runs = self.predictions()
+        figures = evaluation.classification_metrics(runs[0])
+        if len(runs) == 1:
+            return figures
+        return {name: self.figures(name)["both"] for name in figures}
+
+    def log_use(self, command: str) -> None:
+        """Write down, in each member, that its test predictions were looked at."""
+        for run in self.members.values():
+            run.log_use("test", len(run.predictions("test")), command)
+
+    def disagreement(self) -> evaluation.Disagreement:
+        """Where the members differ on the test part, by example; see `evaluation.disagreement`."""
+        return evaluation.disagreement(self._alike("test"))
+
+    def predict(self, images: Images) -> Classified:
+        """Calibrated class probabilities of new images, by all finished members together.
+
+        Arguments and errors as of `Classifier.predict`; and `EvaluationError` as `ensemble`.
+        """
+        self._alike("validation")
+        classifiers = [run.classifier for run in self.members.values()]
+        found = [classifier.logits(images) for classifier in classifiers]
+        first = classifiers[0]
+        logits = evaluation.mean_logits([logits for _, logits in found], first.kind)
+        answers = evaluation.log_probabilities(logits / self.temperature, first.kind)
+        return Classified(found[0][0], first.classes, answers, first.kind)
+
+    def _alike(self, part: str) -> list[Predictions]:
+        """Predictions of two or more members for the same examples."""
+        if self.folds:
+            raise EvaluationError(
+                f"the folds of {self.shown!r} have other examples each: they are no ensemble; take "
+                "one of its runs"
+            )
+        return self.predictions(part)
 
     def summary(self) -> str:
         """The mean with its interval, a line for each kind of interval."""

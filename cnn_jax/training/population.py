@@ -1,11 +1,11 @@
 """Many trainings as one program: the members of a population.
 
-All state, metrics and batches get one more axis, that of the members. Its members may differ in
-whatever the state holds (seed, and with it parameters, data order, augmentation, dropout; every
-scalar of `hyper`) and in the examples they train on. How the axis is worked through is the
-*strategy*: `vmap` computes all members at once, `map` one after another within one program; on
-several devices each works on its own members. The third, `loop`, is no program of many members
-but one run after another, and needs nothing of this module.
+All state, metrics and batches get one more axis, that of the members. They may differ in whatever
+the state holds (seed, and with it parameters, data order, augmentation, dropout; every scalar of
+`hyper`) and in the examples they train on. How the axis is worked through is the *strategy*:
+`vmap` computes all members at once; `map` takes them in turns within one program, or up to eight
+at once where there are more. On several devices each works on its own members. The third, `loop`,
+is no program of many members but one run after another, and needs nothing of this module.
 
 After a step a member is what a run of its own would be, to rounding (other sums are taken in
 another order); its batches and the random numbers of its augmentation are the same bit for bit.
@@ -30,6 +30,9 @@ from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.state import Batch, PyTree, State
 from cnn_jax.training.step import ApplyFn, Metrics, TrainStep, chunk_of, eval_of
 from cnn_jax.training.task import Task
+
+_CHUNK_ON_CPU = 8  # steps
+_AT_ONCE = 8  # members that `map` takes at once where there are more: what caches still hold
 
 Stacked = Literal["vmap", "map"]
 Strategy = Literal["loop", "vmap", "map"]
@@ -102,7 +105,7 @@ def over_members(
                 )
             )
 
-        result = lax.map(one, own)
+        result = lax.map(one, own, batch_size=_group(len(jax.tree.leaves(own)[0])))
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, out_axis), result) if out_axis else result
 
     if placement.count == 1:
@@ -114,6 +117,13 @@ def over_members(
         out_specs=_spec(out_axis),
         check_vma=False,
     )
+
+
+def _group(members: int) -> int | None:
+    """How many of so many members are computed at once where they are taken in turns."""
+    if members <= _AT_ONCE:
+        return None
+    return max(size for size in range(1, _AT_ONCE + 1) if members % size == 0)
 
 
 def _first(tree: PyTree, axis: int) -> PyTree:
@@ -199,7 +209,13 @@ class PopulationFeed:
         return len(self._feeds[0])
 
     def chunk_steps(self, wanted: int | None, first_step: int = 0) -> int:
-        """As of one run; see `Feed.chunk_steps`."""
+        """As of one run (see `Feed.chunk_steps`), but several steps also on a CPU.
+
+        Our convolutions are as fast inside a loop; a network of stock ones, whose gradients are
+        not, is better off with the strategy `loop`, and `auto` finds that out.
+        """
+        if wanted is None and jax.default_backend() == "cpu":
+            wanted = _CHUNK_ON_CPU
         return self._feeds[0].chunk_steps(wanted, first_step)
 
     def train_chunks(

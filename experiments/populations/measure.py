@@ -129,8 +129,9 @@ def accuracy() -> Iterator[Row]:
             runs = population.predictions()
             found[strategy] = np.array([evaluation.figure(run, "accuracy") for run in runs])
             estimate = population.figures("accuracy")["seed"]
+            name = f"digits, {SEEDS} seeds by {strategy}"
             note = "" if strategy == "loop" else alike(found[strategy], found["loop"])
-            yield described(plan.assemblies[0], strategy, "accuracy", estimate, "accuracy", note)
+            yield described(plan.assemblies[0], name, "accuracy", estimate, "accuracy", note)
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> str:

@@ -1,0 +1,230 @@
+"""The record of a sweep's trials: an Optuna study, in a file of ours or a database of yours.
+
+Optuna proposes points and keeps what became of them, so that a sweep can be resumed, and several
+machines can share one through its database. It is imported only here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cnn_jax.errors import RunError
+from cnn_jax.sweeps.space import Point, Range, Space, grid
+from cnn_jax.sweeps.trials import Metric, Result
+
+Search = Literal["grid", "random", "adaptive"]
+State = Literal["done", "dropped", "failed"]
+
+_LOST = "lost"  # of a process that was killed: to be tried again
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point of the space, and what became of it.
+
+    Attributes:
+      number: in the study, from 0.
+      point: field -> value.
+      state: `done`; `dropped`, when others were better on the way; `failed`, not finite.
+      accuracy, loss: on the validation part; NaN of a trial that failed in its first epoch.
+      epochs: trained.
+      failure: what was not finite, or empty.
+    """
+
+    number: int
+    point: Point
+    state: State
+    accuracy: float
+    loss: float
+    epochs: int
+    failure: str = ""
+
+
+def check_installed() -> None:
+    """Raise `RunError` unless optuna is there; it is not imported, which takes a second."""
+    if "optuna" not in sys.modules and importlib.util.find_spec("optuna") is None:
+        raise RunError("a sweep needs optuna: pip install 'cnn_jax[sweep]'")
+
+
+class Study:
+    """Trials of one sweep.
+
+    Args:
+      url: of the database, such as `sqlite:////path/study.db`.
+      name: of the study in it; who uses the same one shares it.
+      space, search, metric: of the sweep.
+      seed: of proposed points; None where several machines propose.
+
+    Raises:
+      RunError: the database cannot be opened.
+    """
+
+    def __init__(
+        self, url: str, name: str, space: Space, search: Search, metric: Metric, seed: int | None
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(logging.WARNING)
+        self._optuna, self._space, self._search, self._metric = optuna, space, search, metric
+        self._url = url
+        with self._database():
+            self._study = optuna.create_study(
+                storage=url,
+                study_name=name,
+                direction="maximize" if metric == "accuracy" else "minimize",
+                load_if_exists=True,
+            )
+        if search != "grid":
+            # A resumed study must not propose once more what it began with.
+            offset = None if seed is None else seed + len(self._trials())
+            sampler: Any = optuna.samplers.RandomSampler(offset)
+            if search == "adaptive":
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    sampler = optuna.samplers.TPESampler(seed=offset, constant_liar=True)
+            self._study.sampler = sampler
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[None]:
+        """What goes wrong with the database in one line; the trials that ended are in it."""
+        import sqlalchemy.exc
+
+        broken = (
+            sqlalchemy.exc.SQLAlchemyError,
+            self._optuna.exceptions.StorageInternalError,
+            ImportError,
+            OSError,
+        )
+        try:
+            yield
+        except broken as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise RunError(f"cannot use the study in {self._url!r}: {reason}") from error
+
+    def propose(self, count: int, total: int) -> list[tuple[int, Point]]:
+        """Number and point of the next trials, at most so many; none when all were tried.
+
+        Args:
+          count: of a batch.
+          total: of the sweep, those of other machines and those under way included.
+        """
+        with self._database():
+            if self._search == "grid":
+                chosen: Iterator[Point] = itertools.islice(self._untried(), count)
+                return [self._ask(point) for point in chosen]
+            begun = sum(1 for trial in self._trials() if _LOST not in trial.user_attrs)
+            return [self._ask() for _ in range(min(count, total - begun))]
+
+    def _ask(self, point: Point | None = None) -> tuple[int, Point]:
+        if point is not None:
+            self._study.enqueue_trial(self._coded(point))
+        trial = self._study.ask(self._distributions())
+        return trial.number, self._decoded(trial.params)
+
+    def tell(self, number: int, result: Result) -> None:
+        """Write down what became of a trial."""
+        with self._database():
+            self._tell(number, result)
+
+    def _tell(self, number: int, result: Result) -> None:
+        states = self._optuna.trial.TrialState
+        trial = self._optuna.trial.Trial(self._study, self._id(number))
+        trial.set_user_attr("epochs", result.epochs)
+        if result.row is not None:
+            trial.set_user_attr("accuracy", result.row["validation_accuracy"])
+            trial.set_user_attr("loss", result.row["validation_loss"])
+        if result.failure is not None or result.row is None:
+            trial.set_user_attr("failure", result.failure or "no epoch was finished")
+            self._study.tell(number, state=states.FAIL)
+            return
+        value = result.row[f"validation_{self._metric}"]
+        if result.dropped:
+            trial.report(value, result.epochs)
+            self._study.tell(number, state=states.PRUNED)
+        else:
+            self._study.tell(number, value)
+
+    def lose(self, numbers: Sequence[int]) -> None:
+        """Give up trials of a process that did not end them, so that they are tried again."""
+        states, kind = self._optuna.trial.TrialState, self._optuna.trial.Trial
+        with self._database():
+            for trial in self._trials():
+                if trial.number in numbers and trial.state == states.RUNNING:
+                    kind(self._study, trial._trial_id).set_user_attr(_LOST, True)
+                    self._study.tell(trial.number, state=states.FAIL)
+
+    def trials(self) -> list[Trial]:
+        """All that have ended, by number."""
+        names = {"COMPLETE": "done", "PRUNED": "dropped", "FAIL": "failed"}
+        found = []
+        for trial in self._trials():
+            if trial.state.name not in names or _LOST in trial.user_attrs:
+                continue
+            kept = trial.user_attrs
+            found.append(
+                Trial(
+                    number=trial.number,
+                    point=self._decoded(trial.params),
+                    state=names[trial.state.name],  # type: ignore[arg-type]
+                    accuracy=float(kept.get("accuracy", "nan")),
+                    loss=float(kept.get("loss", "nan")),
+                    epochs=int(kept.get("epochs", 0)),
+                    failure=str(kept.get("failure", "")),
+                )
+            )
+        return found
+
+    def _trials(self) -> list[Any]:
+        with self._database():
+            return list(self._study.get_trials(deepcopy=False))
+
+    def _id(self, number: int) -> int:
+        return next(t._trial_id for t in self._trials() if t.number == number)
+
+    def _untried(self) -> Iterator[Point]:
+        tried = [t.params for t in self._trials() if _LOST not in t.user_attrs]
+        seen = {json.dumps(self._coded(self._decoded(p)), sort_keys=True) for p in tried if p}
+        for point in grid(self._space):
+            if json.dumps(self._coded(point), sort_keys=True) not in seen:
+                yield point
+
+    def _distributions(self) -> dict[str, Any]:
+        kinds = self._optuna.distributions
+        made: dict[str, Any] = {}
+        for name, axis in self._space.items():
+            if isinstance(axis, Range):
+                kind = kinds.IntDistribution if axis.integer else kinds.FloatDistribution
+                made[name] = kind(axis.low, axis.high, log=axis.log)
+            else:
+                made[name] = kinds.CategoricalDistribution([_code(v) for v in axis.values])
+        return made
+
+    def _coded(self, point: Point) -> Point:
+        return {
+            name: value if isinstance(self._space[name], Range) else _code(value)
+            for name, value in point.items()
+        }
+
+    def _decoded(self, params: Point) -> Point:
+        point = {}
+        for name, axis in self._space.items():
+            value = params[name]
+            if not isinstance(axis, Range):
+                value = next(v for v in axis.values if _code(v) == value)
+            point[name] = value
+        return point
+
+
+def _code(value: Any) -> Any:
+    """What a database can hold: plain values as they are, others as JSON."""
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain else json.dumps(value)

@@ -1,0 +1,214 @@
+"""Training trials to judge them: in batches, on validation data, dropping the worst on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from cnn_jax.errors import EvaluationError, NonFiniteLossError
+from cnn_jax.population.plan import Plan
+from cnn_jax.population.stacking import score, stacked, validation_of
+from cnn_jax.recipe import Recipe
+from cnn_jax.training.devices import numerics
+from cnn_jax.training.keepers import NoKeeper
+from cnn_jax.training.loop import fit
+from cnn_jax.training.member import Progress, Row
+from cnn_jax.training.population import Stacked, Strategy
+from cnn_jax.training.progress import Reporter, WithoutEpochs
+from cnn_jax.training.state import State
+from cnn_jax.training.stopping import judge
+
+Metric = Literal["accuracy", "loss"]
+
+_ETA = 3  # one in so many goes on at each rung
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended.
+
+    Attributes:
+      row: the figures of its best or last epoch, as the recipe selects; None without one.
+      epochs: trained.
+      failure: what was not finite, or None.
+      dropped: whether it was left behind because others were better.
+    """
+
+    row: Row | None
+    epochs: int
+    failure: str | None = None
+    dropped: bool = False
+
+
+class StoppedError(Exception):
+    """A signal ended training; its name."""
+
+
+def rungs_of(epochs: int) -> tuple[int, ...]:
+    """Epochs after which one trial in three goes on: a ninth and a third of all."""
+    rungs = (math.ceil(epochs / _ETA**2), math.ceil(epochs / _ETA))
+    return tuple(dict.fromkeys(rung for rung in rungs if rung < epochs))
+
+
+def better_first(rows: Mapping[int, Row], metric: Metric) -> list[int]:
+    """The keys of validation figures, the best first; by number among equals."""
+
+    def key(number: int) -> tuple[float, float, int]:
+        accuracy = -rows[number]["validation_accuracy"]
+        loss = rows[number]["validation_loss"]
+        return (accuracy, loss, number) if metric == "accuracy" else (loss, accuracy, number)
+
+    return sorted(rows, key=key)
+
+
+def train_trials(
+    plan: Plan, strategy: Strategy, metric: Metric, *, halving: bool, reporter: Reporter
+) -> list[Result]:
+    """Train the members of a plan on their training part; the test part is never looked at.
+
+    Args:
+      plan: the trials.
+      strategy: how they are trained.
+      metric: of the validation part, by which they are compared.
+      halving: whether only one in three goes on at each rung (successive halving, Jamieson
+        and Talwalkar 2016).
+      reporter: what shows progress.
+
+    Raises:
+      StoppedError: a signal ended it.
+    """
+    members = [Progress() for _ in plan.names]
+    going: _Going
+    if strategy == "loop":
+        going = _InTurn(plan, members, reporter)
+    else:
+        going = _Together(plan, members, reporter, strategy)
+    rungs = rungs_of(plan.recipes[0].train.epochs) if halving else ()
+    dropped: set[int] = set()
+    with numerics(plan.recipes[0].train.precision):
+        for until in (*rungs, None):
+            going.train(until)
+            running = {n: m.history[-1] for n, m in enumerate(members) if m.failure is None}
+            if until is None or not running:
+                break
+            order = better_first(running, metric)
+            for number in order[math.ceil(len(order) / _ETA) :]:
+                members[number].fail("others were better")
+                dropped.add(number)
+    return [
+        Result(
+            _selected(member.history, recipe),
+            len(member.history),
+            None if number in dropped else member.failure,
+            number in dropped,
+        )
+        for number, (member, recipe) in enumerate(zip(members, plan.recipes, strict=True))
+    ]
+
+
+def _selected(history: Sequence[Row], recipe: Recipe) -> Row | None:
+    """The epoch whose state the recipe would evaluate."""
+    if not history:
+        return None
+    best = judge(history, recipe.train).best_epoch
+    return history[best - 1 if recipe.train.select == "best" else -1]
+
+
+class _Going(Protocol):
+    """Trials under way."""
+
+    def train(self, until: int | None) -> None:
+        """Train those that have not failed up to an epoch, or to the end."""
+        ...
+
+
+class _InTurn:
+    """One trial after another."""
+
+    def __init__(self, plan: Plan, members: Sequence[Progress], reporter: Reporter) -> None:
+        self._plan, self._members = plan, members
+        self._reporter = WithoutEpochs(reporter)
+        self._states: dict[int, State] = {}
+
+    def train(self, until: int | None) -> None:
+        """See `_Going`."""
+        for number, member in enumerate(self._members):
+            state = self._states.pop(number, None)
+            if member.failure is not None:
+                continue
+            assembly = self._plan.assemblies[number]
+
+            def validate(variables: Any, number: int = number) -> Callable[[int], Any]:
+                return lambda _: score(self._plan, number, variables)
+
+            with contextlib.suppress(NonFiniteLossError, EvaluationError):  # the member knows
+                outcome = fit(
+                    state or assembly.initial_state(),
+                    [member],
+                    assembly.run_chunk,
+                    validate,
+                    assembly.feeds["train"],
+                    recipe=assembly.recipe.train,
+                    seed=assembly.recipe.seed,
+                    keeper=NoKeeper(),
+                    record=_nothing,
+                    reporter=self._reporter,
+                    placement=assembly.placement,
+                    until=until,
+                )
+                if outcome.interrupted:
+                    raise StoppedError(outcome.interrupted)
+                if until is not None:
+                    self._states[number] = outcome.state
+
+
+class _Together:
+    """All trials as one program; a smaller one once half of them are left behind."""
+
+    def __init__(
+        self, plan: Plan, members: Sequence[Progress], reporter: Reporter, strategy: Stacked
+    ) -> None:
+        self._plan, self._strategy, self._reporter = plan, strategy, reporter
+        self._members = list(members)
+        self._state = stacked(strategy, plan).initial_state()
+
+    def train(self, until: int | None) -> None:
+        """See `_Going`."""
+        left = [n for n, member in enumerate(self._members) if member.failure is None]
+        if len(left) <= len(self._members) // 2:
+            self._plan = self._plan.take(left)
+            self._members = [self._members[n] for n in left]
+            placement = self._plan.assemblies[0].placement
+            padded = [*left, *[left[-1]] * (-len(left) % placement.count)]
+            taken = jax.tree.map(lambda x: x[np.array(padded)], self._state)
+            self._state = placement.split(taken)
+        stack = stacked(self._strategy, self._plan)
+        first = self._plan.assemblies[0]
+        with contextlib.suppress(NonFiniteLossError, EvaluationError):  # the members know
+            outcome = fit(
+                self._state,
+                self._members,
+                stack.run_chunk,
+                validation_of(self._strategy, self._plan),
+                stack.feed,
+                recipe=first.recipe.train,
+                seed=stack.seeds,
+                keeper=NoKeeper(),
+                record=_nothing,
+                reporter=self._reporter,
+                placement=first.placement,
+                until=until,
+            )
+            self._state = outcome.state
+            if outcome.interrupted:
+                raise StoppedError(outcome.interrupted)
+
+
+def _nothing(histories: Sequence[Sequence[Row]], seconds: float, images_per_second: float) -> None:
+    """Trials leave no rows."""
