@@ -1,7 +1,7 @@
 """How often the intervals of `cnn_jax.evaluation` hold the truth, by simulation.
 
     python -m experiments.interval_coverage.simulate [--simulations 4000] [--only AUROC]
-        [--sizes 30 100]
+        [--sizes 30 100] [--without-bootstraps]
 
 For test sets of n examples and a true figure p, test sets are drawn and each method's 95 %
 interval is made; the row is the share that hold p, with Wilson's interval over simulations, and
@@ -39,24 +39,28 @@ Interval = tuple[float, float]
 Found = dict[str, list[Interval]]
 
 
-def accuracy(n: int, p: float, simulations: int, draw: np.random.Generator) -> Found:
+def accuracy(
+    n: int, p: float, simulations: int, draw: np.random.Generator, resamples: int
+) -> Found:
     """The library's interval; Wilson's and the percentile bootstrap for comparison."""
 
     @functools.cache
     def resampled(right: int) -> Interval:
         values = (np.arange(n) < right).astype(np.float64)
         statistic = {"accuracy": mean_statistic(values)}
-        return _ends(bootstrap(statistic, n, resamples=RESAMPLES)["accuracy"])
+        return _ends(bootstrap(statistic, n, resamples=resamples)["accuracy"])
 
     counts = draw.binomial(n, p, simulations).tolist()
     return {
         "Wilson or Clopper-Pearson": [proportion(s, n)[:2] for s in counts],
         "Wilson": [_pair(wilson(s, n)) for s in counts],
-        "bootstrap (percentile)": [resampled(s) for s in counts],
+        "bootstrap (percentile)": [resampled(s) for s in counts if resamples],
     }
 
 
-def difference(n: int, p: float, simulations: int, draw: np.random.Generator) -> Found:
+def difference(
+    n: int, p: float, simulations: int, draw: np.random.Generator, resamples: int
+) -> Found:
     """Tango's interval and BCa of p - (p - 0.05), two models that err alike two times of three."""
     other = p - LESS
     both_wrong = 2 / 3 * (1 - p)
@@ -67,30 +71,32 @@ def difference(n: int, p: float, simulations: int, draw: np.random.Generator) ->
         values = np.zeros(n)
         values[:a], values[a : a + b] = 1, -1
         statistic = {"difference": mean_statistic(values)}
-        found = bootstrap(statistic, n, accelerated=statistic, resamples=RESAMPLES)
+        found = bootstrap(statistic, n, accelerated=statistic, resamples=resamples)
         return _ends(found["difference"])
 
     shares = [only_a, only_b, 1 - only_a - only_b]
     counts = draw.multinomial(n, shares, simulations)[:, :2].tolist()
     return {
         "Tango; paired": [tango(a, b, n) for a, b in counts],
-        "bootstrap (BCa); paired": [resampled(a, b) for a, b in counts],
+        "bootstrap (BCa); paired": [resampled(a, b) for a, b in counts if resamples],
     }
 
 
-def auroc(n: int, p: float, simulations: int, draw: np.random.Generator) -> Found:
+def auroc(n: int, p: float, simulations: int, draw: np.random.Generator, resamples: int) -> Found:
     """The bootstraps and DeLong's interval of a binormal AUROC."""
     apart = math.sqrt(2) * NormalDist().inv_cdf(p)
     positive = np.arange(n) < round(PREVALENCE * n)
     found: Found = {"bootstrap (percentile)": [], "bootstrap (BCa)": [], "DeLong, logit": []}
     for seed in range(simulations):
         scores = draw.normal(size=n) + apart * positive
+        found["DeLong, logit"].append(_ends(auroc_interval(scores, positive)))
+        if not resamples:
+            continue
         ranking = Ranking.of(scores, positive).auroc
-        statistics = {"percentile": ranking, "BCa": ranking}
-        estimates = bootstrap(statistics, n, accelerated=("BCa",), resamples=RESAMPLES, seed=seed)
+        both = {"percentile": ranking, "BCa": ranking}
+        estimates = bootstrap(both, n, accelerated=("BCa",), resamples=resamples, seed=seed)
         for name, estimate in estimates.items():
             found[f"bootstrap ({name})"].append(_ends(estimate))
-        found["DeLong, logit"].append(_ends(auroc_interval(scores, positive)))
     return found
 
 
@@ -102,18 +108,20 @@ def _ends(estimate: Estimate) -> Interval:
     return estimate.low, estimate.high
 
 
-EXPERIMENTS: dict[str, Callable[[int, float, int, np.random.Generator], Found]] = {
+EXPERIMENTS: dict[str, Callable[[int, float, int, np.random.Generator, int], Found]] = {
     "accuracy": accuracy,
     "difference": difference,
     "AUROC": auroc,
 }
 
 
-def rows(figure: str, n: int, p: float, simulations: int) -> Iterator[Row]:
+def rows(figure: str, n: int, p: float, simulations: int, resamples: int) -> Iterator[Row]:
     """The rows of one cell: coverage, width and undefined of each method."""
     draw = np.random.default_rng([n, round(1000 * p), len(figure)])
     truth = LESS if figure == "difference" else p
-    for method, intervals in EXPERIMENTS[figure](n, p, simulations, draw).items():
+    for method, intervals in EXPERIMENTS[figure](n, p, simulations, draw, resamples).items():
+        if not intervals:
+            continue
         low, high = np.array(intervals).T
         defined = ~np.isnan(low)
         held = int(((low <= truth) & (truth <= high)).sum())
@@ -158,12 +166,14 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=4000)
     parser.add_argument("--only", choices=list(EXPERIMENTS))
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--without-bootstraps", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
     options = parser.parse_args()
+    resamples = 0 if options.without_bootstraps else RESAMPLES
     for figure in [options.only] if options.only else EXPERIMENTS:
         for n in options.sizes:
             for p in FIGURES:
-                found = list(rows(figure, n, p, options.simulations))
+                found = list(rows(figure, n, p, options.simulations, resamples))
                 append(options.out, found)
                 print(f"{figure}, n = {n}, p = {p}", flush=True)
                 for row in found:
