@@ -12,6 +12,7 @@ from typing import Any
 
 from cnn_jax import environment, models
 from cnn_jax.assembly import Assembly
+from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import CheckpointError, DataError
 from cnn_jax.run_folder import SCHEMA, RunFolder
@@ -39,7 +40,8 @@ def carry_out(
       quiet: say only what is out of the ordinary.
 
     Returns:
-      The name of the signal that ended it early, or None.
+      The name of the signal that came, or None; status `finished` tells that it came too late
+      to end training early.
 
     Raises:
       NonFiniteLossError, CheckpointError, RunError: as the loop and the files do.
@@ -76,7 +78,7 @@ def carry_out(
         folder.update_info(status="interrupted" if stopped else "failed", reason=reason)
         raise
     folder.update_info(status="finished", seconds=seconds)
-    return None
+    return outcome.signal
 
 
 def _train(
@@ -214,6 +216,14 @@ def notes(assembly: Assembly, of_data: list[str]) -> list[str]:
     return said
 
 
+def check_baselines(dataset: Dataset) -> None:
+    """Raise `DataError` for volumes, which the baselines cannot take."""
+    if len(dataset.image_shape) != 3:
+        raise DataError(
+            f"the baselines take images [H, W, C], not {list(dataset.image_shape)}: leave them out"
+        )
+
+
 def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, Any]:
     """run.json before training.
 
@@ -221,10 +231,8 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
       DataError: baselines are wanted for volumes, which they cannot take.
     """
     dataset, recipe = assembly.dataset, assembly.recipe
-    if baselines and len(dataset.image_shape) != 3:
-        raise DataError(
-            f"the baselines take images [H, W, C], not {list(dataset.image_shape)}: leave them out"
-        )
+    if baselines:
+        check_baselines(dataset)
     preprocess = assembly.preprocess
     return {
         "schema": SCHEMA,

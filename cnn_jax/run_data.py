@@ -53,6 +53,24 @@ def load_again(recipe: Recipe) -> Dataset:
         ) from error
 
 
+def data_again(recipe: Recipe, given: Dataset | str | None) -> tuple[Recipe, Dataset]:
+    """Recipe and data of something that is resumed.
+
+    Args:
+      recipe: of what was begun.
+      given: the data set, where it was the user's own; or the path to which it has moved.
+
+    Raises:
+      DataError: see `load_again`.
+    """
+    if isinstance(given, Dataset):
+        return recipe, given
+    if given is None:
+        return recipe, load_again(recipe)
+    recipe = recipe.override({"data.source": given, "data.root": None})
+    return recipe, load_data(recipe)
+
+
 def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
     """Id -> the file that an example's image was read from, where it is a file of its own.
 

@@ -202,7 +202,7 @@ class RunFolder:
 
     def write_history(self, history: Sequence[dict[str, float]]) -> None:
         """Write metrics.csv, a row for each epoch."""
-        write_text(self.metrics, _csv(history[0].keys(), history))
+        write_text(self.metrics, csv_text(history[0].keys(), history))
 
     def read_table(self, path: Path) -> list[dict[str, str]]:
         """Rows of a CSV file of this folder; none if it was not written yet.
@@ -276,7 +276,8 @@ def append_row(path: Path, header: Sequence[str], row: Sequence[Any]) -> None:
         raise RunError(f"cannot write {str(path)!r}: {error.strerror}") from error
 
 
-def _csv(header: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(header: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table as CSV."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(header), lineterminator="\n")
     table.writeheader()

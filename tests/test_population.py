@@ -60,6 +60,7 @@ def test_members_are_runs(seeds, single):
     images = single.dataset.splits["test"].images
     near(member.predict(images).probabilities, single.predict(images).probabilities)
     assert len(member.test_uses) == 1
+    assert 0 < member.training_seconds < 100 and list(member.images_per_second) == [1, 2]
 
 
 def near(found, expected):
@@ -115,13 +116,39 @@ def test_interrupted_and_resumed_it_is_as_if_it_never_was(strategy, select, tmp_
 class Pressing(Silent):
     """Presses the stop button, once, at the end of an epoch; of a loop no epochs are shown."""
 
-    def __init__(self, after):
-        self.after, self.pressed = after, False
+    def __init__(self, after, step=None):
+        self.after, self.step, self.pressed = after, step, False
 
     def chunk(self, epoch, step, steps, loss):
-        if (epoch, step) == (self.after, steps) and not self.pressed:
+        if (epoch, step) == (self.after, self.step or steps) and not self.pressed:
             self.pressed = True
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_interrupted_within_an_epoch_and_resumed_on_other_devices(devices, tmp_path):
+    """Three members, so that two devices are filled up with a fourth."""
+    options = {"seeds": 3, "strategy": "vmap", "train.chunk_steps": 1, "epochs": 3}
+    whole = train(tmp_path / "whole", **options)
+    pressing = Pressing(2, step=3)
+    begun = train(tmp_path / "p", **{**options, "train.devices": 2, "reporter": pressing})
+    assert begun.status == "interrupted" and not begun.members
+    if devices == 1:  # as if the recipe had left it open, and one device were there
+        values = begun.recipe.override({"train.devices": 1})
+        (begun.path / "recipe.toml").write_text(values.to_toml())
+        begun._folder.update_info(recipe_digest=values.digest())
+    resumed = Population.load(begun.path, model=Tiny(), data=small_set(40))
+    resumed.resume(reporter=Silent())
+    assert resumed.status == "finished" and len(resumed.members) == 3
+    for name, run in whole.members.items():
+        near(resumed.members[name].predictions("test").logits, run.predictions("test").logits)
+
+
+def test_a_signal_at_the_end_of_a_member_stops_before_the_next(tmp_path):
+    begun = train(tmp_path / "p", seeds=3, strategy="loop", reporter=Pressing(2))
+    assert begun.status == "interrupted" and list(begun.members) == ["seed-0"]
+    begun.resume(reporter=Silent())
+    assert begun.status == "finished" and len(begun.members) == 3
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
@@ -137,7 +164,6 @@ def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path
     healthy = train(tmp_path / "healthy", members=MEMBERS, strategy=strategy)
     for name, run in healthy.members.items():
         near(population.members[name].predictions("test").logits, run.predictions("test").logits)
-    assert len(population.figures()) == 2
     with pytest.raises(NonFiniteLossError, match=r"lower optimizer\.learning_rate"):
         train(tmp_path / "all", members={**broken, "b": broken["broken"]}, strategy=strategy)
     assert Population.load(tmp_path / "all").status == "failed"
@@ -176,6 +202,32 @@ def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
     assert member.info["preprocess"] == own.info["preprocess"]
 
 
+def test_folds_are_split_over_devices(tmp_path):
+    whole = data.from_arrays(*pictures(45), name="squares")
+    options = {"data": whole, "folds": 3, "strategy": "vmap", "loss.class_weights": "balanced"}
+    one = train(tmp_path / "one", **options)
+    two = train(tmp_path / "two", **options, **{"train.devices": 2})
+    for name, run in one.members.items():
+        near(two.members[name].predictions("test").logits, run.predictions("test").logits)
+
+
+def test_seeds_within_a_fold_are_seeds(tmp_path):
+    whole = data.from_arrays(*pictures(45), name="squares")
+    within = {"data.folds": 3, "data.fold": 2}
+    population = train(tmp_path / "p", data=whole, seeds=2, strategy="loop", epochs=1, **within)
+    assert population.folds == 0 and set(population.figures()) == {"seed", "both"}
+    assert len(population.ensemble()) == 15
+
+
+def test_members_of_other_settings_have_no_mean(tmp_path):
+    population = train(tmp_path / "p", members=MEMBERS, strategy="vmap", epochs=1)
+    assert population.summary() == (
+        "2 members that differ in optimizer.learning_rate: see each of them"
+    )
+    with pytest.raises(CnnJaxError, match=r"differ in optimizer\.learning_rate, not in seed"):
+        population.figures()
+
+
 def pictures(n):
     rng = np.random.default_rng(1)
     labels = np.arange(n) % 3
@@ -193,6 +245,13 @@ def pictures(n):
         ({"seeds": 2, "strategy": "fast"}, "auto, loop, vmap or map, not 'fast'"),
         ({"members": {}}, "not 0"),
         ({"members": MEMBERS, "seeds": 2}, "either members, or seeds and folds"),
+        ({"members": {"metrics.csv": {}}}, "cannot be called"),
+        ({"data.fold": 2}, r"data\.fold is 2, but data\.folds is 0"),
+        ({"train.tensorboard": True, "seeds": 2}, "is for single runs"),
+        (
+            {"members": {"a": {}, "b": {"data.image_size": 12}}},
+            "cannot differ in how data are read",
+        ),
         ({"members": {"../up": {}}}, r"cannot be called '\.\./up'"),
         ({"members": {"a": {}, "A": {}}}, "cannot be called 'A'"),
         ({"members": {"a": {"optimizer.lr": 1}}}, r"no field 'optimizer\.lr'"),

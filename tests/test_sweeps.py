@@ -1,6 +1,7 @@
 """Sweeps: every point once, the best by validation, halving, resuming, sharing, bad input."""
 
 import csv
+import dataclasses
 import os
 import signal
 import tomllib
@@ -77,20 +78,20 @@ def test_a_trial_is_what_training_alone_gives(strategy, tmp_path):
     assert trial.accuracy == run.history[-1]["validation_accuracy"]
 
 
-def test_the_test_part_is_never_looked_at(tmp_path, monkeypatch):
-    from cnn_jax.assembly import Assembly
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
+def test_the_test_part_is_never_looked_at(strategy, tmp_path, monkeypatch):
+    from cnn_jax.training.feed import Feed
 
     seen = []
-    original = Assembly.predict
+    original = Feed.eval_items
 
-    def predict(self, part, *arguments, **options):
-        seen.append(part)
-        return original(self, part, *arguments, **options)
+    def eval_items(self):
+        seen.append(tuple(self._split.ids))
+        return original(self)
 
-    monkeypatch.setattr(Assembly, "predict", predict)
-    found = sweep(tmp_path / "s", strategy="loop")
-    assert set(seen) == {"validation"}
-    assert not list(found.path.rglob("test_use.csv"))
+    monkeypatch.setattr(Feed, "eval_items", eval_items)
+    sweep(tmp_path / "s", strategy=strategy)
+    assert set(seen) == {tuple(small_set(40).splits["validation"].ids)}
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
@@ -103,7 +104,6 @@ def test_halving_drops_two_in_three(strategy, tmp_path):
     assert [trial.state for trial in first].count("done") == 1
     assert len(found.trials) == 12
     assert all(1e-4 <= t.point["optimizer.learning_rate"] <= 0.3 for t in found.trials)
-    # What went on was better than what was left behind at that rung: 1 epoch.
     assert len({t.point["optimizer.learning_rate"] for t in found.trials}) == 12
 
 
@@ -148,14 +148,76 @@ def test_interrupted_and_resumed_all_points_are_tried_once(found, tmp_path):
     assert loaded(begun.path).resume().status == "finished"
 
 
-def test_a_killed_batch_is_tried_again(tmp_path):
-    """What a process that died had asked for and never ended."""
-    begun = sweep(tmp_path / "s", batch=3, reporter=Pressing(3))
-    numbers = begun.info["under_way"]
-    assert len(numbers) == 3
+@pytest.mark.parametrize("search", ["grid", "random"])
+def test_what_a_killed_process_had_begun_is_tried_again(search, tmp_path):
+    options = {} if search == "grid" else {"search": "random", "trials": 6}
+    begun = sweep(tmp_path / "a?b#c %20", batch=3, reporter=Pressing(3), **options)  # odd, too
+    assert (begun.path / "study.db").is_file() and len(begun.trials) == 3
+    begun._study.propose(2, 6)  # and never heard of again
+    begun._study._study.ask()  # killed before it had any value
     resumed = loaded(begun.path).resume(reporter=Silent())
-    assert not set(numbers) & {trial.number for trial in resumed.trials}
-    assert len({tuple(t.point.values()) for t in resumed.trials}) == 6
+    assert resumed.status == "finished" and len(resumed.trials) == 6
+    if search == "grid":
+        assert len({tuple(t.point.values()) for t in resumed.trials}) == 6
+
+
+def test_in_a_loop_every_trial_that_ended_is_kept(tmp_path):
+    begun = sweep(tmp_path / "s", strategy="loop", reporter=PressingChunks(7))  # in the fourth
+    assert begun.status == "interrupted"
+    assert len(begun.trials) == 3
+    resumed = loaded(begun.path).resume(reporter=Silent())
+    assert [t.state for t in resumed.trials] == ["done"] * 6
+
+
+class PressingChunks(Silent):
+    """Presses the stop button when the n-th epoch of all trials ends."""
+
+    def __init__(self, nth):
+        self.left = nth
+
+    def chunk(self, epoch, step, steps, loss):
+        self.left -= step == steps
+        if self.left == 0:
+            self.left = -1
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_data_may_vary_between_batches(tmp_path):
+    vary = {"data.validation": [0.2, 0.3], "data.split_seed": [0, 1]}
+    options = {"model.options.widths": [4], "reporter": Silent(), "batch": 1}
+    found = cnn_jax.sweep("digits", vary, epochs=1, out=tmp_path / "s", **options)
+    assert [trial.state for trial in found.trials] == ["done"] * 4
+
+
+def test_a_setting_that_failed_once_comes_last(tmp_path):
+    vary = {"optimizer.learning_rate": [1e-6, 0.1], "seed": [0, 1]}
+    found = sweep(tmp_path / "s", vary)
+    trials = found.trials
+    broken = [t for t in trials if t.point == {"optimizer.learning_rate": 0.1, "seed": 1}]
+    assert found.settings()[0].point == {"optimizer.learning_rate": 0.1}
+    changed = [dataclasses.replace(t, state="failed") if t in broken else t for t in trials]
+    found._study.trials = lambda: changed
+    settings = found.settings()
+    assert [s.failed for s in settings] == [0, 1]
+    assert settings[0].point == {"optimizer.learning_rate": 1e-6}
+
+
+def test_two_claims_of_one_point(found, tmp_path):
+    """The second gives way, so that no point is trained twice."""
+    from cnn_jax.sweeps.study import Study
+
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    space = space_of(Recipe(), {"seed": [0, 1]})
+    one, two = (
+        Study(url, "s", space, "grid", "accuracy", seed=None, owner=who) for who in ("a", "b")
+    )
+    assert one._claim({"seed": 0}) == (0, {"seed": 0})
+    assert two._claim({"seed": 0}) is None
+    assert two.propose(5, 2) == [(2, {"seed": 1})]
+    assert one.propose(5, 2) == []
+    assert one.under_way() == 2
+    one.lose(alone=False)
+    assert one.propose(5, 2) == [(3, {"seed": 0})]
 
 
 def test_random_points_go_on_and_do_not_repeat(tmp_path):
@@ -166,6 +228,10 @@ def test_random_points_go_on_and_do_not_repeat(tmp_path):
     assert len(set(rates)) == 6 and all(0.001 <= rate <= 1 for rate in rates)
     same = sweep(tmp_path / "t", vary, reporter=Silent(), **options)
     assert [t.point for t in same.trials] == [t.point for t in begun.trials]
+    cut = sweep(tmp_path / "u", vary, reporter=PressingChunks(3), **options)
+    assert cut.status == "interrupted" and len(cut.trials) < 6
+    cut = loaded(cut.path).resume(reporter=Silent())
+    assert len({trial.point["optimizer.learning_rate"] for trial in cut.trials}) == 6
 
 
 def test_machines_share_a_study_through_its_database(tmp_path):
@@ -174,6 +240,7 @@ def test_machines_share_a_study_through_its_database(tmp_path):
     assert one.status == "interrupted"
     two = sweep(tmp_path / "two", storage=url)
     assert two.status == "finished" and len(two.trials) == 4  # the first has two under way
+    assert "2 are under way on other machines" in two.summary()
     one = loaded(tmp_path / "one").resume(reporter=Silent())
     assert len(one.trials) == 6
     assert [t.point for t in one.trials] == [t.point for t in loaded(tmp_path / "two").trials]
@@ -195,7 +262,7 @@ def test_structure_can_vary_too(tmp_path):
     """One program cannot train both, so they are trained one after another."""
     found = sweep(tmp_path / "s", {"augment.translate": [0, 1]}, strategy="auto")
     assert {trial.state for trial in found.trials} == {"done"}
-    assert found.info["strategy"]["name"] == "loop"
+    assert "strategy" not in found.info  # there was no choice
 
 
 def test_values_and_ranges():
@@ -209,6 +276,8 @@ def test_values_and_ranges():
             "optimizer.name": "sgd,adamw",
             "optimizer.decay_exclude": [["bias$"], []],
             "model.options.units": "1,2",
+            "model.options.widths": "[16, 32], [32, 64]",
+            "data.source": "../a,../b",
         },
     )
     assert space["optimizer.learning_rate"] == Range(0.001, 1.0, log=True)
@@ -217,6 +286,10 @@ def test_values_and_ranges():
     assert space["optimizer.name"] == Values(("sgd", "adamw"))
     assert space["optimizer.decay_exclude"] == Values((("bias$",), ()))
     assert space["model.options.units"] == Values((1, 2))
+    assert space["model.options.widths"] == Values(((16, 32), (32, 64)))
+    assert space["data.source"] == Values(("../a", "../b"))
+    for name in ("model.options.widths", "data.source"):
+        del space[name]
     del space["optimizer.learning_rate"], space["optimizer.momentum"]
     points = list(grid(space))
     assert len(points) == 3 * 2 * 2 * 2
@@ -233,7 +306,7 @@ def test_values_and_ranges():
         ({"optimizer.learning_rate": [0.1, 0.1]}, {}, "or one twice"),
         ({"seed": "5..2"}, {}, r"the range 5\.\.2 has no two ends in order"),
         ({"optimizer.momentum": "0.9..0.1"}, {}, "0.9 to 0.1 is no range"),
-        ({"optimizer.name": "sgd..adamw"}, {}, "is no number: give its values"),
+        ({"optimizer.name": "sgd..adamw"}, {}, r"optimizer\.name must be 'sgd' or"),
         ({"optimizer.momentum": "0.1..0.9"}, {}, "a grid needs values"),
         (
             {
@@ -244,6 +317,17 @@ def test_values_and_ranges():
             {},
             "a grid of 10,000,000 points: at most 10,000",
         ),
+        ({"data.fold": [1, 2]}, {}, r"data\.fold cannot vary"),
+        ({"learning_rate": "1,2", **RATES}, {}, "is given twice"),
+        ({"augment.cutout": Range(0, 4)}, {}, r"takes whole numbers: Range\(\.\.\., integer=True"),
+        ({"optimizer.decay_exclude": [["bias$"], ["nothing"]]}, {}, "matches no parameter"),
+        (
+            {"augment.translate": [0, 1]},
+            {"strategy": "vmap"},
+            "cannot be vmap: one program cannot train all trials",
+        ),
+        (GRID, {"search": "adaptive", "trials": 9}, "seed cannot vary in an adaptive search"),
+        (GRID, {"train.tensorboard": True}, "is for single runs"),
         (GRID, {"trials": 3}, "as many trials as points"),
         (GRID, {"search": "random"}, "a random search needs --trials"),
         (GRID, {"search": "random", "trials": 10**9}, "between 1 and 10,000"),
@@ -262,8 +346,10 @@ def test_what_cannot_be_is_said_before_any_work(vary, options, message, tmp_path
 def test_a_database_that_cannot_be_opened(tmp_path):
     with pytest.raises(RunError, match="cannot use the study in 'sqlite:////no/such"):
         sweep(tmp_path / "s", storage="sqlite:////no/such/folder/study.db")
-    with pytest.raises(RunError, match="cannot use the study in 'nonsense'"):
-        sweep(tmp_path / "t", storage="nonsense")
+    for url in ("nonsense", "redis://localhost"):
+        with pytest.raises(RunError, match=f"cannot use the study in '{url}'"):
+            sweep(tmp_path / "t", storage=url)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_optuna(monkeypatch, tmp_path):
@@ -278,7 +364,7 @@ def test_the_command_line(capsys, tmp_path):
     vary = ["--vary", "learning_rate=0.01,0.1", "--vary", "seed=0..1"]
     assert main(["sweep", "digits", *vary, *small]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("trials 1 to 4, strategy loop: as wanted") for line in out)
+    assert any(line.startswith("trials 1 to 4 of 4, strategy loop: as wanted") for line in out)
     assert out[-2].startswith("best of 4 trials, 2 settings: optimizer.learning_rate 0.1: ")
     assert out[-1].endswith("test it with: cnn-jax train s/best.toml --seeds 5")
     assert main(["sweep", "--resume", "s"]) == 0

@@ -43,11 +43,11 @@ def _evaluate_population(options: argparse.Namespace, command: str) -> int:
             "its runs for anything else"
         )
     population = Population.load(options.run)
+    population.log_use(command)
     if population.folds:
         print(tables.figures(population.cross_validated(), options.format))
     else:
         print(tables.gains(population.gains(), options.format))
-    population.log_use(command)
     return 0
 
 

@@ -49,7 +49,7 @@ def fold(
         )
     labels = pooled.targets["label"]
     shares = {str(k): 1 / folds for k in range(1, folds + 1)}
-    of_fold = assign_parts(pooled.ids, labels, groups, shares, seed)
+    of_fold = assign_parts(pooled.ids, labels, groups, shares, seed, rare_in_first=False)
     tested = of_fold == str(number)
     rest = np.flatnonzero(~tested)
     cut = {"train": 1 - validation, "validation": validation}
@@ -73,10 +73,11 @@ def fold(
         for text in dataset.notes
         if not text.startswith((LEAK, MADE)) and not text.endswith(COPIES_STAY)
     ]
+    how = "stratified by class" if labels.ndim == 1 else "at random"
     left_out = ", the data's own test part left out" if given else ""
     notes.append(
         f"Fold {number} of {folds} (seed {seed}): {len(pooled)} images pooled{left_out}, "
-        "stratified by class, groups and equal images kept whole."
+        f"{how}, groups and equal images kept whole."
     )
     return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=tuple(notes))
 

@@ -69,6 +69,8 @@ def assign_parts(
     groups: np.ndarray | None,
     fractions: Mapping[str, float],
     seed: int,
+    *,
+    rare_in_first: bool = True,
 ) -> np.ndarray:
     """str `[N]`: the part of each example; a pure function that ignores the examples' order.
 
@@ -81,6 +83,8 @@ def assign_parts(
       groups: str `[N]`, or None when every example is its own group.
       fractions: part -> its share; they sum to 1.
       seed: another seed, another split.
+      rare_in_first: whether classes of one or two groups go to the first part, so that there is
+        something to learn from; else wherever there is room.
     """
     names, group_of = np.unique(ids if groups is None else groups, return_inverse=True)
     classes = labels if labels.ndim == 1 else np.zeros(len(ids), dtype=np.int64)
@@ -89,7 +93,7 @@ def assign_parts(
     codes, counts = np.unique(group_of * n_classes + class_of, return_counts=True)
     pairs = np.stack([codes // n_classes, codes % n_classes])
     shares = np.array(list(fractions.values()))
-    part_of_group = _deal(pairs, counts, _hashed_order(names, seed), shares)
+    part_of_group = _deal(pairs, counts, _hashed_order(names, seed), shares, int(rare_in_first))
     return np.array(list(fractions), dtype=np.str_)[part_of_group[group_of]]
 
 
@@ -104,9 +108,9 @@ def _hashed_order(names: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _deal(
-    pairs: np.ndarray, counts: np.ndarray, rank: np.ndarray, fractions: np.ndarray
+    pairs: np.ndarray, counts: np.ndarray, rank: np.ndarray, fractions: np.ndarray, rare: int
 ) -> np.ndarray:
-    """int64 `[G]`: the part of each group.
+    """int64 `[G]`: the part of each group; a rare class is in the first `rare` parts.
 
     Column j of `pairs` int `[2, J]` is a group and a class it holds `counts[j]` examples of.
     """
@@ -122,7 +126,7 @@ def _deal(
         largest_first = np.lexsort((rank[pairs[0, by_class[k]]], -counts[by_class[k]]))
         groups = pairs[0, by_class[k]][largest_first]
         open_groups = groups[part_of[groups] < 0].tolist()
-        required = len(fractions) if n_groups[k] >= _GROUPS_FOR_EVERY_PART else 1
+        required = len(fractions) if n_groups[k] >= _GROUPS_FOR_EVERY_PART else rare
         missing = set(range(required)) - set(part_of[groups].tolist())
         left_over, scale = wanted[:, done].sum(axis=1), totals[k] / totals
         for position, group in enumerate(open_groups):

@@ -6,6 +6,8 @@ import shlex
 import time
 from collections.abc import Sequence
 
+import jax
+
 from cnn_jax import environment
 from cnn_jax.errors import EvaluationError, NonFiniteLossError
 from cnn_jax.evaluation import Estimate
@@ -50,27 +52,29 @@ def carry_out(folder: PopulationFolder, plan: Plan, reporter: Reporter, command:
         reporter.say(note)
     folder.update_info(status="running")
     try:
-        with numerics(plan.recipes[0].train.precision):
-            choice = (
-                Choice(info["strategy"]["name"], "as it began")
-                if "strategy" in info
-                else choose_strategy(plan, info["wanted"])
-            )
-            taken = {"name": choice.strategy, "reason": choice.reason}
-            reporter.say(f"{len(plan)} members, strategy {taken['name']}: {taken['reason']}")
-            folder.update_info(strategy=info.get("strategy", taken))
-            if choice.strategy == "loop":
-                stopped = _train_loop(folder, plan, reporter, command)
-            else:
+        choice = (
+            Choice(info["strategy"]["name"], "as it began")
+            if "strategy" in info
+            else choose_strategy(plan, info["wanted"])
+        )
+        taken = {"name": choice.strategy, "reason": choice.reason}
+        reporter.say(f"{len(plan)} members, strategy {taken['name']}: {taken['reason']}")
+        folder.update_info(strategy=info.get("strategy", taken))
+        if choice.strategy == "loop":
+            stopped = _train_loop(folder, plan, reporter, command)
+        else:
+            with numerics(plan.recipes[0].train.precision):
                 stopped = _train_stacked(choice.strategy, folder, plan, reporter, command)
     except BaseException as error:  # whatever ends it is recorded, and raised again
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         folder.update_info(status=status, reason=reason)
         raise
+    finally:
+        stacked.cache_clear()  # programs and examples on the devices
     seconds = round(seconds_before + time.monotonic() - started, 1)
     if stopped is None:
-        folder.update_info(status="finished", seconds=seconds)
+        folder.update_info(status="finished", seconds=seconds, reason="")
         return
     reason = f"stopped by {stopped}; the state is saved"
     folder.update_info(status="interrupted", reason=reason, seconds=seconds)
@@ -81,7 +85,7 @@ def _train_loop(
     folder: PopulationFolder, plan: Plan, reporter: Reporter, command: str
 ) -> str | None:
     """One run after another; returns the signal that ended it, or None."""
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = dict(folder.read_info().get("failures", {}))
     for number, (name, assembly) in enumerate(zip(plan.names, plan.assemblies, strict=True)):
         run = folder.member(name)
         if run.info.exists() and run.read_info()["status"] == "finished":
@@ -99,7 +103,7 @@ def _train_loop(
             if len(failures) == len(plan):
                 raise
             continue
-        if stopped:
+        if stopped and (run.read_info()["status"] != "finished" or number + 1 < len(plan)):
             return stopped
         metric, value = next(iter(run.read_info()["metrics"]["test"].items()))
         figure = f"test {metric.replace('_', ' ')} {Estimate.from_dict(value)}"
@@ -131,11 +135,13 @@ def _train_stacked(
     recipe, placement = first.recipe.train, first.placement
     with Checkpoints(folder.checkpoints, reporter.say) as checkpoints:
         state, chosen = stack.initial_state(), stack.initial_state()
-        restored = checkpoints.restore({"members": state, "chosen": chosen})
+        template = jax.tree.map(lambda x: x[: len(plan)], {"members": state, "chosen": chosen})
+        restored = checkpoints.restore(template)
         if restored is None:
             members = [Progress() for _ in plan.names]
         else:
-            state, chosen = (placement.split(restored[0][k]) for k in ("members", "chosen"))
+            padded = population.pad(restored[0], placement.count)
+            state, chosen = (placement.split(padded[k]) for k in ("members", "chosen"))
             members = [Progress.from_dict(values) for values in restored[1]["members"]]
             done = max(len(member.history) for member in members)
             reporter.say(f"resumed at step {int(state.step[0])}, {done} epochs done")
@@ -174,7 +180,7 @@ def _conclude(
 ) -> None:
     """Write the run folder of each member: its checkpoint, figures and predictions."""
     select = plan.recipes[0].train.select
-    failures: dict[str, str] = {}
+    failures: dict[str, str] = dict(folder.read_info().get("failures", {}))
 
     def fail(run: RunFolder, name: str, reason: str) -> None:
         failures[name] = reason
@@ -190,6 +196,7 @@ def _conclude(
         _begin(folder, plan, number, command)
         if progress.history:
             run.write_history(progress.history)
+            folder.write_share(run, len(progress.history), len(plan))
         if progress.failure is not None:
             fail(run, name, progress.failure)
             continue

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnn_jax.run_folder import RunFolder, append_row, write_text
+from cnn_jax.run_folder import RunFolder, append_row, csv_text, write_text
 from cnn_jax.training.member import Row
 
 _TIMINGS = ("epoch", "seconds", "images_per_second")
@@ -24,7 +24,12 @@ class PopulationFolder(RunFolder):
     """
 
     info_name = "population.json"
-    required = dict.fromkeys(("status", "command", "recipe_digest", "members", "started", "data"))
+    required = dict.fromkeys(
+        [
+            *("status", "command", "recipe_digest", "members", "started", "data"),
+            *("wanted", "wants_baselines"),
+        ]
+    )
 
     def member(self, name: str) -> RunFolder:
         """The run folder of a member, which may not be there yet."""
@@ -50,10 +55,17 @@ class PopulationFolder(RunFolder):
         ]
         if not rows:
             return
-        lines = [",".join(rows[0]), *(",".join(str(v) for v in row.values()) for row in rows)]
-        write_text(self.metrics, "\n".join(lines) + "\n")
+        write_text(self.metrics, csv_text(rows[0].keys(), rows))
         epoch = max(len(history) for history in histories)
         append_row(self.timings, _TIMINGS, (epoch, round(seconds, 3), round(images_per_second, 1)))
+
+    def write_share(self, run: RunFolder, epochs: int, members: int) -> None:
+        """Write timings.csv of a member: its share of the seconds, the speed of all together."""
+        rows = [row for row in self.read_numbers(self.timings) if row["epoch"] <= epochs]
+        for row in rows:
+            row["seconds"] = round(row["seconds"] / members, 4)
+        if rows:
+            write_text(run.timings, csv_text(_TIMINGS, rows))
 
 
 def names_of(info: dict[str, Any]) -> list[str]:

@@ -20,7 +20,10 @@ from cnn_jax.training.state import Batch
 from cnn_jax.training.step import TrainStep
 
 # What else lies in the folder of a population.
-_TAKEN = ("checkpoints", "checkpoints-damaged", "lock", "tensorboard")
+_TAKEN = (
+    *("checkpoints", "checkpoints-damaged", "lock", "population.json", "recipe.toml"),
+    *("metrics.csv", "timings.csv", "report.html"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +69,21 @@ class Plan:
             if name != safe:
                 raise RecipeError(f"a member cannot be called {name!r}; {safe!r} would do")
         recipes = [recipe.override(member["overrides"]) for member in members]
-        datasets: dict[Any, Dataset] = {}
         built = {} if built is None else built
-        datasets.update({key[0]: assembly.dataset for key, assembly in built.items()})
+        datasets = {key[0]: assembly.dataset for key, assembly in built.items()}
+        used = set()
         assemblies = []
         for own in recipes:
             if own.data not in datasets:
                 read = loaded if _read_alike(own, recipe) else load_data(own)
                 datasets[own.data] = resolve_data(own, read)
             key = (own.data, program_of(own).digest())
+            used.add(key)
             if key not in built:
                 built[key] = assemble_run(own, datasets[own.data], model)
             assemblies.append(built[key].of(own))
+        for key in built.keys() - used:
+            del built[key]  # each holds examples of its own
         return cls(names, tuple(recipes), tuple(assemblies), loaded)
 
     def __len__(self) -> int:
@@ -174,6 +180,16 @@ class Plan:
 
 
 def _read_alike(own: Recipe, common: Recipe) -> bool:
-    """Whether two recipes read the same data, whatever they make of it then."""
-    same = {"folds": 0, "fold": 1, "duplicates": "stop"}
-    return dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)  # type: ignore[arg-type]
+    """Whether two recipes read the same data, whatever they make of it then.
+
+    Raises:
+      RecipeError: they do not, and the data are arrays, which are not read.
+    """
+    same: dict[str, Any] = {"folds": 0, "fold": 1, "duplicates": "stop"}
+    custom = common.data.source.startswith("custom:")
+    if custom and own.data.folds:
+        same |= {"validation": 0.1, "split_seed": 0}  # of these the folds are made, not the data
+    alike = dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)
+    if custom and not alike:
+        raise RecipeError("members cannot differ in how data are read that are arrays of yours")
+    return alike

@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import jax
+
 from cnn_jax import environment
 from cnn_jax.population.plan import Plan
 from cnn_jax.training import population, strategy
+from cnn_jax.training.devices import numerics
 from cnn_jax.training.evaluate import EvalStep, predict_logits
 from cnn_jax.training.loop import RunChunk, Validate
 from cnn_jax.training.population import PopulationFeed, Stacked
@@ -45,7 +48,10 @@ class Stack:
         analysis = lowered.compile().memory_analysis()
         if analysis is None:
             return 0
-        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes)
+        # Beside the states that are trained lie those that are chosen, twice while one is taken.
+        chosen = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(self.initial_state()))
+        chosen //= self.feed.devices
+        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + chosen)
 
 
 def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
@@ -58,10 +64,11 @@ def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
     if wanted == "loop" or obstacle:
         return strategy.Choice("loop", obstacle or "as wanted")
     free = environment.free_memory()
-    if wanted != "auto":
-        strategy.check_memory(_trial(wanted, plan), free)
-        return strategy.Choice(wanted, "as wanted")
-    return strategy.choose(trials_of(plan), free)
+    with numerics(plan.recipes[0].train.precision):
+        if wanted != "auto":
+            strategy.check_memory(_trial(wanted, plan), free)
+            return strategy.Choice(wanted, "as wanted")
+        return strategy.choose(trials_of(plan), free)
 
 
 def trials_of(plan: Plan) -> list[strategy.Trial]:

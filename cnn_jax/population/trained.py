@@ -18,13 +18,14 @@ from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError, RunError
 from cnn_jax.evaluation import Estimate, Gain, Predictions
+from cnn_jax.execution import check_baselines
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
 from cnn_jax.population.plan import Plan
 from cnn_jax.population.stacking import Wanted
 from cnn_jax.recipe import Recipe, digest_of, read_toml
 from cnn_jax.run import Run, named_overrides
-from cnn_jax.run_data import load_again, load_data, located
+from cnn_jax.run_data import data_again, load_data, located
 from cnn_jax.run_folder import SCHEMA
 from cnn_jax.training.progress import Console, Reporter
 
@@ -111,8 +112,9 @@ class Population:
 
     @property
     def folds(self) -> int:
-        """Folds of the cross-validation, 0 for none."""
-        return self.recipe.data.folds
+        """Folds of the cross-validation, 0 where the members are not tested on several."""
+        own = [self.recipe.override(m["overrides"]).data for m in self.info["members"]]
+        return own[0].folds if len({data.fold for data in own}) > 1 else 0
 
     def predictions(self, part: str = "test") -> list[Predictions]:
         """The saved predictions of the finished members; with folds those of all folds together.
@@ -144,10 +146,18 @@ class Population:
           metric: of `classification_metrics`; None for the first of the task.
           level: confidence level.
 
+        Raises:
+          EvaluationError: members differ in more than seed and fold, or as `predictions`.
+
         Returns:
           `test-set`: of a single run, or of the folds of a single seed; `seed` and `both` of
           several seeds. What each covers is told in `evaluation.seeds`.
         """
+        if others := self._settings():
+            raise EvaluationError(
+                f"the members of {self.shown!r} differ in {', '.join(others)}, not in seed or fold "
+                "alone: their mean would say nothing"
+            )
         runs = self.predictions()
         name = metric or next(iter(evaluation.classification_metrics(runs[0])))
         if len(runs) == 1:
@@ -224,12 +234,12 @@ class Population:
 
         Arguments and errors as of `Classifier.predict`; and `EvaluationError` as `ensemble`.
         """
-        self._alike("validation")
+        temperature = self.temperature  # raises what stands against an ensemble
         classifiers = [run.classifier for run in self.members.values()]
         found = [classifier.logits(images) for classifier in classifiers]
         first = classifiers[0]
         logits = evaluation.mean_logits([logits for _, logits in found], first.kind)
-        answers = evaluation.log_probabilities(logits / self.temperature, first.kind)
+        answers = evaluation.log_probabilities(logits / temperature, first.kind)
         return Classified(found[0][0], first.classes, answers, first.kind)
 
     def _alike(self, part: str) -> list[Predictions]:
@@ -241,11 +251,18 @@ class Population:
             )
         return self.predictions(part)
 
+    def _settings(self) -> list[str]:
+        """The fields other than seed and fold in which members differ."""
+        named = {name for member in self.info["members"] for name in member["overrides"]}
+        return sorted(named - {"seed", "data.fold", "data.folds"})
+
     def summary(self) -> str:
         """The mean with its interval, a line for each kind of interval."""
         runs = self.members
         if not runs:
             return f"no member of {self.shown!r} is finished"
+        if others := self._settings():
+            return f"{len(runs)} members that differ in {', '.join(others)}: see each of them"
         name = next(iter(next(iter(runs.values())).metrics["test"]))
         part = "out-of-fold" if self.folds else "test"
         return "\n".join(
@@ -264,12 +281,8 @@ class Population:
         """
         with self._folder.lock():
             if self.status != "finished":
-                data = self._data
-                if not isinstance(data, Dataset):
-                    moved = {} if data is None else {"data.source": data, "data.root": None}
-                    recipe = self.recipe.override(moved)
-                    data = load_data(recipe) if moved else load_again(recipe)
-                plan = Plan.of(self.recipe, self.info["members"], data, self._model)
+                recipe, data = data_again(self.recipe, self._data)
+                plan = Plan.of(recipe, self.info["members"], data, self._model)
                 plan.check(self.info["data"])
                 self._carry_out(plan, reporter, command)
         return self
@@ -329,6 +342,10 @@ def train_population(
     loaded = data if isinstance(data, Dataset) else load_data(resolved)
     plan = Plan.of(resolved, described, loaded, own_model)
     plan.check_strategy(strategy)
+    if baselines:
+        check_baselines(plan.dataset)
+    if resolved.train.tensorboard:
+        raise RecipeError("train.tensorboard is for single runs: leave it out of a population")
     name = f"{plan.dataset.name}-{resolved.model.name.removeprefix('custom:')}"
     folder = PopulationFolder.create(out, name, overwrite=overwrite)
     with folder.lock():

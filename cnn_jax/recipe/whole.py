@@ -42,6 +42,11 @@ class Recipe:
             value = fields.get(self, path)
             if value is not None and not accepts(value):
                 raise RecipeError(f"{path} must be {rule}, not {value!r}")
+        if self.data.fold > max(self.data.folds, 1):
+            raise RecipeError(
+                f"data.fold is {self.data.fold}, but data.folds is {self.data.folds}: set how many "
+                "folds there are, too"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values; a field that is None is left out."""

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from cnn_jax.errors import RunError
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import RunFolder, write_text
 from cnn_jax.sweeps.space import Space
@@ -24,13 +25,26 @@ class SweepFolder(RunFolder):
 
     info_name = "sweep.json"
     required = dict.fromkeys(
-        ("status", "command", "recipe_digest", "vary", "search", "metric", "total", "batch")
+        [
+            *("status", "command", "recipe_digest", "vary", "search", "metric", "total"),
+            *("batch", "wanted", "storage", "study", "validation_examples"),
+        ]
     )
 
     @property
     def database(self) -> str:
-        """The URL of the study that lies in the folder."""
-        return f"sqlite:///{self.path / 'study.db'}"
+        """The URL of the study that lies in the folder.
+
+        Raises:
+          RunError: the folder has a name that SQLAlchemy cannot put into a URL (before 2.1).
+        """
+        from sqlalchemy.engine import URL, make_url
+
+        path = str(self.path / "study.db")
+        url = URL.create("sqlite", database=path).render_as_string(hide_password=False)
+        if make_url(url).database != path:
+            raise RunError(f"{str(self.path)!r} cannot hold a sweep: choose a plainer name")
+        return url
 
     def write_trials(self, space: Space, trials: Sequence[Trial]) -> None:
         """Write trials.csv."""

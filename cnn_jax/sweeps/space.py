@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,9 @@ from cnn_jax.recipe import SHORT_NAMES, Recipe
 
 MOST_POINTS = 10_000
 _LOGARITHMIC = 10.0  # a range from above 0 over such a factor is searched in the logarithm
+
+# Two numbers with two dots between them.
+_RANGE = re.compile(r"\s*[-+]?[\d.]*\d(e[-+]?\d+)?\s*\.\.\s*[-+]?[\d.]*\d(e[-+]?\d+)?\s*", re.I)
 
 Point = dict[str, Any]
 
@@ -62,12 +67,19 @@ def space_of(recipe: Recipe, vary: Mapping[str, str | Sequence[Any] | Values | R
     space: Space = {}
     for given, wanted in vary.items():
         name = SHORT_NAMES.get(given, given)
-        if isinstance(wanted, str) and ".." in wanted:
+        if name in space:
+            raise RecipeError(f"{name} is given twice")
+        if name in ("data.fold", "data.folds"):
+            raise RecipeError(
+                f"{name} cannot vary: what is chosen over folds has seen the images that it would "
+                "be tested on; sweep within one fold"
+            )
+        if isinstance(wanted, str) and _RANGE.fullmatch(wanted):
             space[name] = _range(recipe, name, wanted)
         elif isinstance(wanted, Range):
             space[name] = _checked(recipe, name, wanted)
         else:
-            words = wanted.split(",") if isinstance(wanted, str) else wanted
+            words = _words(wanted) if isinstance(wanted, str) else wanted
             listed = words.values if isinstance(words, Values) else tuple(words)
             values = tuple(_read(recipe, name, value) for value in listed)
             if not values or len(set(map(str, values))) < len(values):
@@ -103,6 +115,15 @@ def grid(space: Space) -> Iterator[Point]:
     return (dict(zip(space, values, strict=True)) for values in itertools.product(*axes))
 
 
+def _words(text: str) -> Sequence[Any]:
+    """Values by commas: numbers, lists and quoted text as in TOML, else plain words."""
+    try:
+        listed = tomllib.loads(f"values = [{text}]")["values"]
+    except tomllib.TOMLDecodeError:
+        return text.split(",")
+    return listed if isinstance(listed, list) else text.split(",")
+
+
 def _range(recipe: Recipe, name: str, text: str) -> Values | Range:
     low, high = (_read(recipe, name, word) for word in text.split("..", 1))
     if isinstance(low, int) and isinstance(high, int) and high - low < 100:
@@ -117,7 +138,10 @@ def _range(recipe: Recipe, name: str, text: str) -> Values | Range:
 
 def _checked(recipe: Recipe, name: str, axis: Range) -> Range:
     for end in (axis.low, axis.high):
-        _read(recipe, name, end)
+        whole = isinstance(_read(recipe, name, end), int)
+        if whole != axis.integer:
+            kind = "whole numbers: Range(..., integer=True)" if whole else "no whole numbers only"
+            raise RecipeError(f"{name} takes {kind}")
     if not axis.low < axis.high or (axis.log and axis.low <= 0):
         raise RecipeError(f"{name}: {axis.low} to {axis.high} is no range")
     return axis

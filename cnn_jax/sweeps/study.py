@@ -11,9 +11,10 @@ import importlib.util
 import itertools
 import json
 import logging
+import secrets
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ from cnn_jax.sweeps.trials import Metric, Result
 Search = Literal["grid", "random", "adaptive"]
 State = Literal["done", "dropped", "failed"]
 
-_LOST = "lost"  # of a process that was killed: to be tried again
+# What stands beside a trial: who began it, by which claim, and whether that process was killed.
+_OWNER, _CLAIM, _LOST = "owner", "claim", "lost"
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,28 @@ class Study:
       name: of the study in it; who uses the same one shares it.
       space, search, metric: of the sweep.
       seed: of proposed points; None where several machines propose.
+      owner: who begins trials: the folder of the sweep on this machine.
 
     Raises:
       RunError: the database cannot be opened.
     """
 
     def __init__(
-        self, url: str, name: str, space: Space, search: Search, metric: Metric, seed: int | None
+        self,
+        url: str,
+        name: str,
+        space: Space,
+        search: Search,
+        metric: Metric,
+        *,
+        seed: int | None,
+        owner: str,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(logging.WARNING)
         self._optuna, self._space, self._search, self._metric = optuna, space, search, metric
-        self._url = url
+        self._url, self._owner = url, owner
         with self._database():
             self._study = optuna.create_study(
                 storage=url,
@@ -85,7 +96,7 @@ class Study:
             )
         if search != "grid":
             # A resumed study must not propose once more what it began with.
-            offset = None if seed is None else seed + len(self._trials())
+            offset = None if seed is None else (seed + len(self._trials())) % 2**32
             sampler: Any = optuna.samplers.RandomSampler(offset)
             if search == "adaptive":
                 with warnings.catch_warnings():
@@ -102,6 +113,7 @@ class Study:
             sqlalchemy.exc.SQLAlchemyError,
             self._optuna.exceptions.StorageInternalError,
             ImportError,
+            ValueError,
             OSError,
         )
         try:
@@ -119,16 +131,43 @@ class Study:
         """
         with self._database():
             if self._search == "grid":
-                chosen: Iterator[Point] = itertools.islice(self._untried(), count)
-                return [self._ask(point) for point in chosen]
-            begun = sum(1 for trial in self._trials() if _LOST not in trial.user_attrs)
+                claimed = (self._claim(point) for point in itertools.islice(self._untried(), count))
+                return [one for one in claimed if one is not None]
+            begun = sum(1 for trial in self._trials() if self._counts(trial))
             return [self._ask() for _ in range(min(count, total - begun))]
 
-    def _ask(self, point: Point | None = None) -> tuple[int, Point]:
-        if point is not None:
-            self._study.enqueue_trial(self._coded(point))
+    def _ask(self) -> tuple[int, Point]:
         trial = self._study.ask(self._distributions())
+        trial.set_user_attr(_OWNER, self._owner)
         return trial.number, self._decoded(trial.params)
+
+    def _claim(self, point: Point) -> tuple[int, Point] | None:
+        """Begin a trial of a point; None if another machine began one at the same time."""
+        coded = self._coded(point)
+        made = self._optuna.trial.create_trial(
+            state=self._optuna.trial.TrialState.RUNNING,
+            params=coded,
+            distributions=self._distributions(),
+            user_attrs={_OWNER: self._owner, _CLAIM: secrets.token_hex(8)},
+        )
+        self._study.add_trial(made)
+        same = [t for t in self._trials() if self._counts(t) and t.params == coded]
+        mine = next(t for t in same if t.user_attrs.get(_CLAIM) == made.user_attrs[_CLAIM])
+        if min(trial.number for trial in same) < mine.number:
+            self._give_up(mine)
+            return None
+        return mine.number, point
+
+    def _counts(self, trial: Any) -> bool:
+        """Whether a trial is one of the sweep: not lost, and with a value for every field.
+
+        One without was being proposed when its process was killed, or is being proposed now.
+        """
+        return _LOST not in trial.user_attrs and trial.params.keys() == self._space.keys()
+
+    def _give_up(self, trial: Any) -> None:
+        self._optuna.trial.Trial(self._study, trial._trial_id).set_user_attr(_LOST, True)
+        self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
 
     def tell(self, number: int, result: Result) -> None:
         """Write down what became of a trial."""
@@ -153,21 +192,30 @@ class Study:
         else:
             self._study.tell(number, value)
 
-    def lose(self, numbers: Sequence[int]) -> None:
-        """Give up trials of a process that did not end them, so that they are tried again."""
-        states, kind = self._optuna.trial.TrialState, self._optuna.trial.Trial
+    def lose(self, *, alone: bool) -> None:
+        """Give up what a process of this folder began and did not end: it is tried again.
+
+        Args:
+          alone: whether nobody else uses the study, so that all that is under way is lost.
+        """
+        running = self._optuna.trial.TrialState.RUNNING
         with self._database():
             for trial in self._trials():
-                if trial.number in numbers and trial.state == states.RUNNING:
-                    kind(self._study, trial._trial_id).set_user_attr(_LOST, True)
-                    self._study.tell(trial.number, state=states.FAIL)
+                ours = alone or trial.user_attrs.get(_OWNER) == self._owner
+                if trial.state == running and ours:
+                    self._give_up(trial)
+
+    def under_way(self) -> int:
+        """Trials that other machines have begun and not ended."""
+        running = self._optuna.trial.TrialState.RUNNING
+        return sum(1 for t in self._trials() if t.state == running and self._counts(t))
 
     def trials(self) -> list[Trial]:
         """All that have ended, by number."""
         names = {"COMPLETE": "done", "PRUNED": "dropped", "FAIL": "failed"}
         found = []
         for trial in self._trials():
-            if trial.state.name not in names or _LOST in trial.user_attrs:
+            if trial.state.name not in names or not self._counts(trial):
                 continue
             kept = trial.user_attrs
             found.append(
@@ -191,8 +239,8 @@ class Study:
         return next(t._trial_id for t in self._trials() if t.number == number)
 
     def _untried(self) -> Iterator[Point]:
-        tried = [t.params for t in self._trials() if _LOST not in t.user_attrs]
-        seen = {json.dumps(self._coded(self._decoded(p)), sort_keys=True) for p in tried if p}
+        tried = [t.params for t in self._trials() if self._counts(t)]
+        seen = {json.dumps(params, sort_keys=True) for params in tried}
         for point in grid(self._space):
             if json.dumps(self._coded(point), sort_keys=True) not in seen:
                 yield point

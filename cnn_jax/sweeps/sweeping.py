@@ -7,23 +7,25 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import shlex
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from cnn_jax import environment, evaluation, nn
-from cnn_jax.assembly import Assembly
+from cnn_jax.assembly import Assembly, program_of
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RecipeError, RunError
 from cnn_jax.evaluation import Estimate
 from cnn_jax.execution import notes
 from cnn_jax.population.plan import Plan
-from cnn_jax.population.stacking import Wanted, choose_strategy
+from cnn_jax.population.stacking import Wanted, choose_strategy, stacked
 from cnn_jax.recipe import Recipe, digest_of, read_toml
 from cnn_jax.run import named_overrides
-from cnn_jax.run_data import load_again, load_data, located
+from cnn_jax.run_data import data_again, load_data, located
 from cnn_jax.run_folder import SCHEMA
 from cnn_jax.sweeps.folder import SweepFolder
 from cnn_jax.sweeps.space import (
@@ -38,33 +40,32 @@ from cnn_jax.sweeps.space import (
 )
 from cnn_jax.sweeps.study import Search, Study, Trial, check_installed
 from cnn_jax.sweeps.trials import Metric, StoppedError, better_first, train_trials
-from cnn_jax.training.devices import numerics
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.progress import Console, Reporter
 
 # Trials trained together: enough for the strategies to gain, and, where proposals follow
-# from results, few enough to follow them often.
+# from results, few enough to follow them often, or where machines share them, to share.
 _BATCH = {"grid": 64, "random": 64, "adaptive": 27}
-
-# What is no setting but a repetition: trials that differ in these alone are averaged.
-_REPEATS = ("seed", "data.fold")
+_SHARED_BATCH = 9
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Trials that differ in seed or fold alone.
+    """Trials that differ in the seed alone.
 
     Attributes:
-      point: field -> value, without seed and fold.
+      point: field -> value, without the seed.
       trials: those that were trained to the end.
       accuracy: mean validation accuracy, with its interval over seeds.
       loss: mean validation loss.
+      failed: trials of it that were not finite; such a setting comes after all others.
     """
 
     point: Point
     trials: tuple[Trial, ...]
     accuracy: Estimate
     loss: float
+    failed: int = 0
 
 
 class Sweep:
@@ -131,7 +132,8 @@ class Sweep:
             self.space,
             info["search"],
             info["metric"],
-            None if shared else self.recipe.seed,
+            seed=None if shared else self.recipe.seed,
+            owner=f"{platform.node()}:{self.path}",
         )
 
     @property
@@ -142,22 +144,26 @@ class Sweep:
     def settings(self) -> list[Setting]:
         """What was trained to the end, the best first; repetitions are averaged."""
         groups: dict[str, list[Trial]] = {}
+        failed: Counter[str] = Counter()
         for trial in self.trials:
+            key = json.dumps(_setting(trial.point), sort_keys=True, default=str)
             if trial.state == "done":
-                key = json.dumps(_setting(trial.point), sort_keys=True, default=str)
                 groups.setdefault(key, []).append(trial)
+            failed[key] += trial.state == "failed"
         n = int(self.info["validation_examples"])
         found = []
-        for trials in groups.values():
+        for key, trials in groups.items():
             accuracies = [trial.accuracy for trial in trials]
             estimate = evaluation.over_seeds(accuracies, n, percent=True)
             loss = sum(trial.loss for trial in trials) / len(trials)
-            found.append(Setting(_setting(trials[0].point), tuple(trials), estimate, loss))
+            point = _setting(trials[0].point)
+            found.append(Setting(point, tuple(trials), estimate, loss, failed[key]))
         rows = {
             k: {"validation_accuracy": s.accuracy.value, "validation_loss": s.loss}
             for k, s in enumerate(found)
         }
-        return [found[k] for k in better_first(rows, self.info["metric"])]
+        order = [found[k] for k in better_first(rows, self.info["metric"])]
+        return sorted(order, key=lambda setting: setting.failed > 0)
 
     @property
     def best(self) -> Recipe | None:
@@ -173,47 +179,41 @@ class Sweep:
         """
         with self._folder.lock():
             if self.status != "finished":
-                data = self._data
-                if not isinstance(data, Dataset):
-                    moved = {} if data is None else {"data.source": data, "data.root": None}
-                    recipe = self.recipe.override(moved)
-                    data = load_data(recipe) if moved else load_again(recipe)
-                self._study.lose(self.info["under_way"])
-                self._carry_out(data, reporter)
+                recipe, data = data_again(self.recipe, self._data)
+                self._study.lose(alone=self.info["storage"] is None)
+                self._carry_out(recipe, data, reporter, {})
         return self
 
-    def _carry_out(self, data: Dataset, reporter: Reporter | None) -> None:
+    def _carry_out(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        reporter: Reporter | None,
+        built: dict[Any, Assembly],
+    ) -> None:
         """Batches of trials until all are done or a signal comes."""
-        reporter = reporter or Console(self.recipe.train.epochs)
+        reporter = reporter or Console(recipe.train.epochs)
         environment.enable_compile_cache()
         info = self._folder.update_info(status="running")
-        built: dict[Any, Assembly] = {}
         started, before = time.monotonic(), float(info.get("seconds", 0.0))
-        first = True
+        noted = False
         try:
+            if info.setdefault("data_digest", data.digest) != data.digest:
+                raise RunError(f"the data set {data.name!r} has changed since this sweep began")
             while proposed := self._study.propose(info["batch"], info["total"]):
                 numbers = [number for number, _ in proposed]
-                self._folder.update_info(under_way=numbers)
                 members = [{"name": f"trial-{n}", "overrides": point} for n, point in proposed]
-                plan = Plan.of(self.recipe, members, data, self._model, built)
-                if info.setdefault("data_digest", plan.dataset.digest) != plan.dataset.digest:
-                    raise RunError(
-                        f"the data set {plan.dataset.name!r} has changed since this sweep began"
-                    )
-                if first:
-                    for note in notes(plan.assemblies[0], list(plan.dataset.notes)):
-                        reporter.say(note)
-                self._train(plan, numbers, info, reporter, say=first)
-                first = False
-                self._folder.update_info(
-                    under_way=[],
-                    data_digest=info["data_digest"],
-                    strategy=info["strategy"],
-                    seconds=round(before + time.monotonic() - started, 1),
-                )
+                plan = Plan.of(recipe, members, data, self._model, built)
+                for note in [] if noted else notes(plan.assemblies[0], list(plan.dataset.notes)):
+                    reporter.say(note)
+                noted = True
+                self._train(plan, numbers, info, reporter)
+                info["seconds"] = round(before + time.monotonic() - started, 1)
+                self._folder.write_info(info)
                 self._write()
         except StoppedError as stop:
             reason = f"stopped by {stop}; the trials that had ended are kept"
+            self._write()
             self._folder.update_info(status="interrupted", reason=reason)
             again = f"cnn-jax sweep --resume {shlex.quote(self.shown)}"
             reporter.say(f"{reason}; go on with: {again}")
@@ -224,31 +224,35 @@ class Sweep:
             if isinstance(error, KeyboardInterrupt):
                 error.add_note(f"go on with: cnn-jax sweep --resume {shlex.quote(self.shown)}")
             raise
+        finally:
+            stacked.cache_clear()  # programs and examples on the devices
         self._write()
-        self._folder.update_info(status="finished")
+        self._folder.update_info(status="finished", reason="")
 
     def _train(
-        self,
-        plan: Plan,
-        numbers: Sequence[int],
-        info: dict[str, Any],
-        reporter: Reporter,
-        *,
-        say: bool,
+        self, plan: Plan, numbers: Sequence[int], info: dict[str, Any], reporter: Reporter
     ) -> None:
-        halving = info["search"] == "adaptive"
-        if "strategy" not in info:
-            with numerics(self.recipe.train.precision):
+        """Train a batch and write down what became of it."""
+        taken = {"name": "loop", "reason": plan.obstacle()}
+        if taken["reason"] is None:
+            if "strategy" not in info:  # of the first batch that leaves a choice
                 choice = choose_strategy(plan, info["wanted"])
-            info["strategy"] = {"name": choice.strategy, "reason": choice.reason}
-        taken = info["strategy"]
-        name: Strategy = "loop" if plan.obstacle() else taken["name"]
-        total = f"trials {numbers[0] + 1} to {numbers[-1] + 1}"
-        total += f" of {info['total']}" if info["total"] > len(numbers) else ""
-        reporter.say(f"{total}, strategy {name}" + (f": {taken['reason']}" if say else ""))
-        results = train_trials(plan, name, info["metric"], halving=halving, reporter=reporter)
-        for number, result in zip(numbers, results, strict=True):
-            self._study.tell(number, result)
+                info["strategy"] = {"name": choice.strategy, "reason": choice.reason}
+            taken = info["strategy"]
+        known = len(self.trials)
+        reporter.say(
+            f"trials {known + 1} to {known + len(numbers)} of {info['total']}, "
+            f"strategy {taken['name']}: {taken['reason']}"
+        )
+        strategy: Strategy = taken["name"]  # type: ignore[assignment]
+        train_trials(
+            plan,
+            strategy,
+            info["metric"],
+            lambda number, result: self._study.tell(numbers[number], result),
+            halving=info["search"] == "adaptive",
+            reporter=reporter,
+        )
 
     def _write(self) -> None:
         self._folder.write_trials(self.space, self.trials)
@@ -258,18 +262,21 @@ class Sweep:
     def summary(self) -> str:
         """What was best, and how to go on."""
         settings, trials = self.settings(), self.trials
+        elsewhere = self._study.under_way() if self.info["storage"] else 0
+        others = f"; {elsewhere} are under way on other machines" if elsewhere else ""
+        if not settings and elsewhere and not trials:
+            return f"all trials are taken{others}"
         if not settings:
             failed = next((t.failure for t in trials if t.failure), "none was trained to the end")
             return f"no trial of {len(trials)} can be used: {failed}"
         best = settings[0]
         said = ", ".join(f"{name} {value}" for name, value in best.point.items()) or "the recipe"
-        kinds = f"{len(trials)} trials" + (
-            f", {len(settings)} settings" if len(settings) < len(trials) else ""
-        )
+        kinds = f"{len(trials)} trials"
+        kinds += f", {len(settings)} settings" if len(settings) < len(trials) else ""
         figure = str(best.accuracy).replace(" [no interval]", "")
         test = f"cnn-jax train {shlex.quote(self.shown + '/best.toml')} --seeds 5"
         return (
-            f"best of {kinds}: {said}: validation accuracy {figure}\n"
+            f"best of {kinds}{others}: {said}: validation accuracy {figure}\n"
             f"it was chosen for that figure, so expect less; test it with: {test}"
         )
 
@@ -321,16 +328,32 @@ def sweep(
         raise RecipeError(f"the metric must be accuracy or loss, not {metric!r}")
     if batch is not None and batch < 1:
         raise RecipeError(f"a batch has 1 trial or more, not {batch}")
-    if search == "grid":
-        for point in grid(space):
-            resolved.override(point)
-    dataset = data if isinstance(data, Dataset) else load_data(resolved)
-    probe = {name: _first(axis) for name, axis in space.items()}
-    plan = Plan.of(resolved, [{"name": "probe", "overrides": probe}], dataset, own_model)
     if strategy not in get_args(Wanted):
         raise RecipeError(f"the strategy must be auto, loop, vmap or map, not {strategy!r}")
+    if resolved.train.tensorboard:
+        raise RecipeError("train.tensorboard is for single runs: leave it out of a sweep")
+    if search == "adaptive" and (fixed := {"seed", "train.epochs"} & space.keys()):
+        raise RecipeError(
+            f"{min(fixed)} cannot vary in an adaptive search, which drops trials by what they are "
+            "after the same epochs; repeat what it finds with 'cnn-jax train --seeds'"
+        )
+    for point in grid(space) if search == "grid" else ():
+        resolved.override(point)
+    dataset = data if isinstance(data, Dataset) else load_data(resolved)
+    built = _check_every_value(resolved, space, dataset, own_model)
+    plan = Plan.of(resolved, [{"name": "probe", "overrides": {}}], dataset, own_model, built)
+    if strategy in ("vmap", "map") and len(_programs(resolved, space)) > 1:
+        raise RecipeError(
+            f"the strategy cannot be {strategy}: one program cannot train all trials, which differ "
+            "in more than seed and scalars; take loop or auto"
+        )
     described = {name: _described(axis) for name, axis in space.items()}
-    same = json.dumps([resolved.digest(), described, search, metric, dataset.digest], default=str)
+    # Where the data lie may differ between machines; what they are may not.
+    anywhere = resolved.override({"data.source": "-", "data.root": None, "data.corrections": None})
+    same = json.dumps([anywhere.digest(), described, search, metric, dataset.digest], default=str)
+    study = f"cnn_jax-{hashlib.sha256(same.encode()).hexdigest()[:16]}"
+    if storage is not None:
+        Study(storage, study, space, search, metric, seed=None, owner="")  # can it be used?
     name = f"{plan.dataset.name}-{resolved.model.name.removeprefix('custom:')}-sweep"
     folder = SweepFolder.create(out, name, overwrite=overwrite)
     with folder.lock():
@@ -346,12 +369,11 @@ def sweep(
                 "search": search,
                 "metric": metric,
                 "total": total,
-                "batch": batch or _BATCH[search],
+                "batch": batch or (_SHARED_BATCH if storage else _BATCH[search]),
                 "wanted": strategy,
                 "storage": storage,
                 # Machines with the same sweep meet in one study; another sweep has another.
-                "study": f"cnn_jax-{hashlib.sha256(same.encode()).hexdigest()[:16]}",
-                "under_way": [],
+                "study": study,
                 "validation_examples": len(plan.dataset.splits["validation"]),
                 "environment": {
                     "versions": environment.versions(),
@@ -361,7 +383,7 @@ def sweep(
             }
         )
         found = Sweep(folder, model=own_model, data=dataset)
-        found._carry_out(dataset, reporter)
+        found._carry_out(resolved, dataset, reporter, built)
     return found
 
 
@@ -380,12 +402,32 @@ def _total(space: Space, search: str, trials: int | None) -> int:
     return trials
 
 
+def _check_every_value(
+    recipe: Recipe, space: Space, data: Dataset, model: nn.Module | None
+) -> dict[Any, Assembly]:
+    """Build what each value alone makes of the recipe; return what was built.
+
+    Raises:
+      CnnJaxError: a value that no trial could have.
+    """
+    built: dict[Any, Assembly] = {}
+    for changes in _programs(recipe, space):
+        Plan.of(recipe, [{"name": "probe", "overrides": changes}], data, model, built)
+    return built
+
+
+def _programs(recipe: Recipe, space: Space) -> list[Point]:
+    """Of each axis the values that make another program or read other data; the first of all."""
+    seen: dict[Any, Point] = {}
+    for name, axis in space.items():
+        for value in axis.values if isinstance(axis, Values) else (axis.low, axis.high):
+            own = recipe.override({name: value})
+            seen.setdefault((own.data, program_of(own).digest()), {name: value})
+    return list(seen.values())
+
+
 def _setting(point: Point) -> Point:
-    return {name: value for name, value in point.items() if name not in _REPEATS}
-
-
-def _first(axis: Any) -> Any:
-    return axis.values[0] if isinstance(axis, Values) else axis.low
+    return {name: value for name, value in point.items() if name != "seed"}
 
 
 def _described(axis: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from cnn_jax.errors import EvaluationError, NonFiniteLossError
 from cnn_jax.population.plan import Plan
 from cnn_jax.population.stacking import score, stacked, validation_of
 from cnn_jax.recipe import Recipe
+from cnn_jax.training import population
 from cnn_jax.training.devices import numerics
 from cnn_jax.training.keepers import NoKeeper
 from cnn_jax.training.loop import fit
@@ -68,14 +69,21 @@ def better_first(rows: Mapping[int, Row], metric: Metric) -> list[int]:
 
 
 def train_trials(
-    plan: Plan, strategy: Strategy, metric: Metric, *, halving: bool, reporter: Reporter
-) -> list[Result]:
+    plan: Plan,
+    strategy: Strategy,
+    metric: Metric,
+    tell: Callable[[int, Result], None],
+    *,
+    halving: bool,
+    reporter: Reporter,
+) -> None:
     """Train the members of a plan on their training part; the test part is never looked at.
 
     Args:
       plan: the trials.
       strategy: how they are trained.
       metric: of the validation part, by which they are compared.
+      tell: called with the number and the result of each as soon as it has ended.
       halving: whether only one in three goes on at each rung (successive halving, Jamieson
         and Talwalkar 2016).
       reporter: what shows progress.
@@ -84,32 +92,38 @@ def train_trials(
       StoppedError: a signal ended it.
     """
     members = [Progress() for _ in plan.names]
+    told: set[int] = set()
+
+    def ended(number: int, *, dropped: bool = False) -> None:
+        member, recipe = members[number], plan.recipes[number]
+        if number not in told:
+            told.add(number)
+            row = _selected(member.history, recipe)
+            failure = None if dropped else member.failure
+            tell(number, Result(row, len(member.history), failure, dropped))
+
     going: _Going
     if strategy == "loop":
-        going = _InTurn(plan, members, reporter)
+        going = _InTurn(plan, members, ended, reporter)
     else:
-        going = _Together(plan, members, reporter, strategy)
-    rungs = rungs_of(plan.recipes[0].train.epochs) if halving else ()
-    dropped: set[int] = set()
-    with numerics(plan.recipes[0].train.precision):
-        for until in (*rungs, None):
-            going.train(until)
-            running = {n: m.history[-1] for n, m in enumerate(members) if m.failure is None}
-            if until is None or not running:
-                break
-            order = better_first(running, metric)
-            for number in order[math.ceil(len(order) / _ETA) :]:
+        going = _Together(plan, members, strategy, reporter)
+    for until in (*(rungs_of(plan.recipes[0].train.epochs) if halving else ()), None):
+        going.train(until)
+        rows: dict[int, Row] = {}
+        for number, (member, recipe) in enumerate(zip(members, plan.recipes, strict=True)):
+            row = _selected(member.history, recipe)
+            if member.verdict(recipe.train).reason is not None:
+                ended(number)
+            elif row is not None:
+                rows[number] = row
+        # What has ended counts among the best; it cannot be dropped any more.
+        done = {n: r for n in told if (r := _selected(members[n].history, plan.recipes[n]))}
+        done = {n: row for n, row in done.items() if members[n].failure is None}
+        kept = math.ceil(len(rows | done) / _ETA)
+        for number in better_first(rows | done, metric)[kept:]:
+            if number in rows:
                 members[number].fail("others were better")
-                dropped.add(number)
-    return [
-        Result(
-            _selected(member.history, recipe),
-            len(member.history),
-            None if number in dropped else member.failure,
-            number in dropped,
-        )
-        for number, (member, recipe) in enumerate(zip(members, plan.recipes, strict=True))
-    ]
+                ended(number, dropped=True)
 
 
 def _selected(history: Sequence[Row], recipe: Recipe) -> Row | None:
@@ -131,23 +145,32 @@ class _Going(Protocol):
 class _InTurn:
     """One trial after another."""
 
-    def __init__(self, plan: Plan, members: Sequence[Progress], reporter: Reporter) -> None:
-        self._plan, self._members = plan, members
+    def __init__(
+        self,
+        plan: Plan,
+        members: Sequence[Progress],
+        ended: Callable[[int], None],
+        reporter: Reporter,
+    ) -> None:
+        self._plan, self._members, self._ended = plan, members, ended
         self._reporter = WithoutEpochs(reporter)
         self._states: dict[int, State] = {}
 
     def train(self, until: int | None) -> None:
         """See `_Going`."""
         for number, member in enumerate(self._members):
-            state = self._states.pop(number, None)
-            if member.failure is not None:
+            assembly, state = self._plan.assemblies[number], self._states.pop(number, None)
+            if member.verdict(assembly.recipe.train).reason is not None:
                 continue
-            assembly = self._plan.assemblies[number]
+            signal = None
 
             def validate(variables: Any, number: int = number) -> Callable[[int], Any]:
                 return lambda _: score(self._plan, number, variables)
 
-            with contextlib.suppress(NonFiniteLossError, EvaluationError):  # the member knows
+            with (
+                numerics(assembly.recipe.train.precision),
+                contextlib.suppress(NonFiniteLossError, EvaluationError),  # the member knows
+            ):
                 outcome = fit(
                     state or assembly.initial_state(),
                     [member],
@@ -162,17 +185,20 @@ class _InTurn:
                     placement=assembly.placement,
                     until=until,
                 )
-                if outcome.interrupted:
-                    raise StoppedError(outcome.interrupted)
+                signal = outcome.signal
                 if until is not None:
                     self._states[number] = outcome.state
+            if member.verdict(assembly.recipe.train).reason is not None:
+                self._ended(number)
+            if signal is not None:
+                raise StoppedError(signal)
 
 
 class _Together:
     """All trials as one program; a smaller one once half of them are left behind."""
 
     def __init__(
-        self, plan: Plan, members: Sequence[Progress], reporter: Reporter, strategy: Stacked
+        self, plan: Plan, members: Sequence[Progress], strategy: Stacked, reporter: Reporter
     ) -> None:
         self._plan, self._strategy, self._reporter = plan, strategy, reporter
         self._members = list(members)
@@ -181,16 +207,20 @@ class _Together:
     def train(self, until: int | None) -> None:
         """See `_Going`."""
         left = [n for n, member in enumerate(self._members) if member.failure is None]
+        if not left:
+            return
         if len(left) <= len(self._members) // 2:
             self._plan = self._plan.take(left)
             self._members = [self._members[n] for n in left]
             placement = self._plan.assemblies[0].placement
-            padded = [*left, *[left[-1]] * (-len(left) % placement.count)]
-            taken = jax.tree.map(lambda x: x[np.array(padded)], self._state)
-            self._state = placement.split(taken)
+            taken = jax.tree.map(lambda x: x[np.array(left)], self._state)
+            self._state = placement.split(population.pad(taken, placement.count))
         stack = stacked(self._strategy, self._plan)
         first = self._plan.assemblies[0]
-        with contextlib.suppress(NonFiniteLossError, EvaluationError):  # the members know
+        with (
+            numerics(first.recipe.train.precision),
+            contextlib.suppress(NonFiniteLossError, EvaluationError),  # the members know
+        ):
             outcome = fit(
                 self._state,
                 self._members,

@@ -73,7 +73,7 @@ class Feed:
 
         All chunks then have one shape and the program compiles once, also in an epoch that
         a resume enters at `first_step`. Without a wish it is 1 where batches are streamed
-        and on a CPU (see `step.make_run_chunk`), else 32.
+        and on a CPU (see `step.chunk_of`), else 32.
         """
         if wanted is None:
             wanted = 1 if self.streamed or jax.default_backend() == "cpu" else 32

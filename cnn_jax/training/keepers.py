@@ -108,9 +108,11 @@ class PopulationKeeper:
     epoch so far, or the one in which its training ended, while others go on.
 
     Args:
-      checkpoints: where to save.
+      checkpoints: where to save; members that only fill up the devices are left out, so that a
+        resume may have other devices.
       select: which state is evaluated.
       chosen: what there is so far, of the same structure as the state.
+      placement: devices over which the members are split.
     """
 
     def __init__(
@@ -133,7 +135,8 @@ class PopulationKeeper:
 
     def pause(self, state: State, members: Sequence[Progress]) -> None:
         """See `Keeper`."""
-        both = {"members": state, "chosen": self.chosen}
+        count = len(members)
+        both = jax.tree.map(lambda x: x[:count], {"members": state, "chosen": self.chosen})
         progress = {"members": [member.to_dict() for member in members]}
         step = int(np.ravel(jax.device_get(state.step))[0])
         self._checkpoints.save(both, progress, step=step, best_epoch=None)

@@ -60,12 +60,14 @@ class Outcome:
       members: all figures of each.
       verdicts: each one's best epoch, and why it ended.
       interrupted: name of the signal that ended it early, or None.
+      signal: name of the signal that came, also where training had ended with that very step.
     """
 
     state: State
     members: list[Progress]
     verdicts: list[Verdict]
     interrupted: str | None = None
+    signal: str | None = None
 
 
 RunChunk = Callable[[State, Batch, Batch], tuple[State, Metrics]]
@@ -179,7 +181,7 @@ def fit(
                 return _interrupted(state, members, recipe, keeper, stopped)
             epoch, first = epoch + 1, 0
     keeper.wait()
-    return Outcome(state, members, verdicts)
+    return Outcome(state, members, verdicts, signal=interrupt.name)
 
 
 def _scale_learning_rate(state: State, verdicts: Sequence[Verdict], placement: Placement) -> State:
@@ -254,4 +256,5 @@ def _interrupted(
     state: State, members: list[Progress], recipe: TrainRecipe, keeper: Keeper, name: str
 ) -> Outcome:
     keeper.wait()
-    return Outcome(state, members, [member.verdict(recipe) for member in members], name)
+    verdicts = [member.verdict(recipe) for member in members]
+    return Outcome(state, members, verdicts, interrupted=name, signal=name)

@@ -44,8 +44,17 @@ def stack(members: Sequence[PyTree], count: int) -> PyTree:
     The last member is repeated until the axis is a multiple of `count`, the devices it is
     split over; nobody looks at those.
     """
-    padded = [*members, *[members[-1]] * (-len(members) % count)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *padded)
+    return pad(jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), count)
+
+
+def pad(tree: PyTree, count: int) -> PyTree:
+    """A stacked tree whose last member is repeated until `count` divides their number."""
+
+    def longer(leaf: Any) -> Any:
+        rows = np.minimum(np.arange(-(-len(leaf) // count) * count), len(leaf) - 1)
+        return leaf if len(rows) == len(leaf) else leaf[rows]
+
+    return jax.tree.map(longer, tree)
 
 
 def member(tree: PyTree, number: int) -> PyTree:
@@ -162,7 +171,7 @@ def make_population_chunk(
     every = over_members(one, strategy, placement, (0, None, 1, 0))
 
     def run_chunk(state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
-        return every(state, resident, items, dict(own or {}))
+        return every(state, resident, items, pad(dict(own or {}), placement.count))
 
     options = dict(compiler_options) if compiler_options else None
     return jax.jit(run_chunk, donate_argnums=0, compiler_options=options)
@@ -207,6 +216,11 @@ class PopulationFeed:
 
     def __len__(self) -> int:
         return len(self._feeds[0])
+
+    @property
+    def devices(self) -> int:
+        """Over how many the members are split."""
+        return self._placement.count
 
     def chunk_steps(self, wanted: int | None, first_step: int = 0) -> int:
         """As of one run (see `Feed.chunk_steps`), but several steps also on a CPU.

@@ -166,7 +166,7 @@ class TrainStep:
         nothing = {"loss": (zero, zero), "accuracy": (zero, zero)}
         carry: _Carry = (jax.tree.map(jnp.zeros_like, params), state.model_state, nothing)
         if jax.default_backend() == "cpu":
-            # See `make_run_chunk` for why this is no scan.
+            # See `chunk_of` for why this is no scan.
             for number in range(self.accumulate):
                 carry = add(carry, number)
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnn_jax.recipe import TrainRecipe
 
-# One row of the history for each finished epoch; see `loop.Progress`.
+# One row of the history for each finished epoch; see `member.Progress`.
 Row = Mapping[str, float]
 
 _DROP = 0.1  # of the learning rate on a plateau

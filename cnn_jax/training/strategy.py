@@ -18,6 +18,7 @@ from cnn_jax.training.state import Batch, State
 
 _ROUNDS = 5
 _ROUND_SECONDS = 0.05  # at least one chunk, and no more than that of the fastest strategy
+_SECONDS = 2.0  # of all rounds, after which no other begins
 _ALIKE = 1.03  # a loop that takes no longer than this is taken: it is what single runs do
 
 
@@ -67,15 +68,18 @@ def choose(trials: Sequence[Trial], free: int | None) -> Choice:
         said[-1] += f" of {in_gib(free)} that are free"
     if len(fitting) == 1:
         return Choice(fitting[0].strategy, "; ".join(said) or "there is no other")
+    first = fitting[0].strategy
     stepping = {trial.strategy: Stepping(trial) for trial in fitting}
-    # The first chunk compiles; the second tells how many make a round.
-    steps = min(max(1, round(_ROUND_SECONDS / s.take(1))) for s in stepping.values())
-    times: dict[Strategy, list[float]] = {strategy: [] for strategy in stepping}
-    for _ in range(_ROUNDS):
+    # The first chunk compiles; the second tells how many make a round, and is one itself.
+    once = {strategy: some.take(1) for strategy, some in stepping.items()}
+    steps = min(max(1, round(_ROUND_SECONDS / seconds)) for seconds in once.values())
+    times = {s: [once[s] / some.member_steps] for s, some in stepping.items()}
+    started = time.perf_counter() - sum(once.values())
+    while len(times[first]) < _ROUNDS and time.perf_counter() - started < _SECONDS:
         for strategy, some in stepping.items():
             times[strategy].append(some.take(steps) / steps / some.member_steps)
     cost = {strategy: statistics.median(values) for strategy, values in times.items()}
-    first, best = fitting[0].strategy, min(cost, key=lambda strategy: cost[strategy])
+    best = min(cost, key=lambda strategy: cost[strategy])
     chosen = first if cost[first] <= _ALIKE * cost[best] else best
     order = [chosen, *(strategy for strategy in cost if strategy != chosen)]
     measured = ", ".join(f"{strategy} {1000 * cost[strategy]:.3g}" for strategy in order)

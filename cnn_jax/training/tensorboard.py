@@ -58,11 +58,8 @@ class TensorBoard:
         self._inner.chunk(epoch, step, steps, loss)
 
     def epoch(self, rows: Sequence[Mapping[str, float]], images_per_second: float) -> None:
-        """Write a scalar for each figure, at the number of the epoch, and pass on.
-
-        Of several members their mean.
-        """
-        row = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        """Write a scalar for each figure of the run, at the number of the epoch, and pass on."""
+        (row,) = rows
         figures = {_tag(name): value for name, value in row.items() if name != "epoch"}
         figures["images_per_second"] = images_per_second
         values = [{"tag": tag, "simple_value": value} for tag, value in figures.items()]

@@ -47,6 +47,12 @@ def test_classes_come_in_proportion():
         assert np.bincount(test).tolist() == [12, 6, 2]
 
 
+def test_rare_classes_are_dealt_to_all_folds():
+    labels = np.concatenate([np.zeros(100, int), 1 + np.arange(30)])
+    dataset = data.from_arrays(pictures(130), labels)
+    assert sorted(len(fold) for fold in folds_of(dataset, 5)) == [26] * 5
+
+
 def test_a_test_part_that_the_data_came_with_stays_unseen():
     test = pictures(10, seed=1), np.arange(10) % 3
     dataset = data.from_arrays(pictures(40), np.arange(40) % 3, test=test)
