@@ -72,12 +72,15 @@ def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
 
 
 def trials_of(plan: Plan) -> list[strategy.Trial]:
-    """Each strategy, to be measured; the loop first."""
+    """Each strategy that could be the fastest, to be measured; the loop first."""
     first = plan.assemblies[0]
     alone = strategy.Trial(
         "loop", first.run_chunk, first.initial_state, first.feeds["train"], first.recipe.seed, 1
     )
-    return [alone, *(_trial(name, plan) for name in get_args(Stacked))]
+    names: tuple[Stacked, ...] = get_args(Stacked)
+    if jax.default_backend() == "cpu" and len(plan) > population.AT_ONCE:
+        names = ("map",)  # which computes as many at once as caches hold
+    return [alone, *(_trial(name, plan) for name in names)]
 
 
 def _trial(name: Stacked, plan: Plan) -> strategy.Trial:

@@ -32,7 +32,7 @@ from cnn_jax.training.step import ApplyFn, Metrics, TrainStep, chunk_of, eval_of
 from cnn_jax.training.task import Task
 
 _CHUNK_ON_CPU = 8  # steps
-_AT_ONCE = 8  # members that `map` takes at once where there are more: what caches still hold
+AT_ONCE = 8  # members that `map` takes at once where there are more: what caches still hold
 
 Stacked = Literal["vmap", "map"]
 Strategy = Literal["loop", "vmap", "map"]
@@ -130,9 +130,9 @@ def over_members(
 
 def _group(members: int) -> int | None:
     """How many of so many members are computed at once where they are taken in turns."""
-    if members <= _AT_ONCE:
+    if members <= AT_ONCE:
         return None
-    return max(size for size in range(1, _AT_ONCE + 1) if members % size == 0)
+    return max(size for size in range(1, AT_ONCE + 1) if members % size == 0)
 
 
 def _first(tree: PyTree, axis: int) -> PyTree:
