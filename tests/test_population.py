@@ -144,6 +144,24 @@ def test_interrupted_within_an_epoch_and_resumed_on_other_devices(devices, tmp_p
         near(resumed.members[name].predictions("test").logits, run.predictions("test").logits)
 
 
+@pytest.mark.parametrize("strategy", ["vmap", "map"])
+def test_one_program_is_compiled_once(strategy, tmp_path, monkeypatch):
+    """Measured, trained, cut short within an epoch and resumed."""
+    from cnn_jax.training.population import PopulationChunk
+
+    made = []
+    original = PopulationChunk.__init__
+
+    def init(self, jitted):
+        original(self, jitted)
+        made.append(self)
+
+    monkeypatch.setattr(PopulationChunk, "__init__", init)
+    train(tmp_path / "p", seeds=2, strategy=strategy, epochs=3)
+    assert [chunk.compilations for chunk in made] == [1]
+    assert made[0]._jitted._cache_size() == 0  # which would be a second time
+
+
 def test_a_signal_at_the_end_of_a_member_stops_before_the_next(tmp_path):
     begun = train(tmp_path / "p", seeds=3, strategy="loop", reporter=Pressing(2))
     assert begun.status == "interrupted" and list(begun.members) == ["seed-0"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 
@@ -14,8 +14,8 @@ from cnn_jax.population.plan import Plan
 from cnn_jax.training import population, strategy
 from cnn_jax.training.devices import numerics
 from cnn_jax.training.evaluate import EvalStep, predict_logits
-from cnn_jax.training.loop import RunChunk, Validate
-from cnn_jax.training.population import PopulationFeed, Stacked
+from cnn_jax.training.loop import Validate
+from cnn_jax.training.population import PopulationChunk, PopulationFeed, Stacked
 from cnn_jax.training.state import PyTree, State
 
 Wanted = Literal["auto", "loop", "vmap", "map"]
@@ -33,7 +33,7 @@ class Stack:
     """
 
     name: Stacked
-    run_chunk: Any
+    run_chunk: PopulationChunk
     feed: PopulationFeed
     seeds: tuple[int, ...]
     initial_state: Callable[[], State]
@@ -44,12 +44,12 @@ class Stack:
         chunk = next(
             self.feed.train_chunks(seed=self.seeds, epoch=0, first_step=0, chunk_steps=steps)
         )
-        lowered = self.run_chunk.lower(self.initial_state(), self.feed.resident, chunk)
-        analysis = lowered.compile().memory_analysis()
+        state = self.initial_state()
+        analysis = self.run_chunk.program(state, self.feed.resident, chunk).memory_analysis()
         if analysis is None:
             return 0
         # Beside the states that are trained lie those that are chosen, twice while one is taken.
-        chosen = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(self.initial_state()))
+        chosen = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         chosen //= self.feed.devices
         return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + chosen)
 
@@ -103,7 +103,7 @@ def stacked(name: Stacked, plan: Plan) -> Stack:
         states = first.initial_states(plan.recipes)
         return first.placement.split(population.stack(states, first.placement.count))
 
-    run_chunk: RunChunk = population.make_population_chunk(
+    run_chunk = population.make_population_chunk(
         plan.step(), name, first.placement, plan.own(), first.compiler_options
     )
     seeds = tuple(recipe.seed for recipe in plan.recipes)

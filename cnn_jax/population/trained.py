@@ -188,16 +188,14 @@ class Population:
         """What divides the ensemble's logits, fitted on its validation predictions."""
         return fit_temperature(evaluation.ensemble(self._alike("validation"))).value
 
-    def gain(self, metric: str = "accuracy", *, calibrated: bool = True) -> Gain:
-        """A figure of the ensemble on test beside that of its members; see `ensemble_gain`.
+    def gains(self, *, calibrated: bool = True) -> dict[str, Gain]:
+        """Each figure of the ensemble on test beside that of its members; see `ensemble_gain`.
 
         Args:
-          metric: of `classification_metrics`.
           calibrated: whether each member's logits, and the ensemble's, are divided by a
             temperature of its own first.
         """
-        members = self._alike("test")
-        together = None
+        members, together = self._alike("test"), None
         if calibrated:
             together = self.ensemble(calibrated=True)
             scales = [np.float32(run.temperature) for run in self.members.values()]
@@ -205,12 +203,10 @@ class Population:
                 dataclasses.replace(run, logits=run.logits / scale)
                 for run, scale in zip(members, scales, strict=True)
             ]
-        return evaluation.ensemble_gain(members, metric, together=together)
-
-    def gains(self) -> dict[str, Gain]:
-        """`gain` of every figure, calibrated."""
-        names = evaluation.classification_metrics(self._alike("test")[0], resamples=1)
-        return {name: self.gain(name) for name in names}
+        return {
+            name: evaluation.ensemble_gain(members, name, together=together)
+            for name in evaluation.classification_metrics(members[0], resamples=1)
+        }
 
     def cross_validated(self) -> dict[str, Estimate]:
         """Every figure of all out-of-fold predictions; of several seeds the mean, over both."""

@@ -143,13 +143,43 @@ def _spec(axis: int | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "data")
 
 
+class PopulationChunk:
+    """K steps of all members, compiled once for each K, before they are taken or with the first.
+
+    What `jax.jit` compiles ahead of time it compiles again when it is called: so it is kept here.
+    """
+
+    def __init__(self, jitted: Any) -> None:
+        self._jitted = jitted
+        self._programs: dict[tuple[int, ...], Any] = {}
+
+    def program(self, state: State, resident: Batch, items: Batch) -> Any:
+        """The compiled program for such arguments; `memory_analysis()` tells what it needs."""
+        shape = items["index"].shape
+        if shape not in self._programs:
+            self._programs[shape] = self._jitted.lower(state, resident, items).compile()
+        return self._programs[shape]
+
+    def __call__(self, state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
+        """The state after the steps and their metrics `[M]`; the state is donated."""
+        stepped: tuple[State, Metrics] = self.program(state, resident, items)(
+            state, resident, items
+        )
+        return stepped
+
+    @property
+    def compilations(self) -> int:
+        """How many programs there are."""
+        return len(self._programs)
+
+
 def make_population_chunk(
     step: TrainStep,
     strategy: Stacked,
     placement: Placement,
     own: Mapping[str, np.ndarray] | None = None,
     compiler_options: Mapping[str, Any] | None = None,
-) -> Any:
+) -> PopulationChunk:
     """K steps of all members as one compiled call; see `step.chunk_of`. The state is donated.
 
     Args:
@@ -174,7 +204,7 @@ def make_population_chunk(
         return every(state, resident, items, pad(dict(own or {}), placement.count))
 
     options = dict(compiler_options) if compiler_options else None
-    return jax.jit(run_chunk, donate_argnums=0, compiler_options=options)
+    return PopulationChunk(jax.jit(run_chunk, donate_argnums=0, compiler_options=options))
 
 
 def make_population_eval_step(
