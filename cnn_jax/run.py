@@ -20,7 +20,8 @@ from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
-from cnn_jax.recipe import Recipe, digest_of, read_toml, resolve
+from cnn_jax.recipe import Recipe, resolve
+from cnn_jax.recorded import Recorded
 from cnn_jax.run_data import group_data, load_again, load_data, located, resolve_data
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from cnn_jax.new_images import Images
 
 
-class Run:
+class Run(Recorded):
     """A run folder and what can be done with it.
 
     Attributes:
@@ -49,56 +50,11 @@ class Run:
         data: Dataset | str | None = None,
         assembly: Assembly | None = None,
     ) -> None:
-        self._folder = folder
-        self._model = model
-        self._data = data
+        super().__init__(folder, model=model, data=data)
         self._assembly = assembly
-        self.path = folder.path
-        values = read_toml(folder.recipe)
-        self.recipe = Recipe.from_dict(values)
-        if digest_of(values) != self.info["recipe_digest"]:
-            raise RunError(
-                f"{str(folder.recipe)!r} was changed after the run began: start a new run with "
-                f"cnn-jax train {folder.recipe}, and put this one back as it was"
-            )
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        model: nn.Module | None = None,
-        data: Dataset | str | None = None,
-    ) -> Run:
-        """Open a run folder.
-
-        Args:
-          path: the folder.
-          model: the module, where it was your own.
-          data: the data set, where it was your own; or the path to which it has moved.
-
-        Raises:
-          RunError: it is not there or is no run folder.
-        """
-        return cls(RunFolder.open(path), model=model, data=data)
 
     def __repr__(self) -> str:
         return f"Run({self.shown!r}, {self.status}: {self.summary()})"
-
-    @property
-    def shown(self) -> str:
-        """The path as a person would type it."""
-        return self._folder.shown
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What run.json holds: data identity, environment, figures."""
-        return self._folder.read_info()
-
-    @property
-    def status(self) -> str:
-        """`running`, `interrupted`, `failed` or `finished`."""
-        return str(self.info["status"])
 
     @property
     def history(self) -> list[dict[str, float]]:

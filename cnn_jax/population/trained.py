@@ -16,14 +16,15 @@ from cnn_jax import environment, evaluation, nn
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
-from cnn_jax.errors import EvaluationError, RecipeError, RunError
+from cnn_jax.errors import EvaluationError, RecipeError
 from cnn_jax.evaluation import Estimate, Gain, Predictions
 from cnn_jax.execution import check_baselines
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
 from cnn_jax.population.plan import Plan
 from cnn_jax.population.stacking import Wanted
-from cnn_jax.recipe import Recipe, digest_of, read_toml
+from cnn_jax.recipe import Recipe
+from cnn_jax.recorded import Recorded
 from cnn_jax.run import Run, named_overrides
 from cnn_jax.run_data import data_again, load_data, located
 from cnn_jax.run_folder import SCHEMA
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 MOST_MEMBERS = 10_000
 
 
-class Population:
+class Population(Recorded):
     """A folder of runs that were trained as one population.
 
     Attributes:
@@ -43,50 +44,11 @@ class Population:
       recipe: what the members have in common.
     """
 
-    def __init__(
-        self,
-        folder: PopulationFolder,
-        *,
-        model: nn.Module | None = None,
-        data: Dataset | str | None = None,
-    ) -> None:
-        self._folder = folder
-        self._model = model
-        self._data = data
-        self.path = folder.path
-        values = read_toml(folder.recipe)
-        self.recipe = Recipe.from_dict(values)
-        if digest_of(values) != self.info["recipe_digest"]:
-            raise RunError(f"{str(folder.recipe)!r} was changed after the population began")
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        model: nn.Module | None = None,
-        data: Dataset | str | None = None,
-    ) -> Population:
-        """Open the folder of a population; arguments and errors as of `Run.load`."""
-        return cls(PopulationFolder.open(path), model=model, data=data)
+    folder_type = PopulationFolder
+    _folder: PopulationFolder
 
     def __repr__(self) -> str:
         return f"Population({self.shown!r}, {self.status}: {len(self.info['members'])} members)"
-
-    @property
-    def shown(self) -> str:
-        """The path as a person would type it."""
-        return self._folder.shown
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What population.json holds."""
-        return self._folder.read_info()
-
-    @property
-    def status(self) -> str:
-        """`running`, `interrupted`, `failed` or `finished`."""
-        return str(self.info["status"])
 
     @property
     def strategy(self) -> tuple[str, str]:

@@ -4,7 +4,8 @@ found = cnn_jax.sweep(vary={"optimizer.learning_rate": [0.03, 0.1, 0.3], "seed":
 found.settings()[0]
 """
 
+from cnn_jax.sweeps.beginning import sweep
 from cnn_jax.sweeps.space import Range, Values
-from cnn_jax.sweeps.sweeping import Setting, Sweep, sweep
+from cnn_jax.sweeps.swept import Setting, Sweep
 
 __all__ = ["Range", "Setting", "Sweep", "Values", "sweep"]

@@ -131,8 +131,11 @@ class Study:
         """
         with self._database():
             if self._search == "grid":
-                claimed = (self._claim(point) for point in itertools.islice(self._untried(), count))
-                return [one for one in claimed if one is not None]
+                while points := list(itertools.islice(self._untried(), count)):
+                    claimed = [self._claim(point) for point in points]
+                    if ours := [one for one in claimed if one is not None]:
+                        return ours
+                return []
             begun = sum(1 for trial in self._trials() if self._counts(trial))
             return [self._ask() for _ in range(min(count, total - begun))]
 
