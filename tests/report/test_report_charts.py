@@ -65,7 +65,8 @@ def test_ticks_enclose_the_values_evenly(a, b):
     assert ticks[0] <= low + slack
     assert ticks[-1] >= high - slack
     assert 2 <= len(ticks) <= 7
-    assert np.allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-3)
+    rounding = 4 * np.spacing(max(abs(low), abs(high), 1e-300))  # of the ticks themselves
+    assert np.allclose(np.diff(ticks), ticks[1] - ticks[0], rtol=1e-3, atol=rounding)
 
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20))
