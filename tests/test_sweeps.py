@@ -169,6 +169,17 @@ def test_in_a_loop_every_trial_that_ended_is_kept(tmp_path):
     assert [t.state for t in resumed.trials] == ["done"] * 6
 
 
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+def test_a_signal_with_the_last_step_of_a_batch_stops_before_the_next(strategy, tmp_path):
+    begun = sweep(tmp_path / "s", strategy=strategy, batch=3, reporter=PressingChunks(2))
+    if strategy == "loop":
+        assert len(begun.trials) == 1
+    else:
+        assert len(begun.trials) == 3
+    assert begun.status == "interrupted"
+    assert len(loaded(begun.path).resume(reporter=Silent()).trials) == 6
+
+
 class PressingChunks(Silent):
     """Presses the stop button when the n-th epoch of all trials ends."""
 

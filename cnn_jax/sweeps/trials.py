@@ -116,6 +116,8 @@ def train_trials(
                 ended(number)
             elif row is not None:
                 rows[number] = row
+        if going.signal is not None:
+            raise StoppedError(going.signal)
         # What has ended counts among the best; it cannot be dropped any more.
         done = {n: r for n in told if (r := _selected(members[n].history, plan.recipes[n]))}
         done = {n: row for n, row in done.items() if members[n].failure is None}
@@ -135,7 +137,13 @@ def _selected(history: Sequence[Row], recipe: Recipe) -> Row | None:
 
 
 class _Going(Protocol):
-    """Trials under way."""
+    """Trials under way.
+
+    Attributes:
+      signal: name of the signal that ended training early, or came with its last step.
+    """
+
+    signal: str | None
 
     def train(self, until: int | None) -> None:
         """Train those that have not failed up to an epoch, or to the end."""
@@ -154,6 +162,7 @@ class _InTurn:
     ) -> None:
         self._plan, self._members, self._ended = plan, members, ended
         self._reporter = WithoutEpochs(reporter)
+        self.signal: str | None = None
         self._states: dict[int, State] = {}
 
     def train(self, until: int | None) -> None:
@@ -162,7 +171,6 @@ class _InTurn:
             assembly, state = self._plan.assemblies[number], self._states.pop(number, None)
             if member.verdict(assembly.recipe.train).reason is not None:
                 continue
-            signal = None
 
             def validate(variables: Any, number: int = number) -> Callable[[int], Any]:
                 return lambda _: score(self._plan, number, variables)
@@ -185,13 +193,13 @@ class _InTurn:
                     placement=assembly.placement,
                     until=until,
                 )
-                signal = outcome.signal
+                self.signal = outcome.signal
                 if until is not None:
                     self._states[number] = outcome.state
             if member.verdict(assembly.recipe.train).reason is not None:
                 self._ended(number)
-            if signal is not None:
-                raise StoppedError(signal)
+            if self.signal is not None:
+                return
 
 
 class _Together:
@@ -202,6 +210,7 @@ class _Together:
     ) -> None:
         self._plan, self._strategy, self._reporter = plan, strategy, reporter
         self._members = list(members)
+        self.signal: str | None = None
         self._state = stacked(strategy, plan).initial_state()
 
     def train(self, until: int | None) -> None:
@@ -235,9 +244,7 @@ class _Together:
                 placement=first.placement,
                 until=until,
             )
-            self._state = outcome.state
-            if outcome.interrupted:
-                raise StoppedError(outcome.interrupted)
+            self._state, self.signal = outcome.state, outcome.signal
 
 
 def _nothing(histories: Sequence[Sequence[Row]], seconds: float, images_per_second: float) -> None:
