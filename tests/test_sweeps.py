@@ -376,6 +376,8 @@ def test_the_command_line(capsys, tmp_path):
     assert main(["sweep", "digits", *vary, *small]) == 0
     out = capsys.readouterr().out.splitlines()
     assert any(line.startswith("trials 1 to 4 of 4, strategy loop: as wanted") for line in out)
+    told = [line for line in out if line.startswith("trial ")]
+    assert len(told) == 4 and all(line.endswith(" after 1 epoch") for line in told)
     assert out[-2].startswith("best of 4 trials, 2 settings: optimizer.learning_rate 0.1: ")
     assert out[-1].endswith("test it with: cnn-jax train s/best.toml --seeds 5")
     assert main(["sweep", "--resume", "s"]) == 0

@@ -111,7 +111,7 @@ def _train_loop(
     return None
 
 
-def _begin(folder: PopulationFolder, plan: Plan, number: int, command: str) -> RunFolder:
+def _begin(folder: PopulationFolder, plan: Plan, number: int, command: str) -> None:
     """Make the run folder of a member."""
     assembly = plan.assemblies[number]
     run = folder.member(plan.names[number])
@@ -123,7 +123,6 @@ def _begin(folder: PopulationFolder, plan: Plan, number: int, command: str) -> R
     is_first = of_data.index(of_data[number]) == number
     wanted = bool(folder.read_info()["wants_baselines"]) and is_first
     run.write_info(describe(assembly, command, baselines=wanted))
-    return run
 
 
 def _train_stacked(

@@ -33,7 +33,7 @@ from cnn_jax.sweeps.space import (
     space_of,
 )
 from cnn_jax.sweeps.study import Study, Trial, check_installed
-from cnn_jax.sweeps.trials import StoppedError, better_first, train_trials
+from cnn_jax.sweeps.trials import Result, StoppedError, better_first, train_trials
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.progress import Console, Reporter
 
@@ -213,11 +213,17 @@ class Sweep(Recorded):
             f"strategy {taken['name']}: {taken['reason']}"
         )
         strategy: Strategy = taken["name"]  # type: ignore[assignment]
+
+        def tell(number: int, result: Result) -> None:
+            self._study.tell(numbers[number], result)
+            if strategy == "loop":  # whose epochs are not shown
+                reporter.say(f"trial {numbers[number]}: {result}")
+
         train_trials(
             plan,
             strategy,
             info["metric"],
-            lambda number, result: self._study.tell(numbers[number], result),
+            tell,
             halving=info["search"] == "adaptive",
             reporter=reporter,
         )
