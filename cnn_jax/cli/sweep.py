@@ -19,7 +19,7 @@ judges them on the validation part; the test part is not looked at.
 
   --vary FIELD=A,B,C    values of a field, or LOW..HIGH for a range, which is
                         searched in the logarithm where it spans a factor of 10
-  --search HOW          grid (default): every point; random; adaptive: proposals
+  --search HOW          grid (default), every point; random; adaptive, proposals
                         that follow from results, most dropped on the way
   --trials N            how many, unless it is a grid
   --metric NAME         of the validation part: accuracy (default) or loss

@@ -22,7 +22,7 @@ usage: cnn-jax train [RECIPE] [options]
   --model NAME          see 'cnn-jax models'
   --epochs N            --batch-size N     --learning-rate X     --seed N
   --until converged     until the loss no longer falls
-  --seeds N             N runs that differ in seed; the mean, with its intervals
+  --seeds N             N runs that differ in seed; the mean with intervals
   --folds K             K-fold cross-validation (with --seeds, for each seed)
   --strategy HOW        of several runs: auto (measured), loop, vmap or map
   --duplicates HOW      test in train? stop, drop-train, regroup, keep
