@@ -379,6 +379,8 @@ def test_volumes_train_and_baselines_refuse_them_before_training(tmp_path):
     source = {"model": Volumes(), "data": str(tmp_path / "volumes.npz"), "augment.translate": 0}
     with pytest.raises(DataError, match="baselines take images"):
         cnn_jax.train(**source, baselines=True, out=tmp_path / "run", **FAST)
+    with pytest.raises(DataError, match="baselines take images"):
+        cnn_jax.train_population(**source, seeds=2, baselines=True, out=tmp_path / "run", **FAST)
     assert not (tmp_path / "run").exists()
     run = cnn_jax.train(**source, out=tmp_path / "run", **FAST)
     assert run.predict(arrays["test_images"]).probabilities.shape == (6, 2)

@@ -392,3 +392,27 @@ def test_the_command_line(capsys, tmp_path):
         capsys.readouterr()
         assert main(words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_same_data_elsewhere_are_the_same_study(tmp_path):
+    """Two machines keep their copies in other places."""
+    whole = small_set(40)
+    arrays = {}
+    for part, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        arrays[f"{name}_images"] = np.repeat(whole.splits[part].images, 3, axis=3)
+        arrays[f"{name}_labels"] = whole.splits[part].targets["label"][:, None]
+    options = {"epochs": 1, "model.options.widths": [4], "reporter": Silent()}
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    found = []
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        path = tmp_path / place / "squares.npz"
+        np.savez(path, **arrays)
+        out = tmp_path / f"of-{place}"
+        found.append(
+            cnn_jax.sweep(
+                vary=RATES, data=str(path), storage=url, out=out, strategy="loop", **options
+            )
+        )
+    assert found[0].info["study"] == found[1].info["study"]
+    assert len(found[1].trials) == 2  # those of the first, and no more
