@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from cnn_jax.assembly import Assembly
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import CheckpointError, DataError
-from cnn_jax.run_folder import SCHEMA, RunFolder
+from cnn_jax.run_folder import RunFolder, begun
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import numerics
@@ -52,31 +50,24 @@ def carry_out(
     seconds_before = float(info.get("seconds", 0.0))
     for note in [] if quiet else notes(assembly, info["data"]["notes"]):
         reporter.say(note)
-    folder.update_info(status="running")
-    try:
-        with (
-            numerics(assembly.recipe.train.precision),
-            Checkpoints(folder.checkpoints, reporter.say) as checkpoints,
-        ):
-            outcome = _train(folder, assembly, checkpoints, reporter)
-            seconds = round(seconds_before + time.monotonic() - started, 1)
-            if outcome.interrupted:
-                reason = f"stopped by {outcome.interrupted}; the state is saved"
-                folder.update_info(status="interrupted", reason=reason, seconds=seconds)
-                if not quiet:
-                    again = f"cnn-jax train --resume {shlex.quote(folder.shown)}"
-                    reporter.say(f"{reason}; go on with: {again}")
-                return outcome.interrupted
+    with (
+        folder.recording(),
+        numerics(assembly.recipe.train.precision),
+        Checkpoints(folder.checkpoints, reporter.say) as checkpoints,
+    ):
+        outcome = _train(folder, assembly, checkpoints, reporter)
+        seconds = round(seconds_before + time.monotonic() - started, 1)
+        if outcome.interrupted:
+            reason = f"stopped by {outcome.interrupted}; the state is saved"
+            told = folder.stopped(reason, seconds=seconds)
             if not quiet:
-                reporter.say(f"training ended: {outcome.verdicts[0].reason}")
-            conclude(folder, assembly, _select(folder, assembly, outcome), command)
-            if folder.read_info()["wants_baselines"]:
-                evaluate_baselines(folder, assembly, reporter, command)
-    except BaseException as error:  # whatever ends it is recorded, and raised again
-        stopped = isinstance(error, KeyboardInterrupt)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        folder.update_info(status="interrupted" if stopped else "failed", reason=reason)
-        raise
+                reporter.say(told)
+            return outcome.interrupted
+        if not quiet:
+            reporter.say(f"training ended: {outcome.verdicts[0].reason}")
+        conclude(folder, assembly, _select(folder, assembly, outcome), command)
+        if folder.read_info()["wants_baselines"]:
+            evaluate_baselines(folder, assembly, reporter, command)
     folder.update_info(status="finished", seconds=seconds)
     return outcome.signal
 
@@ -235,12 +226,8 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
         check_baselines(dataset)
     preprocess = assembly.preprocess
     return {
-        "schema": SCHEMA,
-        "status": "running",
-        "command": command,
-        "recipe_digest": recipe.digest(),
+        **begun(recipe, command),
         "wants_baselines": baselines,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
         "data": {
             "name": dataset.name,
@@ -259,10 +246,4 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
             "flops": models.count_flops(assembly.model, dataset.image_shape),
         },
         "preprocess": {"mean": list(preprocess.mean), "std": list(preprocess.std)},
-        "environment": {
-            "versions": environment.versions(),
-            "devices": environment.devices(),
-            "hardware": environment.hardware(),
-            "commit": environment.commit(),
-        },
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 from cnn_jax import nn
@@ -59,6 +61,15 @@ class Recorded:
           RunError: it is not there or is none of this kind.
         """
         return cls(cls.folder_type.open(path), model=model, data=data)
+
+    @contextlib.contextmanager
+    def _advised(self) -> Iterator[None]:
+        """An interrupt, other than the clean stop of the training loop, says how to go on."""
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"go on with: {self._folder.go_on}")
+            raise
 
     @property
     def shown(self) -> str:

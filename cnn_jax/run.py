@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,18 +249,14 @@ class Run(Recorded):
         from cnn_jax.run_page import write_page
 
         reporter = reporter or Console(self.recipe.train.epochs)
-        try:
-            with contextlib.ExitStack() as stack:
-                if self.recipe.train.tensorboard:
-                    events = self.path / "tensorboard"
-                    board = tensorboard.TensorBoard(reporter, events)
-                    reporter = stack.enter_context(contextlib.closing(board))
-                carry_out(self._folder, self.assembly, reporter, command)
+        with self._advised(), contextlib.ExitStack() as stack:
+            if self.recipe.train.tensorboard:
+                events = self.path / "tensorboard"
+                board = tensorboard.TensorBoard(reporter, events)
+                reporter = stack.enter_context(contextlib.closing(board))
+            carry_out(self._folder, self.assembly, reporter, command)
             if self.status == "finished":
                 write_page(self)
-        except KeyboardInterrupt as interrupt:  # not the clean stop of the training loop
-            interrupt.add_note(f"go on with: cnn-jax train --resume {shlex.quote(self.shown)}")
-            raise
 
     def report(self) -> Path:
         """Write report.html from what the run folder holds, and return its path.
@@ -292,8 +287,7 @@ class Run(Recorded):
         info = self.info
         if "selected" not in info:
             raise RunError(
-                f"{self.shown!r} has not finished training: go on with "
-                f"cnn-jax train --resume {shlex.quote(self.shown)}"
+                f"{self.shown!r} has not finished training: go on with {self._folder.go_on}"
             )
         return info
 

@@ -9,11 +9,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
+from cnn_jax import environment
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RunError
 from cnn_jax.recipe import Recipe
@@ -50,6 +52,7 @@ class RunFolder:
     """
 
     info_name = "run.json"
+    verb = "train"
     required: Mapping[str, Any] = _REQUIRED
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -141,6 +144,28 @@ class RunFolder:
         """The path as a person would type it: relative where it is below the working folder."""
         here = Path.cwd()
         return str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path)
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on with what was interrupted here."""
+        return f"cnn-jax {self.verb} --resume {shlex.quote(self.shown)}"
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Write down how what happens inside ends, if it raises; it is raised again."""
+        self.update_info(status="running")
+        try:
+            yield
+        except BaseException as error:  # whatever ends it
+            stopped = isinstance(error, KeyboardInterrupt)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self.update_info(status="interrupted" if stopped else "failed", reason=reason)
+            raise
+
+    def stopped(self, reason: str, **changes: Any) -> str:
+        """Write down that a signal ended it and all is saved; returns what to tell the user."""
+        self.update_info(status="interrupted", reason=reason, **changes)
+        return f"{reason}; go on with: {self.go_on}"
 
     def lock(self) -> AbstractContextManager[Any]:
         """Held by the process that trains; the system frees it if the process dies.
@@ -246,6 +271,23 @@ def _require(found: Any, required: Mapping[str, Any]) -> None:
             raise KeyError(f"no entry {name!r}")
         if inner is not None:
             _require(found[name], inner)
+
+
+def begun(recipe: Recipe, command: str) -> dict[str, Any]:
+    """What the JSON file of every folder says when it begins."""
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "command": command,
+        "recipe_digest": recipe.digest(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "environment": {
+            "versions": environment.versions(),
+            "devices": environment.devices(),
+            "hardware": environment.hardware(),
+            "commit": environment.commit(),
+        },
+    }
 
 
 def write_text(path: Path, text: str) -> None:

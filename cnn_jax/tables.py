@@ -53,8 +53,8 @@ def population(found: Population) -> str:
     return _aligned(rows)
 
 
-def gains(found: Mapping[str, Gain], form: Format) -> str:
-    """Figures of an ensemble beside those of its members."""
+def gains(found: Mapping[str, Gain], apart: float, form: Format) -> str:
+    """Figures of an ensemble beside those of its members; `apart`: how often two disagree."""
     if form == "json":
         values = {
             name: {
@@ -64,7 +64,7 @@ def gains(found: Mapping[str, Gain], form: Format) -> str:
             }
             for name, gain in found.items()
         }
-        return json.dumps(values, indent=1)
+        return json.dumps({**values, "disagreement": apart}, indent=1)
     if form == "csv":
         return _csv(
             [
@@ -80,7 +80,10 @@ def gains(found: Mapping[str, Gain], form: Format) -> str:
         of, difference = (str(e).split(", n =")[0] for e in (gain.ensemble, gain.difference))
         rows.append((name.replace("_", " "), of, alone, difference))
     n = next(iter(found.values())).ensemble.n
-    return f"{_aligned(rows)}\nn = {n}; all calibrated on validation data; intervals over test sets"
+    return (
+        f"{_aligned(rows)}\nn = {n}; two members disagree on {100 * apart:.2f} % of them; "
+        "all calibrated on\nvalidation data; intervals over test sets"
+    )
 
 
 _MOST_SETTINGS = 10

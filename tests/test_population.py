@@ -351,7 +351,13 @@ def test_ensembles_on_the_command_line(capsys, tmp_path):
     out = capsys.readouterr().out.splitlines()
     assert out[0].split() == ["ensemble", "members'", "mean", "difference"]
     assert any(line.startswith("nll ") for line in out)
-    assert out[-1].startswith("n = 360; all calibrated")
+    assert out[-2].startswith("n = 360; two members disagree on ")
+    assert " ".join(out[-2:]).endswith(
+        "all calibrated on validation data; intervals over test sets"
+    )
+    apart = float(out[-2].split("disagree on ")[1].split(" %")[0])
+    answers = [Run.load(f"a/seed-{seed}").predictions("test").predicted() for seed in (0, 1)]
+    assert apart == pytest.approx(100 * (answers[0] != answers[1]).mean(), abs=0.01)
     assert main(["evaluate", "a", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"]["ensemble"]["n"] == 360
     assert main(["evaluate", "a", "--split", "train"]) == 2

@@ -375,7 +375,7 @@ def test_the_command_line(capsys, tmp_path):
     vary = ["--vary", "learning_rate=0.01,0.1", "--vary", "seed=0..1"]
     assert main(["sweep", "digits", *vary, *small]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("trials 1 to 4 of 4, strategy loop: as wanted") for line in out)
+    assert any(line.startswith("4 trials, 0 of 4 done, strategy loop: as wanted") for line in out)
     told = [line for line in out if line.startswith("trial ")]
     assert len(told) == 4 and all(line.endswith(" after 1 epoch") for line in told)
     assert out[-2].startswith("best of 4 trials, 2 settings: optimizer.learning_rate 0.1: ")

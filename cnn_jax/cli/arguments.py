@@ -31,6 +31,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+def interrupted_status(info: Mapping[str, Any]) -> int:
+    """The exit status of what a signal ended, by what its JSON file says."""
+    return 143 if "SIGTERM" in str(info["reason"]) else 130
+
+
 def parse_recipe(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The parser's own options, and the fields of the recipe that were named beside them."""
     parser.add_argument("recipe", nargs="?")

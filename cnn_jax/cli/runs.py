@@ -47,7 +47,8 @@ def _evaluate_population(options: argparse.Namespace, command: str) -> int:
     if population.folds:
         print(tables.figures(population.cross_validated(), options.format))
     else:
-        print(tables.gains(population.gains(), options.format))
+        apart = float(population.disagreement().pairs.mean())
+        print(tables.gains(population.gains(), apart, options.format))
     return 0
 
 

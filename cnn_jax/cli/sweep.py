@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from cnn_jax.cli.arguments import Parser, UsageError, parse_recipe
+from cnn_jax.cli.arguments import Parser, UsageError, interrupted_status, parse_recipe
 from cnn_jax.recipe import resolve
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def sweep(arguments: list[str]) -> int:
 
 def _end(found: Sweep) -> int:
     if found.status == "interrupted":
-        return 143 if "SIGTERM" in str(found.info["reason"]) else 130
+        return interrupted_status(found.info)
     from cnn_jax import tables
 
     print(tables.settings(found.settings()))

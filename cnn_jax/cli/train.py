@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnn_jax.cli.arguments import Parser, UsageError, parse_recipe
+from cnn_jax.cli.arguments import Parser, UsageError, interrupted_status, parse_recipe
 from cnn_jax.recipe import resolve
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def _resume(path: str, moved: str | None, command: str) -> int:
 
 def _end_of_run(run: Run) -> int:
     if run.status == "interrupted":
-        return _status_of(run.info)
+        return interrupted_status(run.info)
     print(run.summary())
     print(f"run folder {run.shown}, page {run.shown}/report.html")
     return 0
@@ -106,14 +105,10 @@ def _end_of_run(run: Run) -> int:
 
 def _end_of_population(population: Population) -> int:
     if population.status == "interrupted":
-        return _status_of(population.info)
+        return interrupted_status(population.info)
     from cnn_jax import tables
 
     print(tables.population(population))
     print(f"a run folder for each in {population.shown}")
     print(population.summary())
     return 0
-
-
-def _status_of(info: Mapping[str, Any]) -> int:
-    return 143 if "SIGTERM" in str(info["reason"]) else 130

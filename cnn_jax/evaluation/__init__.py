@@ -6,6 +6,7 @@ from cnn_jax.evaluation.classification import (
     Reliability,
     classification_metrics,
     confusion_matrix,
+    metric_names,
     reliability,
 )
 from cnn_jax.evaluation.comparison import paired_difference
@@ -61,6 +62,7 @@ __all__ = [
     "log_probabilities",
     "mcnemar",
     "mean_logits",
+    "metric_names",
     "minimum_detectable_effect",
     "out_of_fold",
     "over_seeds",

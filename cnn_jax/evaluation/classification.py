@@ -137,6 +137,11 @@ def metric_statistics(
     }
 
 
+def metric_names(predictions: Predictions) -> tuple[str, ...]:
+    """The names of the figures of `classification_metrics` for such predictions, in order."""
+    return tuple(metric_statistics(predictions))
+
+
 def expected_calibration_error(
     predictions: Predictions, temperature: float = 1.0, bins: int = 15
 ) -> Statistic:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 
@@ -50,35 +49,28 @@ def carry_out(folder: PopulationFolder, plan: Plan, reporter: Reporter, command:
     seconds_before = float(info.get("seconds", 0.0))
     for note in notes(plan.assemblies[0], list(plan.dataset.notes)):
         reporter.say(note)
-    folder.update_info(status="running")
     try:
-        choice = (
-            Choice(info["strategy"]["name"], "as it began")
-            if "strategy" in info
-            else choose_strategy(plan, info["wanted"])
-        )
-        taken = {"name": choice.strategy, "reason": choice.reason}
-        reporter.say(f"{len(plan)} members, strategy {taken['name']}: {taken['reason']}")
-        folder.update_info(strategy=info.get("strategy", taken))
-        if choice.strategy == "loop":
-            stopped = _train_loop(folder, plan, reporter, command)
-        else:
-            with numerics(plan.recipes[0].train.precision):
-                stopped = _train_stacked(choice.strategy, folder, plan, reporter, command)
-    except BaseException as error:  # whatever ends it is recorded, and raised again
-        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        folder.update_info(status=status, reason=reason)
-        raise
+        with folder.recording():
+            choice = (
+                Choice(info["strategy"]["name"], "as it began")
+                if "strategy" in info
+                else choose_strategy(plan, info["wanted"])
+            )
+            taken = {"name": choice.strategy, "reason": choice.reason}
+            reporter.say(f"{len(plan)} members, strategy {taken['name']}: {taken['reason']}")
+            folder.update_info(strategy=info.get("strategy", taken))
+            if choice.strategy == "loop":
+                stopped = _train_loop(folder, plan, reporter, command)
+            else:
+                with numerics(plan.recipes[0].train.precision):
+                    stopped = _train_stacked(choice.strategy, folder, plan, reporter, command)
     finally:
         stacked.cache_clear()  # programs and examples on the devices
     seconds = round(seconds_before + time.monotonic() - started, 1)
     if stopped is None:
         folder.update_info(status="finished", seconds=seconds, reason="")
         return
-    reason = f"stopped by {stopped}; the state is saved"
-    folder.update_info(status="interrupted", reason=reason, seconds=seconds)
-    reporter.say(f"{reason}; go on with: cnn-jax train --resume {shlex.quote(folder.shown)}")
+    reporter.say(folder.stopped(f"stopped by {stopped}; the state is saved", seconds=seconds))
 
 
 def _train_loop(

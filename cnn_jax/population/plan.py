@@ -191,5 +191,7 @@ def _read_alike(own: Recipe, common: Recipe) -> bool:
         same |= {"validation": 0.1, "split_seed": 0}  # of these the folds are made, not the data
     alike = dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)
     if custom and not alike:
-        raise RecipeError("members cannot differ in how data are read that are arrays of yours")
+        raise RecipeError(
+            "members cannot differ in how data are read, and these are arrays of your own"
+        )
     return alike

@@ -66,27 +66,27 @@ def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
     free = environment.free_memory()
     with numerics(plan.recipes[0].train.precision):
         if wanted != "auto":
-            strategy.check_memory(_trial(wanted, plan), free)
+            strategy.check_memory(_candidate(wanted, plan), free)
             return strategy.Choice(wanted, "as wanted")
-        return strategy.choose(trials_of(plan), free)
+        return strategy.choose(candidates_of(plan), free)
 
 
-def trials_of(plan: Plan) -> list[strategy.Trial]:
+def candidates_of(plan: Plan) -> list[strategy.Candidate]:
     """Each strategy that could be the fastest, to be measured; the loop first."""
     first = plan.assemblies[0]
-    alone = strategy.Trial(
+    alone = strategy.Candidate(
         "loop", first.run_chunk, first.initial_state, first.feeds["train"], first.recipe.seed, 1
     )
     names: tuple[Stacked, ...] = get_args(Stacked)
     if jax.default_backend() == "cpu" and len(plan) > population.AT_ONCE:
         names = ("map",)  # which computes as many at once as caches hold
-    return [alone, *(_trial(name, plan) for name in names)]
+    return [alone, *(_candidate(name, plan) for name in names)]
 
 
-def _trial(name: Stacked, plan: Plan) -> strategy.Trial:
+def _candidate(name: Stacked, plan: Plan) -> strategy.Candidate:
     stack = stacked(name, plan)
     memory = stack.memory(plan.recipes[0].train.chunk_steps)
-    return strategy.Trial(
+    return strategy.Candidate(
         name, stack.run_chunk, stack.initial_state, stack.feed, stack.seeds, len(plan), memory
     )
 

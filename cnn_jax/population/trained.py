@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import os
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_jax import environment, evaluation, nn
+from cnn_jax import evaluation, nn
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
@@ -27,7 +25,7 @@ from cnn_jax.recipe import Recipe
 from cnn_jax.recorded import Recorded
 from cnn_jax.run import Run, named_overrides
 from cnn_jax.run_data import data_again, load_data, located
-from cnn_jax.run_folder import SCHEMA
+from cnn_jax.run_folder import begun
 from cnn_jax.training.progress import Console, Reporter
 
 if TYPE_CHECKING:
@@ -121,7 +119,7 @@ class Population(Recorded):
                 "alone: their mean would say nothing"
             )
         runs = self.predictions()
-        name = metric or next(iter(evaluation.classification_metrics(runs[0])))
+        name = metric or evaluation.metric_names(runs[0])[0]
         if len(runs) == 1:
             return {"test-set": evaluation.classification_metrics(runs[0], level=level)[name]}
         values = [evaluation.figure(run, name) for run in runs]
@@ -167,16 +165,18 @@ class Population(Recorded):
             ]
         return {
             name: evaluation.ensemble_gain(members, name, together=together)
-            for name in evaluation.classification_metrics(members[0], resamples=1)
+            for name in evaluation.metric_names(members[0])
         }
 
     def cross_validated(self) -> dict[str, Estimate]:
         """Every figure of all out-of-fold predictions; of several seeds the mean, over both."""
         runs = self.predictions()
-        figures = evaluation.classification_metrics(runs[0])
         if len(runs) == 1:
-            return figures
-        return {name: self.figures(name)["both"] for name in figures}
+            return evaluation.classification_metrics(runs[0])
+        return {
+            name: evaluation.over_seeds_and_test_sets(runs, metric=name)
+            for name in evaluation.metric_names(runs[0])
+        }
 
     def log_use(self, command: str) -> None:
         """Write down, in each member, that its test predictions were looked at."""
@@ -246,11 +246,8 @@ class Population(Recorded):
         return self
 
     def _carry_out(self, plan: Plan, reporter: Reporter | None, command: str) -> None:
-        try:
+        with self._advised():
             carry_out(self._folder, plan, reporter or Console(self.recipe.train.epochs), command)
-        except KeyboardInterrupt as interrupt:  # not the clean stop of the training loop
-            interrupt.add_note(f"go on with: cnn-jax train --resume {shlex.quote(self.shown)}")
-            raise
 
 
 def train_population(
@@ -310,21 +307,11 @@ def train_population(
         folder.write_recipe(resolved)
         folder.write_info(
             {
-                "schema": SCHEMA,
-                "status": "running",
-                "command": command,
-                "recipe_digest": resolved.digest(),
+                **begun(resolved, command),
                 "wants_baselines": baselines,
-                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "wanted": strategy,
                 "members": described,
                 "data": plan.identity(),
-                "environment": {
-                    "versions": environment.versions(),
-                    "devices": environment.devices(),
-                    "hardware": environment.hardware(),
-                    "commit": environment.commit(),
-                },
             }
         )
         population = Population(folder, model=own_model, data=plan.loaded)

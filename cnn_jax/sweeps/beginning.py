@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import os
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
 
-from cnn_jax import environment, nn
+from cnn_jax import nn
 from cnn_jax.assembly import Assembly, program_of
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RecipeError
@@ -19,7 +18,7 @@ from cnn_jax.population.stacking import Wanted
 from cnn_jax.recipe import Recipe
 from cnn_jax.run import named_overrides
 from cnn_jax.run_data import load_data, located
-from cnn_jax.run_folder import SCHEMA
+from cnn_jax.run_folder import begun
 from cnn_jax.sweeps.folder import SweepFolder
 from cnn_jax.sweeps.space import (
     MOST_POINTS,
@@ -100,9 +99,12 @@ def sweep(
     for point in grid(space) if search == "grid" else ():
         resolved.override(point)
     dataset = data if isinstance(data, Dataset) else load_data(resolved)
-    built = _check_every_value(resolved, space, dataset, own_model)
-    plan = Plan.of(resolved, [{"name": "probe", "overrides": {}}], dataset, own_model, built)
-    if strategy in ("vmap", "map") and len(_programs(resolved, space)) > 1:
+    programs = _programs(resolved, space)
+    built: dict[Any, Assembly] = {}
+    for changes in [*programs, {}]:  # each value alone, and what all have in common
+        probe = [{"name": "probe", "overrides": changes}]
+        plan = Plan.of(resolved, probe, dataset, own_model, built)
+    if strategy in ("vmap", "map") and len(programs) > 1:
         raise RecipeError(
             f"the strategy cannot be {strategy}: one program cannot train all trials, which differ "
             "in more than seed and scalars; take loop or auto"
@@ -120,11 +122,7 @@ def sweep(
         folder.write_recipe(resolved)
         folder.write_info(
             {
-                "schema": SCHEMA,
-                "status": "running",
-                "command": command,
-                "recipe_digest": resolved.digest(),
-                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                **begun(resolved, command),
                 "vary": described,
                 "search": search,
                 "metric": metric,
@@ -135,11 +133,6 @@ def sweep(
                 # Machines with the same sweep meet in one study; another sweep has another.
                 "study": study,
                 "validation_examples": len(plan.dataset.splits["validation"]),
-                "environment": {
-                    "versions": environment.versions(),
-                    "hardware": environment.hardware(),
-                    "commit": environment.commit(),
-                },
             }
         )
         found = Sweep(folder, model=own_model, data=dataset)
@@ -160,20 +153,6 @@ def _total(space: Space, search: str, trials: int | None) -> int:
             f"a {search} search needs --trials, between 1 and {MOST_POINTS:,}, not {trials}"
         )
     return trials
-
-
-def _check_every_value(
-    recipe: Recipe, space: Space, data: Dataset, model: nn.Module | None
-) -> dict[Any, Assembly]:
-    """Build what each value alone makes of the recipe; return what was built.
-
-    Raises:
-      CnnJaxError: a value that no trial could have.
-    """
-    built: dict[Any, Assembly] = {}
-    for changes in _programs(recipe, space):
-        Plan.of(recipe, [{"name": "probe", "overrides": changes}], data, model, built)
-    return built
 
 
 def _programs(recipe: Recipe, space: Space) -> list[Point]:

@@ -24,6 +24,7 @@ class SweepFolder(RunFolder):
     """
 
     info_name = "sweep.json"
+    verb = "sweep"
     required = dict.fromkeys(
         [
             *("status", "command", "recipe_digest", "vary", "search", "metric", "total"),

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnn_jax import environment, evaluation, nn
+from cnn_jax import environment, evaluation
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RunError
@@ -23,7 +23,6 @@ from cnn_jax.population.stacking import choose_strategy, stacked
 from cnn_jax.recipe import Recipe
 from cnn_jax.recorded import Recorded
 from cnn_jax.run_data import data_again
-from cnn_jax.run_folder import RunFolder
 from cnn_jax.sweeps.folder import SweepFolder
 from cnn_jax.sweeps.space import (
     Point,
@@ -63,28 +62,22 @@ class Sweep(Recorded):
     Attributes:
       path: the folder.
       recipe: what all trials have in common.
-      space: what varies.
     """
 
     folder_type = SweepFolder
     _folder: SweepFolder
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        *,
-        model: nn.Module | None = None,
-        data: Dataset | str | None = None,
-    ) -> None:
-        check_installed()
-        super().__init__(folder, model=model, data=data)
-        self.space: Space = space_of(self.recipe, _axes(self.info["vary"]))
-
     def __repr__(self) -> str:
         return f"Sweep({self.shown!r}, {self.status}: {len(self.trials)} trials)"
 
     @functools.cached_property
+    def space(self) -> Space:
+        """What varies."""
+        return space_of(self.recipe, _axes(self.info["vary"]))
+
+    @functools.cached_property
     def _study(self) -> Study:
+        check_installed()
         info = self.info
         shared = info["storage"]
         return Study(
@@ -162,40 +155,49 @@ class Sweep(Recorded):
         """
         reporter = reporter or Console(recipe.train.epochs)
         environment.enable_compile_cache()
-        info = self._folder.update_info(status="running")
-        started, before = time.monotonic(), float(info.get("seconds", 0.0))
-        noted = False
+        info = self._folder.read_info()
+        started = time.monotonic() - float(info.get("seconds", 0.0))
         try:
-            if info.setdefault("data_digest", data.digest) != data.digest:
-                raise RunError(f"the data set {data.name!r} has changed since this sweep began")
-            while proposed := self._study.propose(info["batch"], info["total"]):
-                numbers = [number for number, _ in proposed]
-                members = [{"name": f"trial-{n}", "overrides": point} for n, point in proposed]
-                plan = Plan.of(recipe, members, data, self._model, built)
-                for note in [] if noted else notes(plan.assemblies[0], list(plan.dataset.notes)):
-                    reporter.say(note)
-                noted = True
-                self._train(plan, numbers, info, reporter)
-                info["seconds"] = round(before + time.monotonic() - started, 1)
-                self._folder.write_info(info)
-                self._write()
-        except StoppedError as stop:
-            reason = f"stopped by {stop}; the trials that had ended are kept"
-            self._write()
-            self._folder.update_info(status="interrupted", reason=reason)
-            again = f"cnn-jax sweep --resume {shlex.quote(self.shown)}"
-            reporter.say(f"{reason}; go on with: {again}")
-            return
-        except BaseException as error:  # whatever ends it is recorded, and raised again
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            self._folder.update_info(status=status, reason=str(error).partition("\n")[0])
-            if isinstance(error, KeyboardInterrupt):
-                error.add_note(f"go on with: cnn-jax sweep --resume {shlex.quote(self.shown)}")
-            raise
+            with self._advised(), self._folder.recording():
+                if info.setdefault("data_digest", data.digest) != data.digest:
+                    raise RunError(f"the data set {data.name!r} has changed since this sweep began")
+                signal = self._batches(recipe, data, info, reporter, built, started)
         finally:
             stacked.cache_clear()  # programs and examples on the devices
         self._write()
-        self._folder.update_info(status="finished", reason="")
+        if signal is None:
+            self._folder.update_info(status="finished", reason="")
+        else:
+            reason = f"stopped by {signal}; the trials that had ended are kept"
+            reporter.say(self._folder.stopped(reason))
+
+    def _batches(
+        self,
+        recipe: Recipe,
+        data: Dataset,
+        info: dict[str, Any],
+        reporter: Reporter,
+        built: dict[Any, Assembly],
+        started: float,
+    ) -> str | None:
+        """Train batches until there are no more; returns the signal that ended it, or None."""
+        noted = False
+        while proposed := self._study.propose(info["batch"], info["total"]):
+            numbers = [number for number, _ in proposed]
+            members = [{"name": f"trial-{n}", "overrides": point} for n, point in proposed]
+            plan = Plan.of(recipe, members, data, self._model, built)
+            for note in [] if noted else notes(plan.assemblies[0], list(plan.dataset.notes)):
+                reporter.say(note)
+            noted = True
+            try:
+                self._train(plan, numbers, info, reporter)
+            except StoppedError as stop:
+                return str(stop)
+            info["seconds"] = round(time.monotonic() - started, 1)
+            kept = ("data_digest", "seconds", "strategy")
+            self._folder.update_info(**{name: info[name] for name in kept if name in info})
+            self._write()
+        return None
 
     def _train(
         self, plan: Plan, numbers: Sequence[int], info: dict[str, Any], reporter: Reporter
@@ -207,9 +209,8 @@ class Sweep(Recorded):
                 choice = choose_strategy(plan, info["wanted"])
                 info["strategy"] = {"name": choice.strategy, "reason": choice.reason}
             taken = info["strategy"]
-        known = len(self.trials)
         reporter.say(
-            f"trials {known + 1} to {known + len(numbers)} of {info['total']}, "
+            f"{len(numbers)} trials, {len(self.trials)} of {info['total']} done, "
             f"strategy {taken['name']}: {taken['reason']}"
         )
         strategy: Strategy = taken["name"]  # type: ignore[assignment]

@@ -150,28 +150,14 @@ def fit(
                 account.add(*pending)
 
             seconds = time.monotonic() - started
-            score = validate(state.evaluated)
-            for number, member in enumerate(members):
-                if member in running and member.failure is None:
-                    try:
-                        member.end_epoch(score(number))
-                    except EvaluationError as error:
-                        account.fail(number, str(error))
-                        if all(one.failure is not None for one in members):
-                            raise
+            account.end_epoch(validate(state.evaluated))
             before, verdicts = verdicts, [member.verdict(recipe) for member in members]
             images = (len(feed) - first * feed.batch_size) * len(running)
             speed = images / max(seconds, 1e-9)
             record([member.history for member in members], seconds, speed)
             if rows := [member.history[-1] for member in running if member.failure is None]:
                 reporter.epoch(rows, speed)
-            changes = [
-                Change(
-                    best=earlier.reason is None and verdict.best_epoch == epoch + 1,
-                    ended=earlier.reason is None and verdict.reason is not None,
-                )
-                for earlier, verdict in zip(before, verdicts, strict=True)
-            ]
+            changes = [_change(*pair, epoch) for pair in zip(before, verdicts, strict=True)]
             over = all(verdict.reason is not None for verdict in verdicts)
             due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
             stopped = interrupt.name  # read once: a signal may come at any time
@@ -191,6 +177,15 @@ def _scale_learning_rate(state: State, verdicts: Sequence[Verdict], placement: P
     values = np.resize(values, scale.shape)
     value = placement.split(values) if scale.ndim else placement.replicate(values)
     return state.replace(hyper={**state.hyper, "learning_rate_scale": value})
+
+
+def _change(before: Verdict, after: Verdict, epoch: int) -> Change:
+    """What an epoch brought for a member, by its verdicts; nothing if it had ended before."""
+    training = before.reason is None
+    return Change(
+        best=training and after.best_epoch == epoch + 1,
+        ended=training and after.reason is not None,
+    )
 
 
 @dataclass(frozen=True)
@@ -230,6 +225,21 @@ class _Account:
             return  # the others had ended before
         loss = sum(member.mean("loss") for member in left) / len(left)
         self.reporter.chunk(self.epoch + 1, first + steps, self.steps, loss)
+
+    def end_epoch(self, score: Callable[[int], Mapping[str, float]]) -> None:
+        """Give each member that is still training its row of the history.
+
+        Raises:
+          EvaluationError: no member is left whose predictions are finite.
+        """
+        for number, member in enumerate(self.members):
+            if member in self.running and member.failure is None:
+                try:
+                    member.end_epoch(score(number))
+                except EvaluationError as error:
+                    self.fail(number, str(error))
+                    if all(one.failure is not None for one in self.members):
+                        raise
 
     def fail(self, number: int, reason: str) -> None:
         """End the training of a member, and say so where others go on."""

@@ -23,7 +23,7 @@ _ALIKE = 1.03  # a loop that takes no longer than this is taken: it is what sing
 
 
 @dataclass(frozen=True)
-class Trial:
+class Candidate:
     """A way to train that can be tried.
 
     Attributes:
@@ -52,24 +52,24 @@ class Choice:
     reason: str
 
 
-def choose(trials: Sequence[Trial], free: int | None) -> Choice:
+def choose(candidates: Sequence[Candidate], free: int | None) -> Choice:
     """The fastest of the strategies that fit into memory.
 
     A few steps of each are taken, in turns, on states that are thrown away.
 
     Args:
-      trials: one for each strategy; the first is the one that always fits.
+      candidates: one for each strategy; the first is the one that always fits.
       free: bytes of memory, None if it is not known.
     """
-    fitting = [t for t in trials if free is None or t is trials[0] or t.memory <= free]
-    too_large = [t for t in trials if t not in fitting]
+    fitting = [t for t in candidates if free is None or t is candidates[0] or t.memory <= free]
+    too_large = [t for t in candidates if t not in fitting]
     said = [f"{t.strategy} would need {in_gib(t.memory)}" for t in too_large]
     if too_large and free is not None:
         said[-1] += f" of {in_gib(free)} that are free"
     if len(fitting) == 1:
         return Choice(fitting[0].strategy, "; ".join(said) or "there is no other")
     first = fitting[0].strategy
-    stepping = {trial.strategy: Stepping(trial) for trial in fitting}
+    stepping = {candidate.strategy: Stepping(candidate) for candidate in fitting}
     # The first chunk compiles; the second tells how many make a round, and is one itself.
     once = {strategy: some.take(1) for strategy, some in stepping.items()}
     steps = min(max(1, round(_ROUND_SECONDS / seconds)) for seconds in once.values())
@@ -86,12 +86,13 @@ def choose(trials: Sequence[Trial], free: int | None) -> Choice:
     return Choice(chosen, "; ".join([f"ms for a step of a member: {measured}", *said]))
 
 
-def check_memory(trial: Trial, free: int | None) -> None:
+def check_memory(candidate: Candidate, free: int | None) -> None:
     """Raise `RecipeError` if it does not fit."""
-    if free is not None and trial.memory > free:
+    if free is not None and candidate.memory > free:
         raise RecipeError(
-            f"{trial.members} members at once ({trial.strategy}) need {in_gib(trial.memory)} of "
-            f"memory, and {in_gib(free)} are free: take fewer, or the strategy loop"
+            f"{candidate.members} members at once ({candidate.strategy}) need "
+            f"{in_gib(candidate.memory)} of memory, and {in_gib(free)} are free: take fewer, or the "
+            "strategy loop"
         )
 
 
@@ -103,12 +104,12 @@ def in_gib(size: int) -> str:
 class Stepping:
     """Takes steps and tells how long they took."""
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
-        self._steps = trial.feed.chunk_steps(None)
-        self._state = trial.initial_state()
+    def __init__(self, candidate: Candidate) -> None:
+        self._trial = candidate
+        self._steps = candidate.feed.chunk_steps(None)
+        self._state = candidate.initial_state()
         self._chunks = self._endless()
-        self.member_steps = self._steps * trial.members
+        self.member_steps = self._steps * candidate.members
         self.take(1)
 
     def take(self, chunks: int) -> float:

@@ -26,7 +26,7 @@ from cnn_jax.assembly import Assembly
 from cnn_jax.bench.statistics import paired_ratio
 from cnn_jax.evaluation import Estimate
 from cnn_jax.population.plan import Plan
-from cnn_jax.population.stacking import trials_of
+from cnn_jax.population.stacking import candidates_of
 from cnn_jax.population.trained import members_of
 from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.run_data import load_data
@@ -60,8 +60,8 @@ def plan_of(recipe: Recipe, dataset: data.Dataset) -> Plan:
 def speed() -> Iterator[Row]:
     """Time for a step of a member, each strategy against the loop; and what `auto` takes."""
     for name, plan in plans():
-        trials = trials_of(plan)
-        stepping = {trial.strategy: Stepping(trial) for trial in trials}
+        candidates = candidates_of(plan)
+        stepping = {candidate.strategy: Stepping(candidate) for candidate in candidates}
         seconds = {strategy: some.take(1) for strategy, some in stepping.items()}
         chunks = {s: max(1, math.ceil(LEAST_SECONDS / t)) for s, t in seconds.items()}
         times: dict[Strategy, list[float]] = {strategy: [] for strategy in stepping}
@@ -70,7 +70,7 @@ def speed() -> Iterator[Row]:
                 taken = some.take(chunks[strategy]) / chunks[strategy] / some.member_steps
                 times[strategy].append(taken)
         best = min(times, key=lambda s: float(np.median(times[s])))
-        chosen = choose(trials, environment.free_memory()).strategy
+        chosen = choose(candidates, environment.free_memory()).strategy
         first = plan.assemblies[0]
         for strategy in times:
             ratio = paired_ratio(times["loop"], times[strategy])

@@ -15,7 +15,7 @@ from cnn_jax.training.devices import place
 from cnn_jax.training.population import PopulationFeed, make_population_chunk
 from cnn_jax.training.state import purpose_key
 from cnn_jax.training.step import gather_batch
-from cnn_jax.training.strategy import Trial, check_memory, choose
+from cnn_jax.training.strategy import Candidate, check_memory, choose
 
 BASE = Recipe().override({"train.batch_size": 8, "train.epochs": 3})
 # Members that differ in the seed and in every scalar that plain SGD reads.
@@ -194,32 +194,35 @@ def clock(monkeypatch):
     return clock
 
 
-def trial(clock, strategy, seconds, members=1, memory=0):
+def candidate(clock, strategy, seconds, members=1, memory=0):
     sleepy = Sleepy(clock, seconds)
-    return Trial(strategy, sleepy.run, lambda: (), sleepy, None, members, memory)
+    return Candidate(strategy, sleepy.run, lambda: (), sleepy, None, members, memory)
 
 
 def test_the_fastest_per_member_is_taken(clock):
-    trials = [
-        trial(clock, "loop", 0.010),
-        trial(clock, "vmap", 0.056, members=8),
-        trial(clock, "map", 0.072, members=8),
+    candidates = [
+        candidate(clock, "loop", 0.010),
+        candidate(clock, "vmap", 0.056, members=8),
+        candidate(clock, "map", 0.072, members=8),
     ]
-    choice = choose(trials, None)
+    choice = choose(candidates, None)
     assert choice.strategy == "vmap"
     assert choice.reason == "ms for a step of a member: vmap 7, loop 10, map 9"
 
 
 def test_the_loop_is_taken_where_nothing_is_gained(clock):
-    trials = [trial(clock, "loop", 0.010), trial(clock, "vmap", 0.0392, members=4)]
-    assert choose(trials, None).strategy == "loop"
+    candidates = [candidate(clock, "loop", 0.010), candidate(clock, "vmap", 0.0392, members=4)]
+    assert choose(candidates, None).strategy == "loop"
 
 
 def test_what_does_not_fit_into_memory_is_not_tried(clock):
-    trials = [trial(clock, "loop", 0.010), trial(clock, "vmap", 0.001, 8, memory=3 * 2**30)]
-    choice = choose(trials, 2**30)
+    candidates = [
+        candidate(clock, "loop", 0.010),
+        candidate(clock, "vmap", 0.001, 8, memory=3 * 2**30),
+    ]
+    choice = choose(candidates, 2**30)
     assert choice.strategy == "loop"
     assert choice.reason == "vmap would need 3.0 GiB of 1.0 GiB that are free"
     with pytest.raises(RecipeError, match=r"8 members at once \(vmap\) need 3.0 GiB .* 1.0 GiB"):
-        check_memory(trials[1], 2**30)
-    check_memory(trials[1], None)
+        check_memory(candidates[1], 2**30)
+    check_memory(candidates[1], None)
