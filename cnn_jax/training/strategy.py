@@ -91,8 +91,8 @@ def check_memory(candidate: Candidate, free: int | None) -> None:
     if free is not None and candidate.memory > free:
         raise RecipeError(
             f"{candidate.members} members at once ({candidate.strategy}) need "
-            f"{in_gib(candidate.memory)} of memory, and {in_gib(free)} are free: take fewer, or the "
-            "strategy loop"
+            f"{in_gib(candidate.memory)} of memory, and {in_gib(free)} are free: take fewer, or "
+            "the strategy loop"
         )
 
 
