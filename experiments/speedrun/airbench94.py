@@ -1,0 +1,8 @@
+"""The 94 % record: `python -m experiments.speedrun.airbench94 --runs N --data-dir PATH`."""
+
+import sys
+
+from experiments.speedrun.command import main
+
+if __name__ == "__main__":
+    sys.exit(main("airbench94"))
