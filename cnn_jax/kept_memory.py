@@ -5,7 +5,10 @@ back at its end. glibc takes what is larger than 32 MiB from the system and retu
 and so every page of it is handed out, and cleared, anew in each call: 64,000 page faults for
 250 MB, a quarter of the time of a MobileNet's training step (the README has the command). Here
 glibc is told to keep what is freed.
-The process then stays as large as it ever was; it computes the same numbers.
+It computes the same numbers. The process stays as large as it ever was, and becomes larger than
+it would: blocks are asked for with an alignment, a little more than they hold, so that one that
+was freed is not always large enough for the next of its size. Growth ends after a few calls: of
+training steps of a ResNet-18 at 1.3 to 1.7 times the memory.
 """
 
 from __future__ import annotations

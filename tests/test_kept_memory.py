@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc", reason="needs glibc"
 )
 
-# 96 MiB or more of working memory, which is 24,576 pages.
+# 40 MiB or more of working memory, which is 10,240 pages.
 PROGRAM = """
 import resource, sys
 from cnn_jax.kept_memory import keep_freed_memory
@@ -20,13 +20,14 @@ if sys.argv[1] == "keep":
 import jax
 import jax.numpy as jnp
 work = jax.jit(lambda x: jnp.fft.fft(x * 2)[:4])
-x = jnp.ones(12 << 20)
+x = jnp.ones((5 << 14, 64))
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     work(x).block_until_ready()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-# Memory grows once more where a call begins before the one before has freed its own.
-print(min(faults() for _ in range(10)))
+# The median: memory grows in a few calls, where a small request has taken the edge of a block
+# that was freed, so that the block no longer holds the next one of its own size.
+print(sorted(faults() for _ in range(40))[20])
 """
 
 
@@ -47,12 +48,12 @@ def run(word, **variables):
     return said, int(faults)
 
 
-def test_no_page_is_handed_out_anew():
+def test_most_calls_take_no_page_anew():
     said, kept = run("keep")
     _, released = run("leave")
     assert said == [""]
-    assert released > 20_000
-    assert kept < 3_000
+    assert released > 8_000
+    assert kept < 1_000
 
 
 @pytest.mark.parametrize(

@@ -130,17 +130,17 @@ class Program:
             size = self.record.batch_size
             first = step % self.steps_per_epoch * size
             index = lax.dynamic_slice(order, (first,), (size,))
-            batch = self._augmented(
+            batch = self.augmented(
                 state.key, step, {"image": images[index], "index": index.astype(jnp.int32)}
             )
-            state, new = self._step(state, batch, labels[index])
+            state, new = self.step(state, batch, labels[index])
             return state, jax.tree.map(jnp.add, sums, new)
 
         # No scan: one program serves a whole epoch, a part of one and a single step.
         zero = jnp.zeros((), jnp.float32)
         return lax.fori_loop(state.step, until, body, (state, (zero, zero)))
 
-    def _augmented(self, key: jax.Array, step: jax.Array, batch: Mapping[str, Any]) -> jax.Array:
+    def augmented(self, key: jax.Array, step: jax.Array, batch: Mapping[str, Any]) -> jax.Array:
         """Normalised images, mirrored every other epoch, shifted, and covered in part."""
         size = self.record.batch_size
         drawn = purpose_key(key, "augment", step)
@@ -155,7 +155,14 @@ class Program:
             image = cover(keys, image, self.record.cutout)
         return image
 
-    def _step(self, state: State, image: jax.Array, label: jax.Array) -> tuple[State, Sums]:
+    def step(self, state: State, image: jax.Array, label: jax.Array) -> tuple[State, Sums]:
+        """Forward, the sum of the losses, gradients, update.
+
+        Args:
+          state: before the step.
+          image: float32 `[B, 32, 32, 3]`, augmented and normalised.
+          label: int32 `[B]`.
+        """
         network = self.record.network(self.dtype)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
