@@ -117,7 +117,7 @@ def summary(outcomes: Sequence[Outcome], labels: np.ndarray, record: Record, flo
     seconds = np.array([outcome.seconds for outcome in outcomes])
     n = len(accuracy)
     mean = evaluation.over_seeds(accuracy, len(labels), percent=True)
-    published, source = record.published
+    published, runs = record.published
     lines = [f"{record.name}: {mean}"]
     if n > 1:
         deviation = accuracy.std(ddof=1)
@@ -132,7 +132,7 @@ def summary(outcomes: Sequence[Outcome], labels: np.ndarray, record: Record, flo
             *lines,
             f"time of a run: {seconds.mean():,.2f} s{spread}, "
             f"{flops / seconds.mean() / 1e12:.2f} TFLOP/s",
-            f"published: {100 * published:.2f} % ({source}); {TUNED}",
+            f"published: {100 * published:.2f} %, {runs} runs; {TUNED}",
         ]
     )
 

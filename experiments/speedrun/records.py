@@ -76,7 +76,7 @@ class Record:
       optimizer: how it is trained.
       whitening_epochs: how long the bias of the whitening layer is trained.
       label_smoothing: share of the target that is spread over all classes.
-      published: mean accuracy as published, with its source.
+      published: mean accuracy and number of runs, of the README of the published code.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Record:
     epochs: float
     batch_size: int
     optimizer: Muon | Nesterov
-    published: tuple[float, str]
+    published: tuple[float, int]
     convolutions: int = 2
     momentum: float = 0.6
     translate: int = 2
@@ -119,8 +119,6 @@ class Record:
         )
 
 
-_PAPER = "Jordan 2024, arXiv 2404.00498"
-
 RECORDS: Mapping[str, Mapping[Literal["muon", "nesterov"], Record]] = {
     "airbench94": {
         "muon": Record(
@@ -129,7 +127,7 @@ RECORDS: Mapping[str, Mapping[Literal["muon", "nesterov"], Record]] = {
             epochs=8,
             batch_size=2000,
             optimizer=Muon(),
-            published=(0.9401, "the code that was published with the paper"),
+            published=(0.9401, 200),
         ),
         "nesterov": Record(
             "airbench94, Nesterov",
@@ -137,7 +135,7 @@ RECORDS: Mapping[str, Mapping[Literal["muon", "nesterov"], Record]] = {
             epochs=9.9,
             batch_size=1024,
             optimizer=Nesterov(11.5, 0.0153, warmup=0.23, last=0.07),
-            published=(0.9401, _PAPER),
+            published=(0.9401, 1000),
         ),
     },
     "airbench95": {
@@ -147,7 +145,7 @@ RECORDS: Mapping[str, Mapping[Literal["muon", "nesterov"], Record]] = {
             epochs=15,
             batch_size=1024,
             optimizer=Nesterov(10.0, 0.0153, warmup=0.23, last=0.07),
-            published=(0.9501, _PAPER),
+            published=(0.9501, 200),
         ),
     },
     "airbench96": {
@@ -161,7 +159,7 @@ RECORDS: Mapping[str, Mapping[Literal["muon", "nesterov"], Record]] = {
             momentum=0.9,
             translate=4,
             cutout=12,
-            published=(0.9605, _PAPER),
+            published=(0.9603, 400),
         ),
     },
 }
