@@ -121,11 +121,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Row, ...]:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
+    known: set[tuple[str, ...]] = set()
     try:
         _check_columns(reader.fieldnames or ())
         for values in reader:
             rows.append(_row(values))
-            _check_new(rows[-1], rows[:-1])
+            _admit(rows[-1], known)
     except (ResultsError, csv.Error) as error:
         raise ResultsError(f"{path}, line {reader.reader.line_num}: {error}") from error
     return tuple(rows)
@@ -144,8 +145,9 @@ def append(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
         present = list(read(path)) if path.exists() else []
+        known = {row.identity for row in present}
         for row in rows:
-            _check_new(row, present)
+            _admit(row, known)
             present.append(row)
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -194,12 +196,14 @@ def _cell(value: str | float) -> str:
     return "" if value != value else str(value)
 
 
-def _check_new(row: Row, present: Iterable[Row]) -> None:
-    if any(row.identity == other.identity for other in present):
+def _admit(row: Row, known: set[tuple[str, ...]]) -> None:
+    """Add the identity of a row to those known; raise if it is one of them."""
+    if row.identity in known:
         raise ResultsError(
             f"{row.metric} of {row.experiment!r} (seed {row.seed or 'none'}) is there already; "
             "remove that row to replace it"
         )
+    known.add(row.identity)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed
         logits[index] = rows
         np.add.at(counts, index, 1)
 
-    # One batch late: the device computes the next while the host stores this one.
+    # One call late: the device computes the next batches while the host stores these.
     pending = None
     for item, on_device in feed.eval_items():
         outputs = eval_step(variables, feed.resident, on_device)

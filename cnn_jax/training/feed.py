@@ -18,6 +18,8 @@ Item = dict[str, np.ndarray]
 
 # Chunks read ahead while a streamed one trains: enough to hide decoding, little memory.
 _READ_AHEAD = 2
+# Batches evaluated in one call, at most.
+_EVALUATED = 32
 
 
 class Feed:
@@ -100,11 +102,23 @@ class Feed:
         return epoch_order(len(self._split), seed=seed, epoch=epoch)
 
     def eval_items(self) -> Iterator[tuple[Item, dict[str, jax.Array]]]:
-        """Batches `[B]` in the order of the split: index and valid, and the device item."""
+        """Batches `[S, B]` in the order of the split: index and valid, and the device items.
+
+        The device items have `count`, how many of the S batches there are: the last chunk is
+        padded, and all have one shape (see `step.over_batches`).
+        """
         order = np.arange(len(self._split))
-        for item in self._read_ahead(order, range(self.steps), 1):
-            item = {name: rows[0] for name, rows in item.items()}
-            yield item, self._placement.split(item)
+        size = 1 if self.streamed else _EVALUATED
+        starts = range(0, self.steps, size)
+        for start, item in zip(starts, self._read_ahead(order, starts, size), strict=True):
+            count = np.int32(min(size, self.steps - start))
+            yield (
+                item,
+                {
+                    **self._placement.split(item, axis=1),
+                    "count": self._placement.replicate(count),
+                },
+            )
 
     def _read_ahead(self, order: np.ndarray, starts: range, steps: int) -> Iterator[Item]:
         if not self.streamed:

@@ -28,7 +28,7 @@ from cnn_jax.training.devices import Placement
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.state import Batch, PyTree, State
-from cnn_jax.training.step import ApplyFn, Metrics, TrainStep, chunk_of, eval_of
+from cnn_jax.training.step import ApplyFn, Metrics, TrainStep, chunk_of, eval_of, over_batches
 from cnn_jax.training.task import Task
 
 _CHUNK_ON_CPU = 8  # steps
@@ -210,13 +210,14 @@ def make_population_chunk(
 def make_population_eval_step(
     apply: ApplyFn, task: Task, preprocess: Preprocess, strategy: Stacked, placement: Placement
 ) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
-    """`eval_step(variables, resident, item)` of all members on the same examples, compiled.
+    """`eval_step(variables, resident, items)` of all members on the same examples, compiled.
 
-    The predictions have the axis of the members second, `[B, M, ...]`; see
-    `evaluate.predict_logits`.
+    The predictions have the axis of the members third, `[S, B, M, ...]`; see
+    `step.over_batches`.
     """
     one = eval_of(apply, task, preprocess)
-    return jax.jit(over_members(one, strategy, placement, (0, None, None), out_axis=1))
+    every = over_members(one, strategy, placement, (0, None, None), out_axis=1)
+    return jax.jit(over_batches(every))
 
 
 class PopulationFeed:

@@ -275,8 +275,41 @@ def eval_of(
     return eval_step
 
 
+def over_batches(
+    eval_step: Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]],
+) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
+    """Several batches as one call.
+
+    Returns:
+      `eval_chunk(variables, resident, items) -> predictions`: `items` have a leading axis S, and
+      so have the predictions; only the first `items["count"]`, an int32, are computed, so that
+      one program serves every part of a data set.
+    """
+
+    def eval_chunk(
+        variables: Mapping[str, PyTree], resident: Batch, items: Batch
+    ) -> dict[str, jax.Array]:
+        batches = {name: rows for name, rows in items.items() if name != "count"}
+
+        def one(number: Any) -> dict[str, jax.Array]:
+            return eval_step(variables, resident, {k: v[number] for k, v in batches.items()})
+
+        size = len(batches["index"])
+        if size == 1:
+            return jax.tree.map(lambda x: x[None], one(0))
+        empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), jax.eval_shape(one, 0))
+
+        def body(number: jax.Array, found: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            return jax.tree.map(lambda all, x: all.at[number].set(x), found, one(number))
+
+        filled: dict[str, jax.Array] = lax.fori_loop(0, items["count"], body, empty)
+        return filled
+
+    return eval_chunk
+
+
 def make_eval_step(
     apply: ApplyFn, task: Task, preprocess: Preprocess, views: Views = "one"
 ) -> Callable[[Mapping[str, PyTree], Batch, Batch], dict[str, jax.Array]]:
-    """`eval_of`, compiled."""
-    return jax.jit(eval_of(apply, task, preprocess, views))
+    """`eval_of` over several batches, compiled; see `over_batches`."""
+    return jax.jit(over_batches(eval_of(apply, task, preprocess, views)))

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from cnn_jax.data import Split
 from cnn_jax.errors import EvaluationError, RecipeError
+from cnn_jax.training import feed as feeds
 from cnn_jax.training.devices import place
 from cnn_jax.training.evaluate import predict_logits
 from cnn_jax.training.feed import Feed
-from cnn_jax.training.step import gather_batch
+from cnn_jax.training.step import gather_batch, over_batches
 
 
 def split_of(n):
@@ -118,9 +119,15 @@ def echo(variables, resident, item):
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 20])
 @pytest.mark.parametrize("make", [split_of, lambda n: lazy(split_of(n))])
-def test_evaluation_is_exact_and_in_the_order_of_the_split(make, batch_size, devices):
+@pytest.mark.parametrize("together", [1, 3, 32])
+def test_evaluation_is_exact_and_in_the_order_of_the_split(
+    make, batch_size, devices, together, monkeypatch
+):
+    monkeypatch.setattr(feeds, "_EVALUATED", together)
     feed = Feed(make(10), batch_size, place(devices), memory_limit=2**30)
-    np.testing.assert_array_equal(predict_logits(jax.jit(echo), {}, feed)[:, 0], np.arange(10))
+    np.testing.assert_array_equal(
+        predict_logits(jax.jit(over_batches(echo)), {}, feed)[:, 0], np.arange(10)
+    )
 
 
 @pytest.mark.parametrize("fault", ["dropped", "twice"])
@@ -130,7 +137,7 @@ def test_evaluation_that_drops_or_repeats_an_example_fails(monkeypatch, fault):
     items = items[:-1] if fault == "dropped" else [*items, items[0]]
     monkeypatch.setattr(feed, "eval_items", lambda: iter(items))
     with pytest.raises(EvaluationError, match="not exact"):
-        predict_logits(jax.jit(echo), {}, feed)
+        predict_logits(jax.jit(over_batches(echo)), {}, feed)
 
 
 def test_the_callers_arrays_are_copied():

@@ -19,7 +19,9 @@ def steps(name):
     recipe = Recipe().override({**PLAIN, "model.name": name, "model.options": {}})
     assembly = assemble_run(recipe, dataset)
     batch = batch_of(dataset, np.arange(8))
-    return assembly, (assembly.template, {}, one(batch)), (assembly.template.variables, {}, batch)
+    chunk = one(batch)
+    evaluated = {**chunk, "count": np.int32(1)}
+    return assembly, (assembly.template, {}, chunk), (assembly.template.variables, {}, evaluated)
 
 
 # Made of the blocks of a shallower one, by the same code.
