@@ -302,6 +302,21 @@ def test_an_interrupt_says_how_to_go_on(capsys, monkeypatch, tmp_path):
     assert run(capsys, "predict", str(out), "x.png")[::2] == (130, "cnn-jax: interrupted\n")
 
 
+def test_memory_that_is_not_there_is_said_in_one_line(capsys, monkeypatch):
+    import jax.numpy as jnp
+
+    from cnn_jax.cli import machine
+
+    monkeypatch.setattr(machine, "models", lambda words: jnp.zeros(1 << 45).block_until_ready())
+    status, said, error = run(capsys, "models")
+    assert (status, said, error.count("\n")) == (2, "", 1)
+    assert error.startswith("cnn-jax: RESOURCE_EXHAUSTED: Out of memory allocating 1407")
+    assert "Take a smaller train.batch_size" in error
+    monkeypatch.setattr(machine, "models", lambda words: [][0])
+    with pytest.raises(IndexError):
+        main(["models"])
+
+
 def test_a_closed_pipe_is_no_traceback():
     root = str(Path(__file__).parents[1])
     done = subprocess.run(

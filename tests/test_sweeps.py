@@ -13,7 +13,7 @@ from small import Tiny, small_set
 import cnn_jax
 from cnn_jax import Sweep
 from cnn_jax.cli import main
-from cnn_jax.errors import CnnJaxError, RunError
+from cnn_jax.errors import CnnJaxError, RecipeError, RunError
 from cnn_jax.recipe import Recipe
 from cnn_jax.sweeps.space import Range, Values, grid, space_of
 from cnn_jax.sweeps.trials import better_first, rungs_of
@@ -245,6 +245,22 @@ def test_random_points_go_on_and_do_not_repeat(tmp_path):
     assert len({trial.point["optimizer.learning_rate"] for trial in cut.trials}) == 6
 
 
+def test_batches_share_one_program(tmp_path, monkeypatch):
+    from cnn_jax.training import population
+
+    made = []
+    original = population.make_population_chunk
+
+    def make(*arguments):
+        made.append(original(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(population, "make_population_chunk", make)
+    found = sweep(tmp_path / "s", batch=2)
+    assert len(found.trials) == 6
+    assert [one.compilations for one in made] == [1]
+
+
 def test_machines_share_a_study_through_its_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     one = sweep(tmp_path / "one", storage=url, batch=2, reporter=Pressing(1))
@@ -360,6 +376,9 @@ def test_a_database_that_cannot_be_opened(tmp_path):
     for url in ("nonsense", "redis://localhost"):
         with pytest.raises(RunError, match=f"cannot use the study in '{url}'"):
             sweep(tmp_path / "t", storage=url)
+    with pytest.raises(RecipeError, match=r"holds a password.*~/\.pgpass") as caught:
+        sweep(tmp_path / "u", storage="postgresql://me:secret@host/studies")
+    assert "secret" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -81,6 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away, as with `| head`; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except RuntimeError as error:  # jax's own is one; it is not imported for this
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        print(
+            f"cnn-jax: {str(error).splitlines()[0]} Take a smaller train.batch_size, or "
+            "train.accumulate 2 or more, which computes the same in parts",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:
         where = f" {str(error.filename)!r}" if error.filename else ""
         print(f"cnn-jax: {error.strerror or error}{where}", file=sys.stderr)

@@ -28,12 +28,14 @@ class Stack:
     Attributes:
       name: the strategy.
       run_chunk: K steps of all members, compiled at its first call.
+      eval_step: of all members on the same examples, likewise.
       feed, seeds: their batches, and what the order of each is drawn from.
       initial_state: the state before the first step, made anew at each call.
     """
 
     name: Stacked
     run_chunk: PopulationChunk
+    eval_step: EvalStep
     feed: PopulationFeed
     seeds: tuple[int, ...]
     initial_state: Callable[[], State]
@@ -103,11 +105,25 @@ def stacked(name: Stacked, plan: Plan) -> Stack:
         states = first.initial_states(plan.recipes)
         return first.placement.split(population.stack(states, first.placement.count))
 
+    seeds = tuple(recipe.seed for recipe in plan.recipes)
+    return Stack(name, *_programs(name, plan), feed, seeds, initial_state)
+
+
+def _programs(name: Stacked, plan: Plan) -> tuple[PopulationChunk, EvalStep]:
+    """Steps and evaluation of all members; those of earlier plans of one program and data."""
+    first = plan.assemblies[0]
+    made: tuple[PopulationChunk, EvalStep] | None = first.of_many.get(name)
+    if made is not None and plan.same_data:
+        return made
     run_chunk = population.make_population_chunk(
         plan.step(), name, first.placement, plan.own(), first.compiler_options
     )
-    seeds = tuple(recipe.seed for recipe in plan.recipes)
-    return Stack(name, run_chunk, feed, seeds, initial_state)
+    eval_step = population.make_population_eval_step(
+        first.apply, first.task, first.preprocess, name, first.placement
+    )
+    if plan.same_data:
+        first.of_many[name] = run_chunk, eval_step
+    return run_chunk, eval_step
 
 
 def validation_of(name: Stacked, plan: Plan) -> Validate:
@@ -117,9 +133,7 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
         return lambda variables: (
             lambda number: score(plan, number, population.member(variables, number))
         )
-    eval_step: EvalStep = population.make_population_eval_step(
-        first.apply, first.task, first.preprocess, name, first.placement
-    )
+    eval_step = stacked(name, plan).eval_step
 
     def validate(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
         logits = predict_logits(eval_step, variables, first.feeds["validation"])

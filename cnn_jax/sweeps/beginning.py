@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
@@ -73,12 +74,18 @@ def sweep(
       metric: of the validation part: `accuracy` or `loss`; the other one decides ties.
       batch: trials that are trained together; None chooses.
       strategy: as of `train_population`.
-      storage: URL of a database that several machines share; None for a file in the folder.
+      storage: URL of a database that several machines share, without a password; None for a
+        file in the folder.
 
     Raises:
       CnnJaxError: whatever is wrong, in one line, before any work begins.
     """
     check_installed()
+    if storage is not None and _holds_password(storage):
+        raise RecipeError(
+            "the URL of --storage holds a password, which would lie in sweep.json for all to read: "
+            "leave it out; PostgreSQL takes it from ~/.pgpass or $PGPASSWORD"
+        )
     resolved, own_model = named_overrides(recipe, model, data, overrides)
     resolved = located(resolved)
     space = space_of(resolved, vary or {})
@@ -138,6 +145,13 @@ def sweep(
         found = Sweep(folder, model=own_model, data=dataset)
         found.carry_out(resolved, dataset, reporter, built)
     return found
+
+
+def _holds_password(url: str) -> bool:
+    try:
+        return bool(urllib.parse.urlsplit(url).password)
+    except ValueError:  # no URL at all: the database layer says so
+        return False
 
 
 def _total(space: Space, search: str, trials: int | None) -> int:
