@@ -184,7 +184,8 @@ def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path
         near(population.members[name].predictions("test").logits, run.predictions("test").logits)
     with pytest.raises(NonFiniteLossError, match=r"lower optimizer\.learning_rate"):
         train(tmp_path / "all", members={**broken, "b": broken["broken"]}, strategy=strategy)
-    assert Population.load(tmp_path / "all").status == "failed"
+    failed = Population.load(tmp_path / "all")
+    assert failed.status == "failed" and list(failed.failures) == ["broken", "b"]
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])

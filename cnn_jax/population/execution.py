@@ -143,19 +143,24 @@ def _train_stacked(
         ) -> None:
             folder.epochs(plan.names, histories, seconds, images_per_second)
 
-        outcome = fit(
-            state,
-            members,
-            stack.run_chunk,
-            validation_of(name, plan),
-            stack.feed,
-            recipe=recipe,
-            seed=stack.seeds,
-            keeper=keeper,
-            record=record,
-            reporter=reporter,
-            placement=placement,
-        )
+        try:
+            outcome = fit(
+                state,
+                members,
+                stack.run_chunk,
+                validation_of(name, plan),
+                stack.feed,
+                recipe=recipe,
+                seed=stack.seeds,
+                keeper=keeper,
+                record=record,
+                reporter=reporter,
+                placement=placement,
+            )
+        except (NonFiniteLossError, EvaluationError):  # of the last that was left
+            reasons = zip(plan.names, members, strict=True)
+            folder.update_info(failures={name: m.failure for name, m in reasons if m.failure})
+            raise
     if outcome.interrupted is None:
         _conclude(folder, plan, outcome, keeper.chosen, reporter, command)
     return outcome.interrupted
