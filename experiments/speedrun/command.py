@@ -37,6 +37,9 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     except (CnnJaxError, ResultsError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{name}: {error.strerror or error} {error.filename or ''}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{name}: interrupted; with --checkpoints the same command goes on", file=sys.stderr)
         return 130

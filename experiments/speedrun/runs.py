@@ -160,15 +160,15 @@ def run(
         up from there, and its seconds add up.
       say: is told of each epoch.
     """
-    begun, spent = time.perf_counter(), 0.0
+    begun, spent, step = time.perf_counter(), 0.0, 0
     state = program.begin(jax.random.key(seed), given.images)
     checkpoints = None if folder is None else Checkpoints(folder, say or print)
     try:
         if checkpoints is not None and (found := checkpoints.restore(state)) is not None:
             # Laid out on the device by the program that made it, which is why it is put back.
             state, progress = jax.device_put(found[0]), found[1]
-            begun, spent = time.perf_counter(), progress["seconds"]
-        state = _trained(program, given, state, begun - spent, checkpoints, say)
+            begun, spent, step = time.perf_counter(), progress["seconds"], int(state.step)
+        state = _trained(program, given, state, step, begun - spent, checkpoints, say)
     finally:
         if checkpoints is not None:
             checkpoints.close()
@@ -181,12 +181,13 @@ def _trained(
     program: Program,
     given: Images,
     state: State,
+    step: int,
     begun: float,
     checkpoints: Checkpoints | None,
     say: Say | None,
 ) -> State:
-    """The state after the last step."""
-    step, epochs = int(state.step), math.ceil(program.steps / program.steps_per_epoch)
+    """The state after the last step, from the state after `step` steps."""
+    epochs = math.ceil(program.steps / program.steps_per_epoch)
     waiting: list[tuple[int, int, Sums]] = []
 
     def tell(most: int) -> None:
