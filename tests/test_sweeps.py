@@ -382,6 +382,24 @@ def test_a_database_that_cannot_be_opened(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_machines_that_begin_at_once_in_an_empty_database(tmp_path, monkeypatch):
+    import optuna
+    import sqlalchemy.exc
+
+    tries = []
+    original = optuna.create_study
+
+    def create(**options):
+        tries.append(options)
+        if len(tries) == 1:
+            raise sqlalchemy.exc.IntegrityError("create table", {}, Exception("duplicate key"))
+        return original(**options)
+
+    monkeypatch.setattr(optuna, "create_study", create)
+    assert len(sweep(tmp_path / "s", {"seed": [0, 1]}).trials) == 2
+    assert len(tries) > 1
+
+
 def test_without_optuna(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delitem(__import__("sys").modules, "optuna", raising=False)

@@ -13,6 +13,7 @@ import json
 import logging
 import secrets
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,12 +89,7 @@ class Study:
         self._optuna, self._space, self._search, self._metric = optuna, space, search, metric
         self._url, self._owner = url, owner
         with self._database():
-            self._study = optuna.create_study(
-                storage=url,
-                study_name=name,
-                direction="maximize" if metric == "accuracy" else "minimize",
-                load_if_exists=True,
-            )
+            self._study = self._create(url, name)
         if search != "grid":
             # A resumed study must not propose once more what it began with.
             offset = None if seed is None else (seed + len(self._trials())) % 2**32
@@ -103,6 +99,27 @@ class Study:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     sampler = optuna.samplers.TPESampler(seed=offset, constant_liar=True)
             self._study.sampler = sampler
+
+    def _create(self, url: str, name: str) -> Any:
+        """Create the study or open it; its tables too, where another machine may do so now."""
+        import sqlalchemy.exc
+
+        def create() -> Any:
+            return self._optuna.create_study(
+                storage=url,
+                study_name=name,
+                direction="maximize" if self._metric == "accuracy" else "minimize",
+                load_if_exists=True,
+            )
+
+        # Two that begin at once in an empty database both make its tables: one of them fails.
+        for pause in (0.5, 1.0, 2.0):
+            with contextlib.suppress(
+                sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError
+            ):
+                return create()
+            time.sleep(pause)
+        return create()
 
     @contextlib.contextmanager
     def _database(self) -> Iterator[None]:
@@ -120,6 +137,8 @@ class Study:
             yield
         except broken as error:
             reason = str(error.__cause__ or error).splitlines()[0]
+            if isinstance(error.__cause__, ModuleNotFoundError):
+                reason += f"; it reads such databases: pip install {error.__cause__.name}"
             raise RunError(f"cannot use the study in {self._url!r}: {reason}") from error
 
     def propose(self, count: int, total: int) -> list[tuple[int, Point]]:
