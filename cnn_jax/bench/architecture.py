@@ -43,10 +43,17 @@ class Activation:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling by square windows that do not overlap."""
+    """Pooling by square windows, side by side unless `stride` says other."""
 
     kind: Literal["max", "avg"]
     size: int
+    stride: int | None = None
+    padding: int = 0
+
+    @property
+    def step(self) -> int:
+        """From one window to the next."""
+        return self.size if self.stride is None else self.stride
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,17 @@ Layer = Conv | Norm | Activation | Pool | GlobalPool | Flatten | Dense | Residua
 
 @dataclass(frozen=True)
 class Network:
-    """Layers from images `[batch, *image]` to logits `[batch, 10]`."""
+    """Layers from images `[batch, *image]` to logits.
+
+    Attributes:
+      image, batch, layers: see above.
+      large: whether it is timed on accelerators alone.
+    """
 
     image: tuple[int, int, int]
     batch: int
     layers: tuple[Layer, ...]
+    large: bool = False
 
 
 def _lenet5() -> tuple[Layer, ...]:
@@ -108,6 +121,25 @@ def _resnet18() -> tuple[Layer, ...]:
     blocks = [(64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
     body = [layer for features, stride in blocks for layer in _basic_block(features, stride)]
     return (Conv(64, 3), Norm(), Activation(), *body, GlobalPool(), Dense(10))
+
+
+def _bottleneck(width: int, stride: int, first: bool) -> tuple[Layer, ...]:
+    branch = (
+        *(Conv(width, 1), Norm(), Activation(), Conv(width, 3, stride), Norm(), Activation()),
+        *(Conv(4 * width, 1), Norm()),
+    )
+    shortcut = (Conv(4 * width, 1, stride), Norm()) if first else ()
+    return (Residual(branch, shortcut), Activation())
+
+
+def _resnet50() -> tuple[Layer, ...]:
+    """As usually trained, the stride in the 3x3 convolutions (He et al. 2016, and Gross's)."""
+    layers: list[Layer] = [Conv(64, 7, 2), Norm(), Activation(), Pool("max", 3, 2, padding=1)]
+    for width, depth in [(64, 3), (128, 4), (256, 6), (512, 3)]:
+        for index in range(depth):
+            stride = 2 if index == 0 and width > 64 else 1
+            layers += _bottleneck(width, stride, index == 0)
+    return (*layers, GlobalPool(), Dense(1000))
 
 
 def _mobilenet() -> tuple[Layer, ...]:
@@ -139,4 +171,5 @@ NETWORKS: Mapping[str, Network] = {
     "ResNet-18": Network((32, 32, 3), 64, _resnet18()),
     "depthwise (MobileNet)": Network((32, 32, 3), 64, _mobilenet()),
     "depthwise (ConvNeXt)": Network((128, 128, 3), 16, _convnext()),
+    "ResNet-50": Network((224, 224, 3), 256, _resnet50(), large=True),
 }

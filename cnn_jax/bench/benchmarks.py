@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from cnn_jax.bench import (
@@ -101,6 +102,8 @@ def _network_trials(setting: Setting) -> Iterator[Trial]:
         torch_names.append("torch compiled")
     for name, whole in NETWORKS.items():
         network = replace(whole, batch=setting.cut(whole.batch))
+        if network.large and jax.default_backend() == "cpu":
+            continue  # a minute for a step
         forward = networks.forward_flops(network)
         # By custom: the gradient of each operand has as many products as the forward pass.
         for part, flops in (("training", 3 * forward), ("inference", forward)):

@@ -66,7 +66,8 @@ class Stack(linen.Module):
                 y = getattr(library, layer.name)(x)
             case architecture.Pool():
                 pool = library.max_pool if layer.kind == "max" else library.avg_pool
-                y = pool(x, (layer.size, layer.size), (layer.size, layer.size))
+                margin = ((layer.padding, layer.padding),) * 2
+                y = pool(x, (layer.size, layer.size), (layer.step, layer.step), margin)
             case architecture.GlobalPool():
                 y = x.mean((1, 2))
             case architecture.Flatten():

@@ -148,7 +148,8 @@ def _apply(layer: Layer, path: str, tensors: Tensors, x: Any, train: bool) -> An
         case architecture.Activation():
             return getattr(x, layer.name)()
         case architecture.Pool():
-            return getattr(functional, f"{layer.kind}_pool2d")(x, layer.size)
+            pool = getattr(functional, f"{layer.kind}_pool2d")
+            return pool(x, layer.size, layer.step, layer.padding)
         case architecture.GlobalPool():
             return x.mean((2, 3))
         case architecture.Flatten():

@@ -23,11 +23,16 @@ RESIDUAL = (
     *(architecture.Conv(4, 3), *architecture._basic_block(8, 2), architecture.Pool("max", 2)),
     *(architecture.GlobalPool(), architecture.Dense(10)),
 )
+BOTTLENECK = (
+    *(architecture.Conv(8, 7, 2), architecture.Pool("max", 3, 2, padding=1)),
+    *(*architecture._bottleneck(4, 2, True), architecture.GlobalPool(), architecture.Dense(10)),
+)
 CONVNEXT = NETWORKS["depthwise (ConvNeXt)"].layers
 SMALL = {
     "LeNet-5": replace(NETWORKS["LeNet-5"], batch=3),
     "residual": architecture.Network((8, 8, 3), 3, RESIDUAL),
     "ConvNeXt": architecture.Network((16, 16, 3), 2, (*CONVNEXT[:4], *CONVNEXT[-3:])),
+    "bottleneck": architecture.Network((16, 16, 3), 3, BOTTLENECK),
 }
 
 
@@ -61,11 +66,15 @@ def test_ours_and_stock_have_the_same_parameters_and_gradients(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), ours, stock)
 
 
-def test_resnet18_is_that_of_the_registry():
-    network = NETWORKS["ResNet-18"]
-    model = models.create("resnet18", num_classes=10, image_size=32)
-    assert networks.forward_flops(network) == 64 * models.count_flops(model, (32, 32, 3))
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+@pytest.mark.parametrize(("name", "classes"), [("ResNet-18", 10), ("ResNet-50", 1000)])
+def test_resnets_are_those_of_the_registry(name, classes):
+    network = NETWORKS[name]
+    model = models.create(
+        name.lower().replace("-", ""), num_classes=classes, image_size=network.image[:2]
+    )
+    flops = models.count_flops(model, network.image)
+    assert networks.forward_flops(network) == network.batch * flops
+    image = jax.ShapeDtypeStruct((1, *network.image), jnp.float32)
     shapes = [
         sorted(leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(m.init, KEY, image)))
         for m in (model, networks.Stack(network.layers, "ours"))
@@ -85,6 +94,16 @@ def test_a_training_step_lowers_the_loss():
         state, loss = step(state, *batch)
         losses.append(float(loss))
     assert losses[-1] < losses[0]
+
+
+def test_large_networks_are_for_accelerators(monkeypatch):
+    setting = benchmarks.Setting()
+    assert not any("ResNet-50" in trial.case for trial in benchmarks.trials("models", setting))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    trials = [t for t in benchmarks.trials("models", setting) if t.case == "ResNet-50 n256"]
+    assert [trial.part for trial in trials] == ["training", "inference"]
+    # Published: 4.09 G multiply-adds an image, in three passes.
+    assert trials[0].flops / (256 * 3 * 2) == pytest.approx(4.09e9, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", ["scan", "vmap", "models"])
