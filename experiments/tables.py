@@ -67,7 +67,7 @@ def table(rows: Sequence[Row]) -> str:
     rule = ["---", "---", *["---:"] * (right + 2), "---", "---"]
     # One line for runs that differ only in their seed.
     commands = dict.fromkeys(
-        re.sub(r"--seed \d+", "--seed N", row.command) for row in rows if row.command
+        re.sub(r"seed \d+", "seed N", row.command) for row in rows if row.command
     )
     return "\n".join(
         [

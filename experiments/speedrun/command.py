@@ -10,13 +10,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import data, environment, evaluation
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
-from cnn_jax.training.baselines import Baseline, logistic_regression, nearest_neighbour
+from cnn_jax.ops.native.library import unavailable
+from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import ResultsError, Row, append, read
 from experiments.seeds import t_quantile
 from experiments.speedrun.program import Program
@@ -151,6 +153,8 @@ class Rows:
             "" if options.dtype == "float32" else f", {options.dtype}"
         )
         self.slug = f"{name}-{options.optimizer}-{options.dtype}-{given.split}"
+        native = jax.default_backend() == "cpu" and not unavailable()
+        self._note = f"{TUNED}; oneDNN's convolutions" if native else TUNED
         words = ["python", "-m", f"experiments.speedrun.{name}"]
         words += ["--optimizer", options.optimizer] if len(RECORDS[name]) > 1 else []
         words += ["--dtype", options.dtype] if options.dtype != "float32" else []
@@ -182,25 +186,25 @@ class Rows:
         ):
             low, high, method = evaluation.proportion(round(value * n), n)
             estimate = Estimate(value, low, high, n, method)
-            yield self._row(self._experiment, metric, estimate, seed, TUNED)
+            yield self._row(self._experiment, metric, estimate, seed, self._note)
         took = Estimate(outcome.seconds, math.nan, math.nan, n, "wall time of the timed region")
-        yield self._row(self._experiment, "seconds", took, seed, TUNED)
+        yield self._row(self._experiment, "seconds", took, seed, self._note)
 
     def beside(self, outcome: Outcome) -> Iterator[Row]:
         """The baselines on the same split, and how far a run is above them."""
         mine = outcome.predictions(self._given)
-        for baseline in self._baselines():
+        baselines = (
+            nearest_neighbour(self._given.dataset),
+            logistic_regression(self._given.whole),  # which chooses its penalty on validation
+        )
+        for baseline in baselines:
             theirs = baseline.predictions[self._given.split]
             accuracy = evaluation.classification_metrics(theirs)["accuracy"]
             name = f"{baseline.name} on pixels"
-            yield self._row(name, "accuracy", accuracy, "", baseline.note)
+            yield self._row(name, "accuracy", accuracy, "", baseline.note, " --baselines")
             gain = evaluation.paired_difference(mine, theirs, "accuracy")
             name = f"{self._experiment} minus {baseline.name}"
-            yield self._row(name, "accuracy", gain, str(outcome.seed), "")
-
-    def _baselines(self) -> Iterator[Baseline]:
-        for fit in (nearest_neighbour, logistic_regression):
-            yield fit(self._given.dataset)
+            yield self._row(name, "accuracy", gain, str(outcome.seed), "", " --baselines")
 
     def _present(self) -> Sequence[Row]:
         path = self._options.results
@@ -213,10 +217,12 @@ class Rows:
             environment.hardware(),
         )
 
-    def _row(self, experiment: str, metric: str, e: Estimate, seed: str, note: str) -> Row:
+    def _row(
+        self, experiment: str, metric: str, e: Estimate, seed: str, note: str, option: str = ""
+    ) -> Row:
         return Row(
             experiment=experiment,
-            command=f"{self._command} {seed or 0}",
+            command=f"{self._command} {seed or 0}{option}",
             data=self._given.dataset.name,
             data_digest=self._given.dataset.digest[:16],
             split=self._given.split,

@@ -37,6 +37,7 @@ class Images:
       evaluated: uint8 `[M, 32, 32, 3]`.
       split: the part that is evaluated, `test` or `validation`.
       dataset: both parts on the host, under `train` and that name.
+      whole: the data set as it was loaded.
     """
 
     images: jax.Array
@@ -44,6 +45,7 @@ class Images:
     evaluated: jax.Array
     split: str
     dataset: Dataset
+    whole: Dataset
 
     @classmethod
     def of(cls, dataset: Dataset, *, held_out: bool) -> Images:
@@ -69,6 +71,7 @@ class Images:
             evaluated=jax.device_put(np.asarray(parts[split].images)),
             split=split,
             dataset=replace(dataset, splits=parts),
+            whole=dataset,
         )
 
 

@@ -144,6 +144,19 @@ def test_the_command_appends_rows_and_never_twice(tmp_path, folder, small, capsy
     assert [row["seed"] for row in rows if row["metric"] == "accuracy"] == ["0", "1", "2"]
     assert {row["split"] for row in rows} == {"validation"}
     assert {row["n"] for row in rows} == {"10"}
+    words.remove("--held-out")
+    assert command.main("airbench94", [*words, "--baselines"]) == 0
+    with results.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    assert [row["experiment"] for row in rows if row["metric"] == "accuracy"] == [
+        "airbench94, Muon",
+        "nearest neighbour on pixels",
+        "airbench94, Muon minus nearest neighbour",
+        "logistic regression on pixels",
+        "airbench94, Muon minus logistic regression",
+    ]
+    capsys.readouterr()
+    words.append("--held-out")
     assert command.main("airbench94", [*words, "--first-seed", "1"]) == 2
     assert "seed 1 of 'airbench94, Muon' is in" in capsys.readouterr().err
 
