@@ -147,16 +147,16 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     preprocess = fit_preprocess(train)
     # One size for all parts that are evaluated, so that evaluation compiles once.
     evaluated = max(len(split) for name, split in dataset.splits.items() if name != "train")
+    eval_batch_size = min(recipe.train.eval_batch_size, evaluated)
     feeds = {
         name: Feed(
             split,
-            min(recipe.train.batch_size, len(split))
-            if name == "train"
-            else min(recipe.train.eval_batch_size, evaluated),
+            min(recipe.train.batch_size, len(split)) if name == "train" else eval_batch_size,
             placement,
             memory_limit=recipe.train.memory_limit,
             sampling=recipe.train.sampling if name == "train" else "uniform",
             parts=recipe.train.accumulate if name == "train" else 1,
+            together=-(-evaluated // eval_batch_size),
         )
         for name, split in dataset.splits.items()
     }

@@ -311,7 +311,7 @@ def test_memory_that_is_not_there_is_said_in_one_line(capsys, monkeypatch):
     status, said, error = run(capsys, "models")
     assert (status, said, error.count("\n")) == (2, "", 1)
     assert error.startswith("cnn-jax: RESOURCE_EXHAUSTED: Out of memory allocating 1407")
-    assert "Take a smaller train.batch_size" in error
+    assert "Take smaller batches" in error
     monkeypatch.setattr(machine, "models", lambda words: [][0])
     with pytest.raises(IndexError):
         main(["models"])

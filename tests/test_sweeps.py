@@ -376,9 +376,10 @@ def test_a_database_that_cannot_be_opened(tmp_path):
     for url in ("nonsense", "redis://localhost"):
         with pytest.raises(RunError, match=f"cannot use the study in '{url}'"):
             sweep(tmp_path / "t", storage=url)
-    with pytest.raises(RecipeError, match=r"holds a password.*~/\.pgpass") as caught:
-        sweep(tmp_path / "u", storage="postgresql://me:secret@host/studies")
-    assert "secret" not in str(caught.value)
+    for address in ("me:secret@host/db", "me:secret/#w@host/db", "me@host/db?password=secret"):
+        with pytest.raises(RecipeError, match=r"holds a password.*~/\.pgpass") as caught:
+            sweep(tmp_path / "u", storage=f"postgresql://{address}")
+        assert "secret" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

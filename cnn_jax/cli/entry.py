@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not str(error).startswith("RESOURCE_EXHAUSTED"):
             raise
         print(
-            f"cnn-jax: {str(error).splitlines()[0]} Take a smaller train.batch_size, or "
-            "train.accumulate 2 or more, which computes the same in parts",
+            f"cnn-jax: {str(error).splitlines()[0]} Take smaller batches "
+            "(train.batch_size, train.eval_batch_size), or train.accumulate 2 or more",
             file=sys.stderr,
         )
         return 2

@@ -26,8 +26,8 @@ judges them on the validation part; the test part is not looked at.
   --batch N             trials that are trained together
   --strategy HOW        auto (measured), loop, vmap or map
   --storage URL         a database that several machines share, such as
-                        postgresql://user@host/name (else a file in the
-                        folder); passwords belong into ~/.pgpass
+                        postgresql+psycopg://user@host/name (else a file
+                        in the folder); passwords belong into ~/.pgpass
   --out DIR             the folder (else runs/DATA-MODEL-sweep-001, -002, ...)
   --overwrite           move aside what lies in DIR
   --resume DIR          go on with an interrupted sweep

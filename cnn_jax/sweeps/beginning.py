@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
@@ -148,10 +147,14 @@ def sweep(
 
 
 def _holds_password(url: str) -> bool:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        return bool(urllib.parse.urlsplit(url).password)
-    except ValueError:  # no URL at all: the database layer says so
+        read = make_url(url)
+    except (ArgumentError, ValueError):  # no URL at all: the study says so
         return False
+    return bool(read.password or {"password", "passwd"} & read.query.keys())
 
 
 def _total(space: Space, search: str, trials: int | None) -> int:

@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import re
 import secrets
 import sys
 import time
@@ -113,11 +114,17 @@ class Study:
             )
 
         # Two that begin at once in an empty database both make its tables: one of them fails.
+        raced = (
+            sqlalchemy.exc.IntegrityError,
+            sqlalchemy.exc.ProgrammingError,
+            sqlalchemy.exc.OperationalError,
+        )
         for pause in (0.5, 1.0, 2.0):
-            with contextlib.suppress(
-                sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError
-            ):
+            try:
                 return create()
+            except raced as error:
+                if not re.search("already exists|duplicate|locked", str(error)):
+                    raise
             time.sleep(pause)
         return create()
 
@@ -138,7 +145,7 @@ class Study:
         except broken as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             if isinstance(error.__cause__, ModuleNotFoundError):
-                reason += f"; it reads such databases: pip install {error.__cause__.name}"
+                reason += " (such databases are read by that Python package)"
             raise RunError(f"cannot use the study in {self._url!r}: {reason}") from error
 
     def propose(self, count: int, total: int) -> list[tuple[int, Point]]:

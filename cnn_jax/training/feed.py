@@ -19,7 +19,7 @@ Item = dict[str, np.ndarray]
 # Chunks read ahead while a streamed one trains: enough to hide decoding, little memory.
 _READ_AHEAD = 2
 # Batches evaluated in one call, at most.
-_EVALUATED = 32
+MOST_TOGETHER = 32
 
 
 class Feed:
@@ -29,6 +29,15 @@ class Feed:
     `parts` a step works through; the last one of an epoch is padded. Padded rows have
     `valid` False and repeat row 0. With balanced `sampling` an epoch has as many examples
     as the split, but each class equally often (`data.balanced_order`).
+
+    Args:
+      split: the examples.
+      batch_size: see above.
+      placement: devices over which a batch is split.
+      memory_limit: bytes; larger images are read while training.
+      sampling, parts: see above.
+      together: batches that are evaluated in one call, up to 32; None for all there are. Feeds
+        of one size share a program.
 
     Attributes:
       streamed: whether the images are read while training.
@@ -46,6 +55,7 @@ class Feed:
         memory_limit: int,
         sampling: Literal["uniform", "balanced"] = "uniform",
         parts: int = 1,
+        together: int | None = None,
     ) -> None:
         self._split = split
         self._placement = placement
@@ -55,6 +65,8 @@ class Feed:
         even = placement.count * parts
         self._rows = -(-self.batch_size // even) * even
         self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
+        whole = 1 << (self.steps - 1).bit_length()  # a power of two: few programs are compiled
+        self._together = min(MOST_TOGETHER, together or whole)
         images = split.images
         self.streamed = not isinstance(images, np.ndarray) or images.nbytes > memory_limit
 
@@ -108,7 +120,7 @@ class Feed:
         padded, and all have one shape (see `step.over_batches`).
         """
         order = np.arange(len(self._split))
-        size = 1 if self.streamed else _EVALUATED
+        size = 1 if self.streamed else self._together
         starts = range(0, self.steps, size)
         for start, item in zip(starts, self._read_ahead(order, starts, size), strict=True):
             count = np.int32(min(size, self.steps - start))

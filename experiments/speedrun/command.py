@@ -33,8 +33,8 @@ TUNED = "settings as published, where they were chosen on the test set"
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """Run a record; returns the exit status: 0 done, 2 the input is wrong, 130 interrupted."""
+    options = _parsed(name, arguments)
     try:
-        options = _parsed(name, arguments)
         _run(name, options)
     except (CnnJaxError, ResultsError) as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -43,8 +43,14 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: {error.strerror or error} {error.filename or ''}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; with --checkpoints the same command goes on", file=sys.stderr)
+        saved = "; its seed, when it is run again, goes on from the last whole epoch"
+        print(f"{name}: interrupted{saved if options.checkpoints else ''}", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        print(f"{name}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -75,7 +81,7 @@ def _parsed(name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError("must be 1 or more")
     return number
 
 
@@ -155,6 +161,8 @@ class Rows:
         self.slug = f"{name}-{options.optimizer}-{options.dtype}-{given.split}"
         native = jax.default_backend() == "cpu" and not unavailable()
         self._note = f"{TUNED}; oneDNN's convolutions" if native else TUNED
+        if options.checkpoints:
+            self._note += "; a checkpoint each epoch"
         words = ["python", "-m", f"experiments.speedrun.{name}"]
         words += ["--optimizer", options.optimizer] if len(RECORDS[name]) > 1 else []
         words += ["--dtype", options.dtype] if options.dtype != "float32" else []
@@ -190,21 +198,24 @@ class Rows:
         took = Estimate(outcome.seconds, math.nan, math.nan, n, "wall time of the timed region")
         yield self._row(self._experiment, "seconds", took, seed, self._note)
 
-    def beside(self, outcome: Outcome) -> Iterator[Row]:
-        """The baselines on the same split, and how far a run is above them."""
+    def beside(self, outcome: Outcome) -> list[Row]:
+        """The baselines on the same split, and how far a run is above them; what is new of it."""
         mine = outcome.predictions(self._given)
         baselines = (
             nearest_neighbour(self._given.dataset),
             logistic_regression(self._given.whole),  # which chooses its penalty on validation
         )
+        rows = []
         for baseline in baselines:
             theirs = baseline.predictions[self._given.split]
             accuracy = evaluation.classification_metrics(theirs)["accuracy"]
             name = f"{baseline.name} on pixels"
-            yield self._row(name, "accuracy", accuracy, "", baseline.note, " --baselines")
+            rows.append(self._row(name, "accuracy", accuracy, "", baseline.note, " --baselines"))
             gain = evaluation.paired_difference(mine, theirs, "accuracy")
             name = f"{self._experiment} minus {baseline.name}"
-            yield self._row(name, "accuracy", gain, str(outcome.seed), "", " --baselines")
+            rows.append(self._row(name, "accuracy", gain, str(outcome.seed), "", " --baselines"))
+        known = {row.identity for row in self._present()}
+        return [row for row in rows if row.identity not in known]
 
     def _present(self) -> Sequence[Row]:
         path = self._options.results

@@ -1,4 +1,4 @@
-"""A whole run of a record as a few compiled programs that never wait for the host."""
+"""A whole run of a record as a few compiled programs."""
 
 from __future__ import annotations
 

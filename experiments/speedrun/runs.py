@@ -6,6 +6,7 @@ views. Outside it, and given separately: loading, copying to the device, compili
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.data import Dataset, Split
-from cnn_jax.errors import DataError
+from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import Predictions
 from cnn_jax.models import count_flops
 from cnn_jax.training.checkpoints import Checkpoints
@@ -56,7 +57,8 @@ class Images:
         """
         train = dataset.splits["train"]
         classes = len(dataset.classes["label"])
-        if train.image_shape != (32, 32, 3) or not train.in_memory or classes != 10:
+        pixels = train.images.dtype if isinstance(train.images, np.ndarray) else None
+        if train.image_shape != (32, 32, 3) or pixels != np.uint8 or classes != 10:
             raise DataError(
                 f"the records are of 32 x 32 x 3 pixels of ten classes, and {dataset.name!r} has "
                 f"images {list(train.image_shape)} of {classes}"
@@ -162,16 +164,26 @@ def run(
       folder: of the checkpoints of this run, or None for none; a run that stopped is taken
         up from there, and its seconds add up.
       say: is told of each epoch.
+
+    Raises:
+      RunError: the checkpoints are of other settings or other images.
+      CheckpointError: one could not be written.
     """
+    identity = [program.record, program.dtype, given.split, given.dataset.digest, seed]
+    digest = hashlib.sha256(repr(identity).encode()).hexdigest()
     begun, spent, step = time.perf_counter(), 0.0, 0
     state = program.begin(jax.random.key(seed), given.images)
     checkpoints = None if folder is None else Checkpoints(folder, say or print)
     try:
         if checkpoints is not None and (found := checkpoints.restore(state)) is not None:
-            # Laid out on the device by the program that made it, which is why it is put back.
-            state, progress = jax.device_put(found[0]), found[1]
+            if found[1].get("run") != digest:
+                raise RunError(
+                    f"the checkpoints in {str(folder)!r} are of other settings or other images: "
+                    "give another folder"
+                )
+            state, progress = jax.device_put(found[0]), found[1]  # from arrays of the host
             begun, spent, step = time.perf_counter(), progress["seconds"], int(state.step)
-        state = _trained(program, given, state, step, begun - spent, checkpoints, say)
+        state = _trained(program, given, state, step, begun - spent, checkpoints, digest, say)
     finally:
         if checkpoints is not None:
             checkpoints.close()
@@ -187,6 +199,7 @@ def _trained(
     step: int,
     begun: float,
     checkpoints: Checkpoints | None,
+    digest: str,
     say: Say | None,
 ) -> State:
     """The state after the last step, from the state after `step` steps."""
@@ -212,7 +225,7 @@ def _trained(
         tell(1)
         if checkpoints is not None:
             jax.block_until_ready(state)
-            progress: dict[str, Any] = {"seconds": time.perf_counter() - begun}
+            progress: dict[str, Any] = {"seconds": time.perf_counter() - begun, "run": digest}
             checkpoints.save(state, progress, step=step, best_epoch=None)
     tell(0)
     return state

@@ -10,6 +10,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cnn_jax import data
+from cnn_jax.errors import RunError
 from cnn_jax.ops import conv_general_dilated
 from experiments.speedrun import command
 from experiments.speedrun.network import identity_first, whitening_kernel
@@ -18,7 +19,7 @@ from experiments.speedrun.records import RECORDS
 from experiments.speedrun.runs import Images, run
 
 MUON, NESTEROV = (RECORDS["airbench94"][name] for name in ("muon", "nesterov"))
-SMALL = {"widths": (4, 4, 4), "batch_size": 16, "epochs": 2.5, "whitening_epochs": 1}
+SMALL = {"widths": (4, 4, 4), "batch_size": 16, "epochs": 2.75, "whitening_epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,9 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path, folder, small):
     assert said[-1].startswith("epoch 3 of 3")
     np.testing.assert_array_equal(again.logits, whole.logits)
     assert again.seconds > 0
+    other = Program(replace(small["nesterov"], label_smoothing=0.1), len(given.images))
+    with pytest.raises(RunError, match="are of other settings or other images"):
+        run(other, given, 3, folder=tmp_path / "run")
 
 
 def test_the_command_appends_rows_and_never_twice(tmp_path, folder, small, capsys):
@@ -146,6 +150,7 @@ def test_the_command_appends_rows_and_never_twice(tmp_path, folder, small, capsy
     assert {row["n"] for row in rows} == {"10"}
     words.remove("--held-out")
     assert command.main("airbench94", [*words, "--baselines"]) == 0
+    assert command.main("airbench94", [*words, "--baselines", "--optimizer", "nesterov"]) == 0
     with results.open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["experiment"] for row in rows if row["metric"] == "accuracy"] == [
@@ -154,6 +159,9 @@ def test_the_command_appends_rows_and_never_twice(tmp_path, folder, small, capsy
         "airbench94, Muon minus nearest neighbour",
         "logistic regression on pixels",
         "airbench94, Muon minus logistic regression",
+        "airbench94, Nesterov",
+        "airbench94, Nesterov minus nearest neighbour",
+        "airbench94, Nesterov minus logistic regression",
     ]
     capsys.readouterr()
     words.append("--held-out")

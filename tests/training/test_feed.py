@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from cnn_jax.data import Split
 from cnn_jax.errors import EvaluationError, RecipeError
-from cnn_jax.training import feed as feeds
 from cnn_jax.training.devices import place
 from cnn_jax.training.evaluate import predict_logits
 from cnn_jax.training.feed import Feed
@@ -119,12 +118,9 @@ def echo(variables, resident, item):
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 20])
 @pytest.mark.parametrize("make", [split_of, lambda n: lazy(split_of(n))])
-@pytest.mark.parametrize("together", [1, 3, 32])
-def test_evaluation_is_exact_and_in_the_order_of_the_split(
-    make, batch_size, devices, together, monkeypatch
-):
-    monkeypatch.setattr(feeds, "_EVALUATED", together)
-    feed = Feed(make(10), batch_size, place(devices), memory_limit=2**30)
+@pytest.mark.parametrize("together", [1, 3, None])
+def test_evaluation_is_exact_and_in_the_order_of_the_split(make, batch_size, devices, together):
+    feed = Feed(make(10), batch_size, place(devices), memory_limit=2**30, together=together)
     np.testing.assert_array_equal(
         predict_logits(jax.jit(over_batches(echo)), {}, feed)[:, 0], np.arange(10)
     )
