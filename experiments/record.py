@@ -19,6 +19,7 @@ from pathlib import Path
 from cnn_jax import Estimate, Run
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import classification_metrics, paired_difference
+from experiments.measured import row_of, spelt
 from experiments.results import ResultsError, Row, append
 from experiments.tables import ROOT
 
@@ -38,24 +39,17 @@ def rows_of(run: Run, experiment: str = "", note: str = "") -> Iterator[Row]:
     where = info["environment"]
 
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
-        return Row(
+        return row_of(
+            estimate,
             experiment=experiment,
             command=portable(info["command"]),
             data=data,
             data_digest=info["data"]["digest"][:16],
             split="test",
             metric=metric,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n=estimate.n,
-            level=estimate.level,
-            n_seeds=estimate.n_seeds,
             seed=seed,
-            covers=estimate.covers,
-            method=estimate.method,
             hardware=where["hardware"],
-            versions=" ".join(f"{k}={v}" for k, v in where["versions"].items()),
+            versions=spelt(where["versions"]),
             commit=where["commit"],
             date=info["started"][:10],
             note=note,

@@ -13,7 +13,6 @@ each cell ends.
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -22,10 +21,10 @@ from statistics import NormalDist
 
 import numpy as np
 
-from cnn_jax import environment
 from cnn_jax.evaluation import Estimate, bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.weighted import Ranking, mean_statistic
+from experiments.measured import here, row_of
 from experiments.results import Row, append
 
 SIZES = (30, 100, 400, 2000)
@@ -140,23 +139,15 @@ def rows(figure: str, n: int, p: float, simulations: int, resamples: int) -> Ite
 def _row(
     experiment: str, metric: str, value: float, ends: Interval, n: int, p: float, simulations: int
 ) -> Row:
-    return Row(
+    return row_of(
+        Estimate(value, *ends, simulations, "Wilson over simulations"),
         experiment=experiment,
         command=f"python -m experiments.interval_coverage.simulate --simulations {simulations}",
         data=f"n = {n:,}, p = {p}",
         data_digest=f"{n}-{p}",
         split="simulated",
         metric=metric,
-        value=value,
-        low=ends[0],
-        high=ends[1],
-        n=simulations,
-        covers="test-set",
-        method="Wilson over simulations",
-        hardware=environment.hardware(),
-        versions=f"numpy={np.__version__}",
-        commit=environment.commit(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **{**here(), "versions": f"numpy={np.__version__}"},
     )
 
 

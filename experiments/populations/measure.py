@@ -13,7 +13,6 @@ calibrated, as one beside their mean.
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.run_data import load_data
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.strategy import Stepping, choose
+from experiments.measured import here, row_of
 from experiments.results import Row, append
 from experiments.tables import ROOT
 
@@ -94,27 +94,16 @@ def described(
     first: Assembly, experiment: str, metric: str, e: Estimate, command: str, note: str
 ) -> Row:
     """A row with where and when."""
-    return Row(
+    return row_of(
+        e,
         experiment=experiment,
         command=f"python -m experiments.populations.measure {command}",
         data=first.dataset.name,
         data_digest=first.dataset.digest[:16],
         split="test" if metric != "time ratio" else "train",
         metric=metric,
-        value=e.value,
-        low=e.low,
-        high=e.high,
-        n=e.n,
-        level=e.level,
-        n_seeds=e.n_seeds,
-        seed="",
-        covers=e.covers,
-        method=e.method,
-        hardware=environment.hardware(),
-        versions=" ".join(f"{k}={v}" for k, v in environment.versions().items()),
-        commit=environment.commit(),
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         note=note,
+        **here(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import math
 import shlex
 import sys
@@ -19,6 +18,7 @@ from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
 from cnn_jax.ops.native.library import unavailable
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
+from experiments.measured import here, row_of
 from experiments.results import ResultsError, Row, append, read
 from experiments.seeds import t_quantile
 from experiments.speedrun.program import Program
@@ -231,25 +231,15 @@ class Rows:
     def _row(
         self, experiment: str, metric: str, e: Estimate, seed: str, note: str, option: str = ""
     ) -> Row:
-        return Row(
+        return row_of(
+            e,
             experiment=experiment,
             command=f"{self._command} {seed or 0}{option}",
             data=self._given.dataset.name,
             data_digest=self._given.dataset.digest[:16],
             split=self._given.split,
             metric=metric,
-            value=e.value,
-            low=e.low,
-            high=e.high,
-            n=e.n,
-            level=e.level,
-            n_seeds=e.n_seeds,
             seed=seed,
-            covers=e.covers,
-            method=e.method,
-            hardware=environment.hardware(),
-            versions=" ".join(f"{k}={v}" for k, v in environment.versions().items()),
-            commit=environment.commit(),
-            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
             note=note,
+            **here(),
         )

@@ -19,13 +19,15 @@ from cnn_jax.augment.batch import Purpose, keys_for
 from cnn_jax.augment.covering import box
 from cnn_jax.augment.moving import alternating_flip, translate
 from cnn_jax.training.muon import muon
+from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.state import purpose_key
+from cnn_jax.training.task import Classification
 from cnn_jax.training.views import views_of
 from experiments.speedrun.network import whitening_kernel
 from experiments.speedrun.records import Muon, Nesterov, Record
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's pixels, as the records have them
-DEVIATION = (0.2470, 0.2435, 0.2616)
+# Mean and deviation of CIFAR-10's pixels, as the records have them.
+PREPROCESS = Preprocess((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 WHITENING_IMAGES = 5000
 LOOKAHEAD = 5  # steps between two averages
 EVALUATED = 2000  # images at a time
@@ -101,8 +103,8 @@ class Program:
 
     def _begin(self, key: jax.Array, images: jax.Array) -> State:
         network = self.record.network(self.dtype)
-        variables = network.init(purpose_key(key, "init"), normalise(images[:1]))
-        whitening = whitening_kernel(normalise(images[:WHITENING_IMAGES]))
+        variables = network.init(purpose_key(key, "init"), PREPROCESS(images[:1]))
+        whitening = whitening_kernel(PREPROCESS(images[:WHITENING_IMAGES]))
         params = variables["params"]
         statistics = {
             "batch_stats": variables["batch_stats"],
@@ -149,7 +151,7 @@ class Program:
         )
         keys = keys_for(drawn, size, Purpose.TRANSLATE)
         batch = translate(keys, batch, self.record.translate, "reflect")
-        image = normalise(batch["image"])
+        image = PREPROCESS(batch["image"])
         if self.record.cutout:
             keys = keys_for(drawn, size, Purpose.CUTOUT)
             image = cover(keys, image, self.record.cutout)
@@ -163,17 +165,15 @@ class Program:
           image: float32 `[B, 32, 32, 3]`, augmented and normalised.
           label: int32 `[B]`.
         """
-        network = self.record.network(self.dtype)
+        network, task = self.record.network(self.dtype), Classification(10)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
             logits, updated = network.apply(
                 {"params": params, **state.statistics}, image, train=True, mutable=["batch_stats"]
             )
-            target = jax.nn.one_hot(label, logits.shape[1])
-            smooth = self.record.label_smoothing
-            target = (1 - smooth) * target + smooth / logits.shape[1]
-            loss = -(target * jax.nn.log_softmax(logits)).sum()
-            return loss, (updated["batch_stats"], (logits.argmax(axis=1) == label).sum())
+            hyper = {"label_smoothing": jnp.float32(self.record.label_smoothing)}
+            losses, _ = task.loss(logits, {"label": label}, hyper, key=state.key)
+            return losses.sum(), (updated["batch_stats"], (logits.argmax(axis=1) == label).sum())
 
         gradient = jax.value_and_grad(objective, has_aux=True)
         (loss, (stats, correct)), grads = gradient(state.params)
@@ -278,7 +278,7 @@ class Program:
             return jnp.asarray(network.apply(variables, image, train=False))
 
         def part(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            image = normalise(images)
+            image = PREPROCESS(images)
             seen = [(logits(view), weight) for view, weight in views_of(image, "mirror-shift")]
             weighted = [weight * one for one, weight in seen]
             return sum(weighted[1:], weighted[0]), seen[0][0]
@@ -289,13 +289,6 @@ class Program:
         found = lax.map(part, padded.reshape(parts, size, *images.shape[1:]))
         together, alone = (x.reshape(-1, x.shape[-1])[: len(images)] for x in found)
         return together, alone
-
-
-def normalise(image: jax.Array) -> jax.Array:
-    """uint8 images as float32 with CIFAR-10's mean and deviation taken out."""
-    unit = image.astype(jnp.float32) / 255
-    mean, deviation = (jnp.array(x, jnp.float32)[None, None, None, :] for x in (MEAN, DEVIATION))
-    return (unit - mean) / deviation
 
 
 def cover(keys: jax.Array, image: jax.Array, side: int) -> jax.Array:

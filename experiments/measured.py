@@ -1,0 +1,45 @@
+"""Rows for results.csv from estimates, and where and when they were measured."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from cnn_jax import environment
+from cnn_jax.evaluation import Estimate
+from experiments.results import Row
+
+
+def row_of(estimate: Estimate, **rest: Any) -> Row:
+    """A row with the value, the interval and the counts of an estimate.
+
+    Args:
+      estimate: the figure.
+      **rest: the other fields of `Row`, those of `here` among them.
+    """
+    return Row(
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        level=estimate.level,
+        n_seeds=estimate.n_seeds,
+        covers=estimate.covers,
+        method=estimate.method,
+        **rest,
+    )
+
+
+def here() -> dict[str, str]:
+    """The fields of `Row` that say with what, where and when: this process, today."""
+    return {
+        "hardware": environment.hardware(),
+        "versions": spelt(environment.versions()),
+        "commit": environment.commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def spelt(versions: dict[str, str]) -> str:
+    """Versions as `python=3.11.7 jax=0.10.2`."""
+    return " ".join(f"{name}={version}" for name, version in versions.items())
