@@ -24,13 +24,7 @@ def steps(name):
     return assembly, (assembly.template, {}, chunk), (assembly.template.variables, {}, evaluated)
 
 
-# Made of the blocks of a shallower one, by the same code.
-DEEP = {"resnet34", "resnet101", "resnet152", "wide_resnet28_10"}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in DEEP else ()) for n in models.names()]
-)
+@pytest.mark.parametrize("name", models.names())
 def test_steps_are_lowered_for_all_platforms(name):
     assembly, training, evaluation = steps(name)
     for step, arguments in ((assembly.run_chunk, training), (assembly.eval_step, evaluation)):
