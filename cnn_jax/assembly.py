@@ -45,7 +45,7 @@ class Assembly:
       final_step: `eval_step` averaged over the recipe's views of each image.
       template: the state's structure, without arrays.
       compiler_options: of XLA, for `run_chunk` alone.
-      of_many: strategy -> the programs of many members, once they are made.
+      population_programs: strategy -> the programs of many members, once they are made.
     """
 
     recipe: Recipe
@@ -63,7 +63,7 @@ class Assembly:
     template: State
     optimizer: Optimizer
     compiler_options: Mapping[str, Any]
-    of_many: dict[str, Any] = dataclasses.field(default_factory=dict)
+    population_programs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def initial_state(self) -> State:
         """The state before the first step: parameters from the seed."""

@@ -48,3 +48,12 @@ class BenchmarkError(CnnJaxError):
 
 class NativeError(CnnJaxError):
     """Compiled kernels that cannot be built or used on this machine."""
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """The first line of what XLA says where a device has no more memory; else empty.
+
+    Its error has no type of its own that can be told without importing jax.
+    """
+    text = str(error)
+    return text.splitlines()[0] if text.startswith("RESOURCE_EXHAUSTED") else ""

@@ -19,8 +19,8 @@ from pathlib import Path
 from cnn_jax import Estimate, Run
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import classification_metrics, paired_difference
-from experiments.measured import row_of, spelt
 from experiments.results import ResultsError, Row, append
+from experiments.rows import row_of, spelt
 from experiments.tables import ROOT
 
 METRICS = ("accuracy", "nll", "ece", "auroc")

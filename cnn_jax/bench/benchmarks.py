@@ -103,7 +103,7 @@ def _network_trials(setting: Setting) -> Iterator[Trial]:
     for name, whole in NETWORKS.items():
         network = replace(whole, batch=setting.cut(whole.batch))
         if network.large and jax.default_backend() == "cpu":
-            continue  # a minute for a step
+            continue  # 6 TFLOP a training step: half a minute of two cores
         forward = networks.forward_flops(network)
         # By custom: the gradient of each operand has as many products as the forward pass.
         for part, flops in (("training", 3 * forward), ("inference", forward)):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from cnn_jax import fields
 from cnn_jax.cli.arguments import UsageError
-from cnn_jax.errors import CnnJaxError
+from cnn_jax.errors import CnnJaxError, out_of_memory
 from cnn_jax.kept_memory import keep_freed_memory
 
 _HELP = """\
@@ -81,11 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader went away, as with `| head`; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except RuntimeError as error:  # jax's own is one; it is not imported for this
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+    except RuntimeError as error:
+        if not (said := out_of_memory(error)):
             raise
         print(
-            f"cnn-jax: {str(error).splitlines()[0]} Take smaller batches "
+            f"cnn-jax: {said} Take smaller batches "
             "(train.batch_size, train.eval_batch_size), or train.accumulate 2 or more",
             file=sys.stderr,
         )

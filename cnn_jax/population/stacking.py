@@ -112,7 +112,7 @@ def stacked(name: Stacked, plan: Plan) -> Stack:
 def _programs(name: Stacked, plan: Plan) -> tuple[PopulationChunk, EvalStep]:
     """Steps and evaluation of all members; those of earlier plans of one program and data."""
     first = plan.assemblies[0]
-    made: tuple[PopulationChunk, EvalStep] | None = first.of_many.get(name)
+    made: tuple[PopulationChunk, EvalStep] | None = first.population_programs.get(name)
     if made is not None and plan.same_data:
         return made
     run_chunk = population.make_population_chunk(
@@ -122,7 +122,7 @@ def _programs(name: Stacked, plan: Plan) -> tuple[PopulationChunk, EvalStep]:
         first.apply, first.task, first.preprocess, name, first.placement
     )
     if plan.same_data:
-        first.of_many[name] = run_chunk, eval_step
+        first.population_programs[name] = run_chunk, eval_step
     return run_chunk, eval_step
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from cnn_jax.evaluation import Estimate, bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.weighted import Ranking, mean_statistic
-from experiments.measured import here, row_of
 from experiments.results import Row, append
+from experiments.rows import here, row_of
 
 SIZES = (30, 100, 400, 2000)
 FIGURES = (0.5, 0.9, 0.99)

@@ -33,8 +33,8 @@ from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.run_data import load_data
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.strategy import Stepping, choose
-from experiments.measured import here, row_of
 from experiments.results import Row, append
+from experiments.rows import here, row_of
 from experiments.tables import ROOT
 
 PAIRS, MEMBERS, SEEDS, TOGETHER = 12, 8, 20, 5

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import data, environment, evaluation
-from cnn_jax.errors import CnnJaxError
+from cnn_jax.errors import CnnJaxError, out_of_memory
 from cnn_jax.evaluation import Estimate
 from cnn_jax.ops.native.library import unavailable
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
-from experiments.measured import here, row_of
 from experiments.results import ResultsError, Row, append, read
+from experiments.rows import here, row_of
 from experiments.seeds import t_quantile
 from experiments.speedrun.program import Program
 from experiments.speedrun.records import RECORDS, Record
@@ -47,9 +47,9 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: interrupted{saved if options.checkpoints else ''}", file=sys.stderr)
         return 130
     except RuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if not (said := out_of_memory(error)):
             raise
-        print(f"{name}: {str(error).splitlines()[0]}", file=sys.stderr)
+        print(f"{name}: {said}", file=sys.stderr)
         return 2
     return 0
 
