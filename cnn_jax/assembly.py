@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, overload
 
 import flax.errors
 import jax
@@ -18,7 +18,7 @@ from cnn_jax.augment import Augment
 from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset, Split
 from cnn_jax.errors import DataError, ModelError, RecipeError
-from cnn_jax.evaluation import Predictions
+from cnn_jax.evaluation import CalibrationPredictions, Predictions, predictions_type
 from cnn_jax.recipe import AugmentRecipe, LossRecipe, Recipe, ScheduleRecipe
 from cnn_jax.training import optimizers, schedules
 from cnn_jax.training.devices import Placement, place
@@ -84,6 +84,21 @@ class Assembly:
         """The same for a recipe with the same program and data; what is compiled is shared."""
         return dataclasses.replace(self, recipe=recipe)
 
+    @overload
+    def predict(
+        self,
+        part: Literal["validation"],
+        variables: Any,
+        run_digest: str = "",
+        *,
+        final: bool = True,
+    ) -> CalibrationPredictions: ...
+
+    @overload
+    def predict(
+        self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
+    ) -> Predictions: ...
+
     def predict(
         self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
     ) -> Predictions:
@@ -100,10 +115,18 @@ class Assembly:
         logits = predict_logits(step, variables, self.feeds[part])
         return self.predictions(part, logits, run_digest)
 
+    @overload
+    def predictions(
+        self, part: Literal["validation"], logits: np.ndarray, run_digest: str = ""
+    ) -> CalibrationPredictions: ...
+
+    @overload
+    def predictions(self, part: str, logits: np.ndarray, run_digest: str = "") -> Predictions: ...
+
     def predictions(self, part: str, logits: np.ndarray, run_digest: str = "") -> Predictions:
         """Logits float32 `[N, K]` of a part, with all that is known of its examples."""
         split = self.dataset.splits[part]
-        return Predictions(
+        return predictions_type(part)(
             split=part,
             ids=split.ids,
             targets=split.targets["label"],
@@ -144,7 +167,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
             f"{dataset.name!r} has {dataset.kinds['label']} labels"
         )
     placement = place(recipe.train.devices)
-    preprocess = fit_preprocess(train)
+    preprocess = fit_preprocess(dataset)
     # One size for all parts that are evaluated, so that evaluation compiles once.
     evaluated = max(len(split) for name, split in dataset.splits.items() if name != "train")
     eval_batch_size = min(recipe.train.eval_batch_size, evaluated)

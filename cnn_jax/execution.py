@@ -131,11 +131,15 @@ def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str
     """Predict validation and test once with the chosen state; calibrate on validation."""
     recipe, step = assembly.recipe, chosen.step
     digest = f"{recipe.digest()[:16]}-{assembly.dataset.digest[:16]}-{step}"
-    parts = {p: assembly.predict(p, chosen.variables, digest) for p in ("validation", "test")}
+    validation = assembly.predict("validation", chosen.variables, digest)
+    parts = {
+        "validation": validation,
+        "test": assembly.predict("test", chosen.variables, digest),
+    }
     folder.log_test_use("test", step, len(parts["test"]), command)
     for part, predictions in parts.items():
         predictions.save(folder.predictions / f"{part}.npz")
-    temperature = fit_temperature(parts["validation"])
+    temperature = fit_temperature(validation)
     last = chosen.last
     folder.update_info(
         reason=chosen.reason,

@@ -10,14 +10,14 @@ import contextlib
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from cnn_jax import environment, nn
 from cnn_jax.assembly import Assembly, abstract_state, assemble_run
 from cnn_jax.classifier import Classified, Classifier, build_model
 from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.evaluation import Estimate, Predictions
+from cnn_jax.evaluation import CalibrationPredictions, Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
 from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.recorded import Recorded
@@ -152,8 +152,14 @@ class Run(Recorded):
             self.recipe, len(described["classes"]), shape, f"cnn_jax.Run.load({self.shown!r}, "
         )
 
+    @overload
+    def predictions(self, part: Literal["validation"]) -> CalibrationPredictions: ...
+
+    @overload
+    def predictions(self, part: str) -> Predictions: ...
+
     def predictions(self, part: str) -> Predictions:
-        """The saved predictions for a part.
+        """The saved predictions for a part; of validation, those that something may be fitted on.
 
         Raises:
           EvaluationError: there are none; `evaluate` makes them.

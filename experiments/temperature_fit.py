@@ -10,7 +10,6 @@ prior. No test image is looked at.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from cnn_jax.decision import fit_temperature
-from cnn_jax.evaluation import Predictions
+from cnn_jax.evaluation import CalibrationPredictions, Predictions
 from cnn_jax.run import Run
 
 
@@ -32,24 +31,13 @@ def plain_fit(predictions: Predictions) -> float:
     return math.exp(found.x)
 
 
-def some(predictions: Predictions, rows: np.ndarray) -> Predictions:
-    """The predictions of some rows."""
-    return dataclasses.replace(
-        predictions,
-        ids=predictions.ids[rows],
-        targets=predictions.targets[rows],
-        logits=predictions.logits[rows],
-        groups=None,
-    )
-
-
-def measure(predictions: Predictions, fitted_on: int, draws: int) -> np.ndarray:
+def measure(predictions: CalibrationPredictions, fitted_on: int, draws: int) -> np.ndarray:
     """Mean NLL `[3]` of the rest: without a temperature, by the plain fit, with the prior."""
     rng = np.random.default_rng(0)
     results = []
     for _ in range(draws):
         rows = rng.permutation(len(predictions))
-        few, rest = some(predictions, rows[:fitted_on]), some(predictions, rows[fitted_on:])
+        few, rest = predictions.take(rows[:fitted_on]), predictions.take(rows[fitted_on:])
         temperatures = (1.0, plain_fit(few), fit_temperature(few).value)
         results.append([rest.negative_log_likelihood(t).mean() for t in temperatures])
     return np.mean(results, axis=0)

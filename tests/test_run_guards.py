@@ -302,7 +302,10 @@ def test_groups_in_two_parts_are_not_called_unseen(tmp_path):
     dataset = clean.replace(
         splits=splits, digest=dataset_digest(splits), notes=tuple(shared_groups(splits))
     )
-    run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+    with pytest.raises(DataError, match="2 of 9 test images share a group with a train image"):
+        cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST)
+    keep = {"data.duplicates": "keep"}
+    run = cnn_jax.train(model=Tiny(), data=dataset, out=tmp_path / "run", **FAST, **keep)
     page = (run.path / "report.html").read_text("utf-8")
     assert "2 of which share a group with a train image: the figure is optimistic." in page
 

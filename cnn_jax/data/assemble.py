@@ -21,7 +21,7 @@ from cnn_jax.data.sources import (
     conform_arrays,
     read_into_memory,
 )
-from cnn_jax.data.splits import complete_splits
+from cnn_jax.data.splits import LEAK, complete_splits, leak_notes
 from cnn_jax.errors import DataError
 
 
@@ -58,6 +58,7 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
         check_images(_encoded(reading))
         raise
     copy_notes: tuple[str, ...] = ()
+    as_given = given
     if options.group_near_duplicates:
         given, copy_notes = keep_near_copies_together(given)
     elif "train" in given and len(given) < len(PARTS):
@@ -65,6 +66,9 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
     splits, split_notes = complete_splits(
         given, validation=options.validation, seed=options.split_seed
     )
+    if options.group_near_duplicates:
+        others = [note for note in split_notes if not note.startswith(LEAK)]
+        split_notes = (*leak_notes(as_given, given), *others)
     class_notes = _check_classes(name, splits, reading)
     return Dataset(
         name=name,

@@ -11,7 +11,7 @@ from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.groups import COPIES_STAY
 from cnn_jax.data.pooling import pool
 from cnn_jax.data.reading import PARTS, counted
-from cnn_jax.data.splits import LEAK, MADE, assign_parts
+from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK, assign_parts
 from cnn_jax.errors import DataError
 
 
@@ -71,7 +71,7 @@ def fold(
     notes = [
         text
         for text in dataset.notes
-        if not text.startswith((LEAK, MADE)) and not text.endswith(COPIES_STAY)
+        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
     ]
     how = "stratified by class" if labels.ndim == 1 else "at random"
     left_out = ", the data's own test part left out" if given else ""

@@ -1,4 +1,4 @@
-"""What is done about equal images that lie in several parts of a data set."""
+"""What is done about equal images, and groups, that lie in several parts of a data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnn_jax.data.duplicates import Duplicates, find_duplicates
 from cnn_jax.data.groups import COPIES_STAY, keep_near_copies_together
 from cnn_jax.data.pooling import pool, pooled_groups
 from cnn_jax.data.reading import counted, some_of
-from cnn_jax.data.splits import LEAK, MADE, complete_splits, shared_groups
+from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK, complete_splits, leak_notes, shared_groups
 from cnn_jax.errors import DataError
 
 Policy = Literal["stop", "drop-train", "regroup", "keep"]
@@ -27,21 +27,22 @@ def resolve_duplicates(
     Train images equal to a validation image leave train, whatever the policy. Equal images
     within a part stay; a note says how many have different labels. What is done is a note
     of the data set that is returned, and its digest is that of what is left. A data set
-    without equal images comes back as it is.
+    without equal images and shared groups comes back as it is.
 
     Args:
       dataset: any data set.
-      policy: what is done about test images equal to a train or validation image. `stop`
-        raises. `drop-train` takes the copies out of train and validation; the test part, and
-        so the comparison with published figures, stays. `regroup` pools all images and
-        splits them anew 70/15/15, equal ones and given groups (see `Split`) kept whole; it
-        also acts where such a group lies in the test part and in another. `keep` moves
-        nothing.
+      policy: what is done about test images equal to a train or validation image, and about
+        groups (patients, scenes; see `Split`) that lie in two parts. `stop` raises, but not
+        for groups that near-copies alone have made, which are notes.
+        `drop-train` takes the copies, and the images of such groups, out of train (and, for
+        the test part, out of validation); the test part, and so the comparison with published
+        figures, stays. `regroup` pools all images and splits them anew 70/15/15, equal ones
+        and groups kept whole. `keep` moves nothing.
       split_seed: seed of the splits that `regroup` makes.
 
     Raises:
-      DataError: test images occur in train or validation and the policy is `stop`; an
-        unknown policy; or no train or validation image would be left.
+      DataError: test images occur in train or validation, or two parts share a group, and the
+        policy is `stop`; an unknown policy; or no train or validation image would be left.
     """
     if policy not in get_args(Policy):
         raise DataError(f"duplicates must be one of {', '.join(get_args(Policy))}, not {policy!r}")
@@ -49,10 +50,13 @@ def resolve_duplicates(
         dataset = _regroup(dataset, pooled, split_seed)
     found = find_duplicates(dataset)
     leaked = found.between("test", "train", "validation")
-    if leaked and policy == "stop":
+    shared = shared_groups(dataset.splits)
+    if policy == "stop" and leaked:
         raise DataError(_stop_message(dataset, [example.id for example in leaked]))
+    if policy == "stop" and (given := _shared_as_given(dataset)):
+        raise DataError(_stop_message_of_groups(dataset, given))
     notes = []
-    dropped = {"train": _positions(found, "train", "validation")}
+    dropped = {"train": _positions(found, "train", "validation"), "validation": set[int]()}
     if leaked:
         what = f"{len(leaked)} of {len(dataset.splits['test'])} test images equal a train or "
         what += "validation image"
@@ -62,7 +66,19 @@ def resolve_duplicates(
         copies = {part: _positions(found, part, "test") for part in ("train", "validation")}
         counts = " and ".join(f"{len(some)} from {part}" for part, some in copies.items())
         notes.append(f"{what}: the copies were dropped, {counts}.")
-        dropped = {"train": dropped["train"] | copies["train"], "validation": copies["validation"]}
+        dropped = {part: dropped[part] | copies[part] for part in copies}
+    if shared and policy in ("keep", "stop"):
+        said = {note.replace(NEAR_LEAK, LEAK) for note in dataset.notes}
+        notes += [note for note in shared if note not in said]
+    elif shared:
+        parted = _in_shared_groups(dataset.splits)
+        counts = " and ".join(f"{len(some)} from {part}" for part, some in parted.items() if some)
+        notes.append(f"{_shared_worded(shared)}: images of those groups were dropped, {counts}.")
+        dropped = {part: dropped[part] | parted[part] for part in parted}
+        # What was said of the groups is no longer true.
+        dataset = dataset.replace(
+            notes=tuple(n for n in dataset.notes if not n.startswith((LEAK, NEAR_LEAK)))
+        )
     notes += _notes_on_train(dataset, found, dropped["train"])
     return _without(dataset, dropped, notes)
 
@@ -97,12 +113,45 @@ def group_near_duplicates(dataset: Dataset) -> Dataset:
       DataError: more images than are searched (see `near_duplicates`).
     """
     splits, notes = keep_near_copies_together(dataset.splits)
-    leaks = [note for note in shared_groups(splits) if note not in dataset.notes]
+    leaks = [note for note in leak_notes(dataset.splits, splits) if note not in dataset.notes]
     return dataset.replace(splits=splits, notes=(*dataset.notes, *notes, *leaks))
 
 
 def _positions(found: Duplicates, part: str, other: str) -> set[int]:
     return {example.index for example in found.between(part, other)}
+
+
+def _in_shared_groups(splits: Mapping[str, Split]) -> dict[str, set[int]]:
+    """The positions in train and validation whose group lies in a part that comes after it."""
+    found: dict[str, set[int]] = {}
+    for part, later in {"train": ("validation", "test"), "validation": ("test",)}.items():
+        groups = splits[part].groups
+        others = [some for name in later if (some := splits[name].groups) is not None]
+        found[part] = set()
+        if groups is not None and others:
+            found[part] |= set(np.flatnonzero(np.isin(groups, np.concatenate(others))).tolist())
+    return found
+
+
+def _shared_as_given(dataset: Dataset) -> list[str]:
+    """Notes on the groups that parts share, but for those that near-copies alone have made."""
+    if any(note.startswith(NEAR_LEAK) for note in dataset.notes):
+        return [note for note in dataset.notes if note.startswith(LEAK)]
+    return shared_groups(dataset.splits)
+
+
+def _shared_worded(shared: list[str]) -> str:
+    """Which parts share groups, from the notes on them."""
+    return "; ".join(note.removeprefix(LEAK).partition(":")[0] for note in shared)
+
+
+def _stop_message_of_groups(dataset: Dataset, shared: list[str]) -> str:
+    return (
+        f"in {dataset.name!r} {_shared_worded(shared)}: figures would be optimistic. Choose "
+        "--duplicates drop-train (take the images of those groups out of the earlier part), "
+        "--duplicates regroup (pool all images and split them anew, groups kept whole) or "
+        "--duplicates keep (go on as it is)"
+    )
 
 
 def _stop_message(dataset: Dataset, ids: list[str]) -> str:
@@ -161,6 +210,6 @@ def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
     kept = [
         text
         for text in dataset.notes
-        if not text.startswith((LEAK, MADE)) and not text.endswith(COPIES_STAY)
+        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
     ]
     return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=(*kept, note))

@@ -26,6 +26,8 @@ LARGEST_VALIDATION = 5000
 
 # How the note begins that says that a given group lies in several given parts.
 LEAK = "Leak: "
+# How it begins where near-copies alone made the group, which stops no training.
+NEAR_LEAK = "Leak by near-copies: "
 # How the note begins that says which parts were made from the train part.
 MADE = "The data has no "
 
@@ -221,3 +223,9 @@ def shared_groups(given: Mapping[str, Split]) -> list[str]:
                     f"{first} image: figures on {second} are optimistic."
                 )
     return notes
+
+
+def leak_notes(given: Mapping[str, Split], grouped: Mapping[str, Split]) -> list[str]:
+    """Notes on the groups that parts share: those given, and those made of near-copies."""
+    known, found = shared_groups(given), shared_groups(grouped)
+    return known + [NEAR_LEAK + note.removeprefix(LEAK) for note in found if note not in known]

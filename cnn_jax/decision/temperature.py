@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.predictions import CalibrationPredictions, check_calibration
 
 LOWEST, HIGHEST = 0.05, 20.0
 _DEVIATION = 0.5  # of log T, before any example is seen
@@ -32,7 +31,7 @@ class Temperature:
     nll_after: float
 
 
-def fit_temperature(predictions: Predictions) -> Temperature:
+def fit_temperature(predictions: CalibrationPredictions) -> Temperature:
     """The most probable temperature in 0.05..20, given the NLL (Guo et al., 2017) and a prior.
 
     Beside the NLL of n examples stands a prior: log T is normal around 0 with deviation
@@ -49,14 +48,9 @@ def fit_temperature(predictions: Predictions) -> Temperature:
       predictions: of the validation split; of any kind.
 
     Raises:
-      EvaluationError: the predictions are of the test split, or there are none.
+      EvaluationError: the predictions are not of the type that is fitted on, or there are none.
     """
-    if predictions.split == "test":
-        raise EvaluationError(
-            "a temperature fitted on test would flatter the test figures: fit it on validation"
-        )
-    if len(predictions) == 0:
-        raise EvaluationError(f"no examples in {predictions.split!r} to fit a temperature on")
+    check_calibration(predictions, "a temperature")
 
     def mean_nll(temperature: float) -> float:
         return float(predictions.negative_log_likelihood(temperature).mean())

@@ -22,7 +22,13 @@ from cnn_jax.evaluation.ensemble import (
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
-from cnn_jax.evaluation.predictions import Predictions, log_probabilities
+from cnn_jax.evaluation.predictions import (
+    CalibrationPredictions,
+    Predictions,
+    check_calibration,
+    log_probabilities,
+    predictions_type,
+)
 from cnn_jax.evaluation.seeds import (
     figure,
     minimum_detectable_effect,
@@ -38,6 +44,7 @@ from cnn_jax.evaluation.verdict import Verdict, compare
 __all__ = [
     "COVERS",
     "IN_PERCENT",
+    "CalibrationPredictions",
     "ClassErrors",
     "ClassRow",
     "Disagreement",
@@ -50,6 +57,7 @@ __all__ = [
     "Verdict",
     "auroc_interval",
     "bootstrap",
+    "check_calibration",
     "classification_metrics",
     "compare",
     "confusion_matrix",
@@ -70,6 +78,7 @@ __all__ = [
     "paired_difference",
     "per_class",
     "power",
+    "predictions_type",
     "proportion",
     "reliability",
     "runs_needed",

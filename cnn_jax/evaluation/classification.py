@@ -15,7 +15,7 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, wilson
+from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion
 from cnn_jax.evaluation.multilabel import multilabel_statistics
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.weighted import (
@@ -24,6 +24,7 @@ from cnn_jax.evaluation.weighted import (
     macro_auroc,
     macro_average_precision,
     mean_statistic,
+    ratio,
     sums_by_bin,
 )
 
@@ -166,8 +167,9 @@ class Reliability:
       count: int64 `[B]`, examples in each bin.
       confidence: float64 `[B]`, mean probability of the predicted class; NaN for empty bins.
       accuracy: float64 `[B]`; NaN for empty bins.
-      low, high: float64 `[B]`, Wilson's interval of the accuracy (every example counted as
-        independent); [0, 1] for empty bins.
+      low, high: float64 `[B]`, interval of the accuracy, [0, 1] for empty bins: Wilson's, or
+        Clopper and Pearson's where fewer than 10 are right or wrong; where groups hold
+        several examples the bootstrap's over groups.
     """
 
     edges: np.ndarray
@@ -192,7 +194,7 @@ def reliability(
     count = np.bincount(index, minlength=bins)
     correct = np.bincount(index, weights=right, minlength=bins)
     divisor = np.where(count > 0, count, math.nan)
-    low, high = wilson(correct, count, level)
+    low, high = _by_bin(index, right, bins, predictions.groups, level)
     return Reliability(
         edges=np.linspace(0, 1, bins + 1),
         count=count,
@@ -201,6 +203,38 @@ def reliability(
         low=low,
         high=high,
     )
+
+
+def _by_bin(
+    index: np.ndarray, right: np.ndarray, bins: int, groups: np.ndarray | None, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval of the share that is right in each bin, float64 `[B]` each."""
+    units = Units.of(len(index), groups)
+    counts, corrects = sums_by_bin(index, bins), sums_by_bin(index, bins, right)
+    bootstrapped: dict[str, Estimate] = {}
+    if units.name == "group":
+
+        def share(b: int) -> Statistic:
+            return lambda weights: ratio(corrects[b] @ weights, counts[b] @ weights)[0]
+
+        filled = np.unique(index).tolist()
+        bootstrapped = bootstrap(
+            {str(b): share(b) for b in filled}, len(index), groups, level=level
+        )
+    ends = []
+    for b in range(bins):
+        inside = index == b
+        units_inside = len(np.unique(units.index[inside]))
+        resampled = bootstrapped.get(str(b))
+        if resampled is not None and not math.isnan(resampled.low):
+            ends.append((resampled.low, resampled.high))
+        elif units_inside == 0:
+            ends.append((0.0, 1.0))
+        else:  # all alike, or independent: each unit counts once
+            share_right = right[inside].mean()
+            ends.append(proportion(round(share_right * units_inside), units_inside, level)[:2])
+    low, high = np.array(ends).T
+    return low, high
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:

@@ -10,7 +10,7 @@ from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import add_note, bootstrap, tango
-from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.predictions import P, Predictions
 from cnn_jax.evaluation.significance import discordant
 
 
@@ -62,7 +62,7 @@ def paired_difference(
     return replace(estimate, percent=metric in IN_PERCENT)
 
 
-def aligned_alike(predictions: Predictions, other: Predictions) -> Predictions:
+def aligned_alike(predictions: P, other: Predictions) -> P:
     """The predictions in the order of the other ones, whose groups must be the same.
 
     Raises:

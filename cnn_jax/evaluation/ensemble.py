@@ -16,10 +16,10 @@ from cnn_jax.evaluation.classification import (
 from cnn_jax.evaluation.comparison import aligned_alike
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import add_note, bootstrap
-from cnn_jax.evaluation.predictions import Predictions, TargetKind, log_probabilities
+from cnn_jax.evaluation.predictions import P, Predictions, TargetKind, log_probabilities
 
 
-def ensemble(runs: Sequence[Predictions]) -> Predictions:
+def ensemble(runs: Sequence[P]) -> P:
     """The predictions of a deep ensemble (Lakshminarayanan et al. 2017).
 
     p(k | x) is the mean over the members of softmax(z)_k, or of sigmoid(z)_k where an example may
@@ -154,7 +154,7 @@ def ensemble_gain(
     )
 
 
-def _aligned(runs: Sequence[Predictions]) -> list[Predictions]:
+def _aligned(runs: Sequence[P]) -> list[P]:
     if len(runs) < 2:
         raise EvaluationError(f"an ensemble has two members or more, not {len(runs)}")
     return [runs[0], *(aligned_alike(run, runs[0]) for run in runs[1:])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 
@@ -188,7 +188,7 @@ class Predictions:
         if not temperature > 0:
             raise EvaluationError(f"temperature must be positive, not {temperature}")
 
-    def aligned(self, other: Predictions) -> Predictions:
+    def aligned(self, other: Predictions) -> Self:
         """These predictions in the order of `other.ids`.
 
         Raises:
@@ -204,15 +204,16 @@ class Predictions:
         index[order_of_other] = order
         if not np.array_equal(self.targets[index], other.targets):
             raise EvaluationError("the two predictions disagree on the targets")
-        return Predictions(
-            split=self.split,
-            ids=self.ids[index],
-            targets=self.targets[index],
-            logits=self.logits[index],
-            classes=self.classes,
-            kind=self.kind,
-            groups=None if self.groups is None else self.groups[index],
-            run_digest=self.run_digest,
+        return self.take(index)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The predictions at these positions, int64 or bool `[M]`."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            targets=self.targets[rows],
+            logits=self.logits[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -232,16 +233,18 @@ class Predictions:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Predictions:
-        """Read what `save` wrote.
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote; of a validation or calibration split `CalibrationPredictions`.
 
         Raises:
-          EvaluationError: the file is missing or damaged.
+          EvaluationError: the file is missing or damaged, or of a split that is not of this type.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as z:
-                return cls(
-                    split=str(z["split"]),
+                split = str(z["split"])
+                found = predictions_type(split)
+                return (found if issubclass(found, cls) else cls)(
+                    split=split,
                     ids=z["ids"],
                     targets=z["targets"],
                     logits=z["logits"],
@@ -252,3 +255,57 @@ class Predictions:
                 )
         except _UNREADABLE as error:
             raise EvaluationError(f"cannot read predictions {str(path)!r}: {error}") from error
+
+
+# Of what functions return in the type they were given: what may be fitted on stays so.
+P = TypeVar("P", bound=Predictions)
+
+# Splits that are there to choose and fit on.
+_CALIBRATION_SPLITS = ("validation", "calibration")
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationPredictions(Predictions):
+    """Predictions that something may be fitted on: a temperature, a threshold, a choice of state.
+
+    A type of its own, so that nothing can be fitted on the part that figures are reported on:
+    what fits takes this type, and predictions of the test part are never of it. Predictions of
+    the splits `validation` and `calibration` are; of data under another name one makes them by
+    this constructor, which is the promise that no figure will be reported on these examples.
+
+    Raises:
+      EvaluationError: the split is `test` or `train`; or as `Predictions`.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split in ("train", "test"):
+            raise EvaluationError(
+                f"predictions of {self.split!r} cannot serve for calibration: what is fitted on "
+                "them would flatter the figures; take the validation part"
+            )
+
+
+def predictions_type(split: str) -> type[Predictions]:
+    """The class that predictions of a split have."""
+    return CalibrationPredictions if split in _CALIBRATION_SPLITS else Predictions
+
+
+def check_calibration(predictions: Predictions, what: str) -> None:
+    """Refuse what nothing may be fitted on.
+
+    Args:
+      predictions: what was given.
+      what: what would be fitted, such as `a temperature`.
+
+    Raises:
+      EvaluationError: the predictions are no `CalibrationPredictions`, or of no example.
+    """
+    if not isinstance(predictions, CalibrationPredictions):
+        raise EvaluationError(
+            f"{what} is fitted on CalibrationPredictions (of the validation part, or made as such "
+            f"of calibration data), not on {type(predictions).__name__} of {predictions.split!r}: "
+            "figures reported on the same examples would be flattered"
+        )
+    if len(predictions) == 0:
+        raise EvaluationError(f"no examples in {predictions.split!r} to fit {what} on")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError
-from cnn_jax.evaluation import Estimate, Gain, Predictions
+from cnn_jax.evaluation import CalibrationPredictions, Estimate, Gain, Predictions
 from cnn_jax.execution import check_baselines
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
@@ -76,7 +76,13 @@ class Population(Recorded):
         own = [self.recipe.override(m["overrides"]).data for m in self.info["members"]]
         return own[0].folds if len({data.fold for data in own}) > 1 else 0
 
-    def predictions(self, part: str = "test") -> list[Predictions]:
+    @overload
+    def predictions(self, part: Literal["validation"]) -> list[CalibrationPredictions]: ...
+
+    @overload
+    def predictions(self, part: str = "test") -> list[Predictions]: ...
+
+    def predictions(self, part: str = "test") -> Sequence[Predictions]:
         """The saved predictions of the finished members; with folds those of all folds together.
 
         With folds there is one `Predictions` for each seed, of every example once.
@@ -200,7 +206,13 @@ class Population(Recorded):
         answers = evaluation.log_probabilities(logits / temperature, first.kind)
         return Classified(found[0][0], first.classes, answers, first.kind)
 
-    def _alike(self, part: str) -> list[Predictions]:
+    @overload
+    def _alike(self, part: Literal["validation"]) -> list[CalibrationPredictions]: ...
+
+    @overload
+    def _alike(self, part: str) -> list[Predictions]: ...
+
+    def _alike(self, part: str) -> Sequence[Predictions]:
         """Predictions of two or more members for the same examples."""
         if self.folds:
             raise EvaluationError(

@@ -26,11 +26,14 @@ class DataRecipe:
         with different seeds share their splits.
       corrections: path of a table of corrected labels, `id,given,corrected`, such as
         `cnn-jax relabel` writes; they replace those of the source in every part.
-      duplicates: what is done when test images are also in train or validation: `stop`
-        with an error; `drop-train` takes the copies out of train and validation; `regroup`
-        pools all images and splits them anew, copies together; `keep` goes on.
+      duplicates: what is done when test images are also in train or validation, or two
+        given parts share a group, such as a patient: `stop` with an error; `drop-train`
+        takes the copies, and the images of such groups, out of train and validation;
+        `regroup` pools all images and splits them anew, copies and groups together; `keep`
+        goes on.
       group_near_duplicates: whether near-copies, too, count as one group, which no split
-        made here parts; in parts that exist they are reported, and `regroup` moves them.
+        made here parts; given parts that share one are reported, and `drop-train` and
+        `regroup` part them.
       folds: of a cross-validation; 0 for none. See `data.fold`.
       fold: the one that is tested on, from 1.
     """

@@ -15,7 +15,7 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.errors import DataError
-from cnn_jax.evaluation.predictions import Predictions
+from cnn_jax.evaluation.predictions import Predictions, predictions_type
 from cnn_jax.training.linear import LinearFit, fit_linear
 
 SIDE = 32
@@ -267,7 +267,7 @@ def _stratified_subset(targets: np.ndarray, size: int) -> np.ndarray:
 
 def _predictions(dataset: Dataset, name: str, target: str, logits: np.ndarray) -> Predictions:
     split = dataset.splits[name]
-    return Predictions(
+    return predictions_type(name)(
         split=name,
         ids=split.ids,
         targets=split.targets[target],

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax.data import Split
+from cnn_jax.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,16 @@ class Preprocess:
         return self.normalise(self.to_unit(image))
 
 
-def fit_preprocess(split: Split, *, most: int = 20_000) -> Preprocess:
-    """Mean and deviation per channel of the training part.
+def fit_preprocess(dataset: Dataset, *, most: int = 20_000) -> Preprocess:
+    """Mean and deviation per channel of the training part, and of no other.
 
     Args:
-      split: the training part.
+      dataset: with a part `train`.
       most: examples looked at, evenly spaced; enough for three digits.
 
     A channel that never varies keeps deviation 1, so that nothing is divided by zero.
     """
+    split = dataset.splits["train"]
     n = len(split)
     chosen = np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
     total = np.zeros(split.image_shape[-1])

@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax.errors import ModelError
-from cnn_jax.evaluation import Estimate, Predictions, classification_metrics
+from cnn_jax.evaluation import (
+    CalibrationPredictions,
+    Estimate,
+    Predictions,
+    check_calibration,
+    classification_metrics,
+)
 
 Batch = Mapping[str, jax.Array]
 Hyper = Mapping[str, jax.Array]
@@ -39,8 +45,11 @@ class Task(Protocol):
         """What is kept of every example; `logits` float32 `[B, K]` among it."""
         ...
 
-    def score(self, predictions: Predictions) -> dict[str, float]:
-        """Mean `loss` and `accuracy`, in float64 on the host, without intervals."""
+    def score(self, predictions: CalibrationPredictions) -> dict[str, float]:
+        """Mean `loss` and `accuracy`, in float64 on the host, without intervals.
+
+        What early stopping and the choice of the best state see: never the test part.
+        """
         ...
 
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
@@ -105,8 +114,9 @@ class Classification:
         """The logits."""
         return {"logits": logits_of(outputs)}
 
-    def score(self, predictions: Predictions) -> dict[str, float]:
+    def score(self, predictions: CalibrationPredictions) -> dict[str, float]:
         """Mean cross-entropy (no smoothing, no weights) and accuracy."""
+        check_calibration(predictions, "a choice of state")
         accuracy = (predictions.predicted() == predictions.labels()).mean()
         loss = predictions.negative_log_likelihood().mean()
         return {"loss": float(loss), "accuracy": float(accuracy)}
@@ -163,8 +173,9 @@ class MultiLabel:
         """The logits."""
         return {"logits": logits_of(outputs)}
 
-    def score(self, predictions: Predictions) -> dict[str, float]:
+    def score(self, predictions: CalibrationPredictions) -> dict[str, float]:
         """Mean binary cross-entropy and mean label accuracy."""
+        check_calibration(predictions, "a choice of state")
         loss = predictions.negative_log_likelihood().mean()
         accuracy = ((predictions.logits > 0) == (predictions.targets > 0.5)).mean()
         return {"loss": float(loss), "accuracy": float(accuracy)}

@@ -17,7 +17,7 @@ from cnn_jax.data.duplicates import find_duplicates, pixel_keys
 from cnn_jax.data.groups import COPIES_STAY, unite_groups
 from cnn_jax.data.resolve import resolve_duplicates
 from cnn_jax.data.sources import ImageFiles
-from cnn_jax.data.splits import MADE
+from cnn_jax.data.splits import MADE, complete_splits
 from cnn_jax.errors import DataError
 
 
@@ -349,3 +349,54 @@ def test_pneumoniamnist_loses_its_validation_images_from_train(real):
     resolved = resolve_duplicates(dataset)
     assert len(resolved.splits["train"]) == 4708 - 10
     assert not find_duplicates(resolved).between("validation", "train")
+
+
+def patients_in_several_parts():
+    """Patients 0 and 1 lie in train and test, 2 in train and validation, 3 in both others."""
+    parts = {
+        "train": [0, 0, 1, 2, 2, 4, 5, 6],
+        "validation": [2, 3, 7, 8],
+        "test": [0, 1, 3, 9],
+    }
+    numbers = iter(range(1, 99))
+    splits, notes = complete_splits(
+        {
+            part: split_of(part, [next(numbers) for _ in groups], groups=np.array(groups, np.str_))
+            for part, groups in parts.items()
+        }
+    )
+    return dataset_of(**splits).replace(notes=notes)
+
+
+def test_a_patient_in_two_given_parts_is_refused():
+    with pytest.raises(DataError) as refused:
+        resolve_duplicates(patients_in_several_parts())
+    assert "2 of 4 test images share one of 2 groups with a train image" in str(refused.value)
+    assert "1 of 4 validation images share a group with a train image" in str(refused.value)
+    assert "--duplicates drop-train" in str(refused.value)
+
+
+def test_images_of_such_patients_leave_the_earlier_part():
+    dataset = resolve_duplicates(patients_in_several_parts(), "drop-train")
+    found = {part: split.groups.tolist() for part, split in dataset.splits.items()}
+    assert found == {
+        "train": ["4", "5", "6"],
+        "validation": ["2", "7", "8"],
+        "test": ["0", "1", "3", "9"],
+    }
+    assert any("were dropped, 5 from train and 1 from validation." in n for n in dataset.notes)
+    assert not any(note.startswith("Leak") for note in dataset.notes)
+
+
+@pytest.mark.parametrize("policy", ["keep", "regroup"])
+def test_such_patients_are_kept_or_the_parts_made_anew(policy):
+    given = patients_in_several_parts()
+    dataset = resolve_duplicates(given, policy)
+    assert sum(map(len, dataset.splits.values())) == 16
+    groups = [set(split.groups.tolist()) for split in dataset.splits.values()]
+    cut = any(groups[i] & groups[j] for i in range(3) for j in range(i))
+    leaks = [note for note in dataset.notes if note.startswith("Leak: ")]
+    if policy == "keep":
+        assert cut and leaks == list(given.notes) and len(leaks) == 3
+    else:
+        assert not cut and not leaks

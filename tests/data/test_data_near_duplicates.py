@@ -1,5 +1,7 @@
 """Near-copies: found where the same picture was altered, not where pictures look alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -182,10 +184,19 @@ def test_given_parts_are_reported_and_moved_by_regroup():
     dataset = dataset_of(images, test=(test, np.arange(6) % 3))
     grouped = data.group_near_duplicates(dataset)
     assert grouped.digest == dataset.digest
-    assert any(note.startswith("Leak: ") for note in grouped.notes)
+    assert any(note.startswith("Leak by near-copies: ") for note in grouped.notes)
     moved = resolve_duplicates(grouped, "regroup")
     assert not find_near_duplicates(moved).groups.between("test", "train", "validation")
     assert resolve_duplicates(grouped, "stop") is grouped  # near-copies never stop a training
+    left = resolve_duplicates(grouped, "drop-train")
+    assert len(left.splits["test"]) == 6 and not any("Leak" in note for note in left.notes)
+    assert not find_near_duplicates(left).groups.between("test", "train", "validation")
+    patients = np.full(len(dataset.splits["train"]), "one")
+    one = replace(dataset.splits["train"], groups=patients)
+    other = replace(dataset.splits["test"], groups=patients[:6])
+    shared = dataset.replace(splits={**dataset.splits, "train": one, "test": other})
+    with pytest.raises(DataError, match="6 of 6 test images share a group with a train image"):
+        resolve_duplicates(data.group_near_duplicates(shared), "stop")  # but patients do
 
 
 @pytest.mark.realdata

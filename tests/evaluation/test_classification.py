@@ -175,6 +175,18 @@ def test_bins_are_closed_above():
     np.testing.assert_array_equal(reliability(p, bins=2).count, [2, 0])
 
 
+def test_reliability_of_groups_is_resampled_by_group():
+    # Ten images of each patient, all right or all wrong: sixty say no more than six patients.
+    right = np.repeat([1, 1, 1, 0, 1, 0], 10)
+    groups = np.repeat(list("abcdef"), 10)
+    alone = reliability(example(1 - right, [[1, 0]] * 60), bins=1)
+    together = reliability(example(1 - right, [[1, 0]] * 60, groups=groups), bins=1)
+    assert together.accuracy == alone.accuracy == pytest.approx(4 / 6)
+    assert together.high - together.low > 2.5 * (alone.high - alone.low)
+    everyone = reliability(example([0] * 60, [[1, 0]] * 60, groups=groups), bins=1)
+    assert everyone.low == pytest.approx(0.025 ** (1 / 6))  # Clopper and Pearson's of 6 in 6
+
+
 def test_reliability_adds_up_to_the_calibration_error():
     p = drawn(300, 4, 3)
     bins = reliability(p, temperature=0.7)

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
 from cnn_jax.errors import ModelError
-from cnn_jax.evaluation import Predictions
+from cnn_jax.evaluation import CalibrationPredictions
 from cnn_jax.training.task import Classification, MultiLabel, logits_of
 
 RNG = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def test_losses_of_huge_logits_stay_finite():
 
 
 def predictions_of(targets, kind):
-    return Predictions(
+    return CalibrationPredictions(
         "validation", np.arange(20).astype(str), targets, LOGITS, tuple("abcd"), kind
     )
 
