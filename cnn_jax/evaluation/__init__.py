@@ -22,6 +22,14 @@ from cnn_jax.evaluation.ensemble import (
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
+from cnn_jax.evaluation.medmnist import medmnist_figures
+from cnn_jax.evaluation.operating import (
+    DecisionCurve,
+    OperatingFigures,
+    decision_curve,
+    operating_figures,
+)
+from cnn_jax.evaluation.ordinal import ordinal_figures
 from cnn_jax.evaluation.predictions import (
     CalibrationPredictions,
     Predictions,
@@ -47,10 +55,12 @@ __all__ = [
     "CalibrationPredictions",
     "ClassErrors",
     "ClassRow",
+    "DecisionCurve",
     "Disagreement",
     "Estimate",
     "Fate",
     "Gain",
+    "OperatingFigures",
     "Predictions",
     "Reliability",
     "Significance",
@@ -61,6 +71,7 @@ __all__ = [
     "classification_metrics",
     "compare",
     "confusion_matrix",
+    "decision_curve",
     "delong",
     "disagreement",
     "ensemble",
@@ -70,8 +81,11 @@ __all__ = [
     "log_probabilities",
     "mcnemar",
     "mean_logits",
+    "medmnist_figures",
     "metric_names",
     "minimum_detectable_effect",
+    "operating_figures",
+    "ordinal_figures",
     "out_of_fold",
     "over_seeds",
     "over_seeds_and_test_sets",

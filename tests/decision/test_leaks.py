@@ -38,10 +38,12 @@ def test_what_fits_takes_calibration_data_by_type(fit, split):
     hints = get_type_hints(fit)
     first = next(iter(inspect.signature(fit).parameters))
     assert hints[first] is CalibrationPredictions
+    needed = {"positive": "ill"} if "positive" in hints else {}
     with pytest.raises(EvaluationError, match="is fitted on CalibrationPredictions"):
-        fit(made(split))
+        fit(made(split), **needed)
     with pytest.raises(EvaluationError, match="is fitted on CalibrationPredictions"):
-        fit(replace(made(split), split="validation"))  # another name makes no other type
+        fit(replace(made(split), split="validation"), **needed)  # a name makes no type
+    fit(made("validation"), **needed)
 
 
 def test_the_choice_of_a_state_takes_them_too():

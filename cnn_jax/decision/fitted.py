@@ -1,0 +1,78 @@
+"""Where something was fitted, and that it is not judged by the same examples."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.predictions import (
+    CalibrationPredictions,
+    Predictions,
+    check_calibration,
+)
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """The examples that something was fitted on.
+
+    Attributes:
+      split: name of their split.
+      n: how many.
+      groups: how many independent groups; as many as examples where none were given.
+    """
+
+    split: str
+    n: int
+    groups: int
+    _examples: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
+    _groups: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+
+    @classmethod
+    def of(cls, predictions: CalibrationPredictions, what: str) -> FittedOn:
+        """Of predictions that may be fitted on.
+
+        Args:
+          predictions: what is fitted on.
+          what: what is fitted, for the error, such as `a threshold`.
+
+        Raises:
+          EvaluationError: the predictions are not of that type, or there are none.
+        """
+        check_calibration(predictions, what)
+        names = frozenset[str]()
+        if predictions.groups is not None:
+            names = frozenset(str(group) for group in predictions.groups)
+        groups = len(names) if names else len(predictions)
+        return cls(predictions.split, len(predictions), groups, _examples(predictions), names)
+
+    def check_apart(self, predictions: Predictions, what: str) -> None:
+        """Refuse to judge what was fitted by the examples, or the groups, it was fitted on.
+
+        An example is the same where its id and its logits are: parts may number theirs alike.
+
+        Raises:
+          EvaluationError: they share examples or groups.
+        """
+        if shared := len(self._examples & _examples(predictions)):
+            raise EvaluationError(
+                f"{what} was fitted on {self.split!r}, {shared} of whose {self.n} examples are "
+                f"among those of {predictions.split!r} that it would be judged by: take others"
+            )
+        if predictions.groups is None:
+            return
+        if common := self._groups & {str(group) for group in predictions.groups}:
+            raise EvaluationError(
+                f"{what} was fitted on {self.split!r}, which shares {len(common)} groups "
+                f"(patients, scenes), such as {min(common)!r}, with {predictions.split!r} that it "
+                "would be judged by: split by group"
+            )
+
+
+def _examples(predictions: Predictions) -> frozenset[bytes]:
+    rows = zip(predictions.ids.tolist(), predictions.logits, strict=True)
+    return frozenset(
+        hashlib.sha256(f"{name}/".encode("utf-8", "surrogatepass") + row.tobytes()).digest()
+        for name, row in rows
+    )
