@@ -166,6 +166,11 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
             "train.sampling is balanced, but that needs one class for each image: "
             f"{dataset.name!r} has {dataset.kinds['label']} labels"
         )
+    if recipe.train.sampling == "balanced" and recipe.loss.logit_adjustment:
+        raise RecipeError(
+            "train.sampling balanced and loss.logit_adjustment both make up for rare classes: "
+            "choose one"
+        )
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(dataset)
     # One size for all parts that are evaluated, so that evaluation compiles once.
@@ -256,7 +261,7 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
     """The task that the kind of the labels asks for.
 
     Raises:
-      RecipeError: the class weights do not fit.
+      RecipeError: the class weights do not fit, or logits are to be adjusted as well.
     """
     k = len(dataset.classes["label"])
     weights: tuple[float, ...] | None = None
@@ -266,8 +271,28 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
         weights = tuple(loss.class_weights)
         if len(weights) != k:
             raise RecipeError(f"loss.class_weights has {len(weights)} weights for {k} classes")
-    kind = MultiLabel if dataset.kinds["label"] == "multilabel" else Classification
-    return kind(k, weights, focal=loss.focal > 0)
+    several = dataset.kinds["label"] == "multilabel"
+    priors: tuple[float, ...] | None = None
+    if loss.logit_adjustment:
+        if weights is not None:
+            raise RecipeError(
+                "loss.logit_adjustment and loss.class_weights both make up for rare classes: "
+                "choose one"
+            )
+        priors = _log_priors(train.targets["label"], k, several=several)
+    kind = MultiLabel if several else Classification
+    return kind(k, weights, focal=loss.focal > 0, log_priors=priors)
+
+
+def _log_priors(labels: np.ndarray, k: int, *, several: bool) -> tuple[float, ...]:
+    """Logarithm of each class's share, or of each label's odds; half a count more for each.
+
+    The half keeps classes without examples finite.
+    """
+    counts = np.bincount(labels, minlength=k) if labels.ndim == 1 else labels.sum(axis=0)
+    counts = counts.astype(np.float64) + 0.5
+    rest = len(labels) + 1 - counts if several else counts.sum()
+    return tuple(np.log(counts / rest).tolist())
 
 
 def _balanced(labels: np.ndarray, k: int) -> tuple[float, ...]:
@@ -286,6 +311,11 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
         **schedules.hyper_of(recipe.schedule),
         "label_smoothing": recipe.loss.label_smoothing,
         **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
+        **(
+            {"logit_adjustment": recipe.loss.logit_adjustment}
+            if recipe.loss.logit_adjustment
+            else {}
+        ),
         **({"ema": recipe.train.ema} if recipe.train.ema else {}),
     }
 
@@ -309,6 +339,7 @@ _FREE_UNLESS_0 = (
     "optimizer.clip_norm",
     "optimizer.sam",
     "loss.focal",
+    "loss.logit_adjustment",
     "train.ema",
 )
 

@@ -156,9 +156,10 @@ class Plan:
             "mean": np.array([a.preprocess.mean for a in self.assemblies], np.float32),
             "std": np.array([a.preprocess.std for a in self.assemblies], np.float32),
         }
-        weights: list[Any] = [getattr(a.task, "class_weights", None) for a in self.assemblies]
-        if weights[0] is not None:
-            own["class_weights"] = np.array(weights, np.float32)
+        for name in ("class_weights", "log_priors"):
+            values: list[Any] = [getattr(a.task, name, None) for a in self.assemblies]
+            if values[0] is not None:
+                own[name] = np.array(values, np.float32)
         return own
 
     def resident(self) -> tuple[Batch, list[np.ndarray] | None]:

@@ -129,11 +129,16 @@ class LossRecipe:
         weight for each class.
       focal: gamma of the focal loss (Lin et al. 2017), which takes weight from examples
         that are right already; 0 for cross-entropy.
+      logit_adjustment: tau; while training, tau times the logarithm of each class's share in
+        the training part (of several labels, of its odds) is added to the logits (Menon et al.
+        2021). With 1 the network learns probabilities for classes that are equally frequent,
+        which is best for balanced accuracy; 0 for none.
     """
 
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal: float = 0.0
+    logit_adjustment: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -67,17 +67,18 @@ def step_of(step: TrainStep, own: Mapping[str, jax.Array]) -> TrainStep:
 
     Args:
       step: of another member.
-      own: float32 `mean` and `std` `[C]` of its training images, and `class_weights` `[K]` if
-        the task weighs classes; nothing where all members train on the same examples.
+      own: float32 `mean` and `std` `[C]` of its training images, and `class_weights` or
+        `log_priors` `[K]` if the task has them; nothing where all members train on the same
+        examples.
     """
     if not own:
         return step
     preprocess: Any = (own["mean"], own["std"])
     step = dataclasses.replace(step, preprocess=Preprocess(*preprocess))
-    if "class_weights" in own:
+    of_task = {name: own[name] for name in ("class_weights", "log_priors") if name in own}
+    if of_task:
         task: Any = step.task
-        task = dataclasses.replace(task, class_weights=own["class_weights"])
-        step = dataclasses.replace(step, task=task)
+        step = dataclasses.replace(step, task=dataclasses.replace(task, **of_task))
     return step
 
 

@@ -75,24 +75,28 @@ class Classification:
     """One of K classes: cross-entropy with label smoothing, hard or soft targets.
 
     loss = - sum_k q_k (1 - p_k)^g log p_k with p = softmax(logits), q = (1 - e) target + e / K
-    and g = `hyper["focal"]` where `focal` (Lin et al. 2017), else 0.
+    and g = `hyper["focal"]` where `focal` (Lin et al. 2017), else 0. With `log_priors` the loss
+    is that of logits + `hyper["logit_adjustment"]` * log_priors (Menon et al. 2021, eq. 10).
 
     Attributes:
       num_outputs: K.
       class_weights: weight of an example by its class, or None for 1; soft targets take
         the mean weight under the target.
       focal: whether examples that are right already count less.
+      log_priors: logarithm of each class's share in the training part, or None for no logit
+        adjustment.
     """
 
     num_outputs: int
     class_weights: tuple[float, ...] | None = None
     focal: bool = False
+    log_priors: tuple[float, ...] | None = None
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Cross-entropy and weight, float32 `[B]`."""
-        log_p = jax.nn.log_softmax(logits_of(outputs))
+        log_p = jax.nn.log_softmax(_adjusted(logits_of(outputs), self.log_priors, hyper))
         target = _mixed(batch, self._dense)
         smooth = hyper["label_smoothing"]
         q = (1 - smooth) * target + smooth / self.num_outputs
@@ -136,23 +140,26 @@ class MultiLabel:
     """Any of K labels: binary cross-entropy, averaged over the labels.
 
     loss = mean_k [q_k (1 - p_k)^g softplus(-z_k) + (1 - q_k) p_k^g softplus(z_k)] with
-    p = sigmoid(z), q = (1 - e) target + e / 2 and g as in `Classification`.
+    p = sigmoid(z), q = (1 - e) target + e / 2 and g as in `Classification`; with `log_priors`,
+    which are then log odds, z is adjusted as there.
 
     Attributes:
       num_outputs: K.
       class_weights: weight of each label within the mean, or None for 1.
       focal: whether labels that are right already count less.
+      log_priors: log odds of each label in the training part, or None for no logit adjustment.
     """
 
     num_outputs: int
     class_weights: tuple[float, ...] | None = None
     focal: bool = False
+    log_priors: tuple[float, ...] | None = None
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Binary cross-entropy and weight 1, float32 `[B]`."""
-        logits = logits_of(outputs)
+        logits = _adjusted(logits_of(outputs), self.log_priors, hyper)
         smooth = hyper["label_smoothing"]
         q = (1 - smooth) * _mixed(batch, lambda label: label) + smooth / 2
         if self.focal:
@@ -183,6 +190,13 @@ class MultiLabel:
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
         """See `evaluation.classification_metrics`."""
         return classification_metrics(predictions)
+
+
+def _adjusted(logits: jax.Array, log_priors: tuple[float, ...] | None, hyper: Hyper) -> jax.Array:
+    """The logits that the loss sees; what is predicted is without the adjustment."""
+    if log_priors is None:
+        return logits
+    return logits + hyper["logit_adjustment"] * jnp.asarray(log_priors, jnp.float32)[None, :]
 
 
 def _doubt(log_p: jax.Array, gamma: jax.Array) -> jax.Array:

@@ -82,7 +82,7 @@ def test_a_step_of_each_member_is_that_of_its_own_run(strategy, devices):
         {"optimizer.name": "adamw", "optimizer.learning_rate": 0.01},
         {"optimizer.name": "muon", "optimizer.clip_norm": 1.0},
         {"optimizer.name": "lars", "optimizer.learning_rate": 1.0},
-        {"optimizer.sam": 0.05, "train.ema": 0.9, "loss.focal": 2.0},
+        {"optimizer.sam": 0.05, "train.ema": 0.9, "loss.focal": 2.0, "loss.logit_adjustment": 1.0},
         {"augment.mixup": 0.4, "augment.cutmix": 1.0, "augment.policy": "trivial"},
         {"train.accumulate": 2, "loss.class_weights": "balanced"},
     ],

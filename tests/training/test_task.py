@@ -68,6 +68,37 @@ def test_focal_loss(gamma):
     np.testing.assert_allclose(got, (-((1 - p_t) ** gamma) * np.log(p_t)).mean(axis=1), rtol=1e-4)
 
 
+def test_logit_adjustment_adds_the_priors_while_training_only():
+    priors = np.log([0.7, 0.2, 0.06, 0.04])
+    hyper = {"label_smoothing": jnp.float32(0), "logit_adjustment": jnp.float32(1.5)}
+    task = Classification(4, log_priors=tuple(priors))
+    got, _ = task.loss(jnp.asarray(LOGITS), {"label": jnp.asarray(LABELS)}, hyper, key=KEY)
+    shifted = LOGITS + 1.5 * priors
+    expected = -log_softmax(shifted)[np.arange(20), LABELS]
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    np.testing.assert_array_equal(task.predictions(jnp.asarray(LOGITS))["logits"], LOGITS)
+    task = MultiLabel(4, log_priors=tuple(priors))
+    got, _ = task.loss(jnp.asarray(LOGITS), {"label": jnp.asarray(MANY)}, hyper, key=KEY)
+    expected = (np.logaddexp(0, shifted) - MANY * shifted).mean(axis=1)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_adjusted_logits_learn_what_equally_frequent_classes_would_teach():
+    """For one x with p(y | x) known, the minimiser is log p(y | x) - log prior (Menon, sec. 4)."""
+    posterior, priors = np.array([0.6, 0.3, 0.1]), np.array([0.8, 0.15, 0.05])
+    task = Classification(3, log_priors=tuple(np.log(priors)))
+    hyper = {"label_smoothing": jnp.float32(0), "logit_adjustment": jnp.float32(1)}
+    label = jnp.asarray(posterior[None], jnp.float32)
+    best = np.log(posterior / priors)[None]
+
+    def loss(logits):
+        return task.loss(logits, {"label": label}, hyper, key=KEY)[0].sum()
+
+    gradient = jax.grad(loss)(jnp.asarray(best, jnp.float32))
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+    assert best.argmax() != posterior.argmax()
+
+
 @pytest.mark.parametrize("kind", [Classification, MultiLabel])
 def test_focal_loss_is_finite_however_sure_the_network(kind):
     label = jnp.array([0, 1], jnp.int32) if kind is Classification else jnp.eye(2)
