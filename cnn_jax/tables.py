@@ -19,6 +19,7 @@ from cnn_jax.evaluation import COVERS, Estimate, Fate, Gain, Verdict, classifica
 from cnn_jax.learning_rates import RangeTest
 
 if TYPE_CHECKING:
+    from cnn_jax.deciding import Decision
     from cnn_jax.population import Population
     from cnn_jax.relabelling import Relabelled
     from cnn_jax.sweeps import Setting
@@ -279,6 +280,51 @@ def learning_rates(seen: RangeTest) -> str:
     filled = 1 + np.round(39 * share).astype(int)
     rows = [(f"{seen.rates[i]:.1e}", f"{seen.smoothed[i]:.3f}", "*" * filled[i]) for i in shown]
     return _aligned([("rate", "loss", ""), *rows])
+
+
+def decision(found: Decision, form: Literal["table", "json"]) -> str:
+    """A threshold, and what it does on the examples it was fitted on, on test, and elsewhere."""
+    threshold, columns = found.threshold, {"on test": found.on_test}
+    if found.elsewhere is not None:
+        columns[f"where {100 * found.elsewhere.prevalence:g} % have it"] = found.elsewhere
+    names = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+    if form == "json":
+        parts = {"validation": found.on_validation, "test": found.on_test}
+        if found.elsewhere is not None:
+            parts["elsewhere"] = found.elsewhere
+        values = {
+            "positive": threshold.positive,
+            "rule": threshold.rule,
+            "probability": threshold.probability,
+            "fitted_on": {"split": threshold.fitted_on.split, "n": threshold.fitted_on.n},
+            **{
+                part: {
+                    "prevalence": figures.prevalence,
+                    **{name: getattr(figures, name).to_dict() for name in names},
+                }
+                for part, figures in parts.items()
+            },
+            "all_negative": found.all_negative.to_dict(),
+        }
+        return json.dumps(values, indent=1)
+    rows = [("", threshold.fitted_on.split, *columns)]
+    for name in names:
+        own = getattr(found.on_validation, name)
+        shown = (str(getattr(f, name)).split(", n =")[0] for f in columns.values())
+        label = name.upper() if name in ("ppv", "npv") else name
+        rows.append((label, f"{100 * own.value:.2f} %", *shown))
+    tp, fp, fn, tn = found.on_test.counts
+    positive = _printable(threshold.positive)
+    return (
+        f"{positive}, {threshold.rule}: flagged from a probability of "
+        f"{threshold.probability:.4f} on\n"
+        f"(from {threshold.fitted_on.n:,} {threshold.fitted_on.split} examples)\n\n"
+        f"{_aligned(rows)}\n\n"
+        f"of {tp + fn:,} test examples that are {positive} {tp:,} are found and {fn:,} missed; of\n"
+        f"{fp + tn:,} others {fp:,} are flagged. Calling none so would be right in "
+        f"{100 * found.all_negative.value:.2f} %.\n"
+        f"PPV and NPV hold where {100 * found.on_test.prevalence:.1f} % have it, as on test."
+    )
 
 
 def audit(rows: Sequence[Sequence[str]]) -> str:

@@ -37,7 +37,7 @@ def run(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "evaluate", "predict", "report", "data", "doctor"]
+    "command", ["", "train", "evaluate", "decide", "predict", "report", "data", "doctor"]
 )
 def test_help_fits_a_screen(capsys, command):
     arguments = [command, "--help"] if command else ["--help"]
@@ -142,6 +142,46 @@ def test_the_run_folder_is_complete(trained):
     assert [" (" in use["command"] for use in uses] == [False, True, True]  # the baselines
     splits = json.loads((trained / "splits.json").read_text())
     assert [len(splits[part]) for part in ("train", "validation", "test")] == [1257, 180, 360]
+
+
+def test_other_figures_than_the_usual(capsys, trained):
+    given = Run.load(trained).predictions("test")
+    _, out, _ = run(capsys, "evaluate", str(trained), "--figures", "medmnist", "--format", "json")
+    expected = (given.predicted() == given.labels()).mean()
+    assert json.loads(out)["acc"]["value"] == pytest.approx(expected)
+    _, out, _ = run(capsys, "evaluate", str(trained), "--figures", "ordinal", "--format", "csv")
+    assert [row["metric"] for row in csv.DictReader(io.StringIO(out))] == [
+        "quadratic_kappa",
+        "linear_kappa",
+        "mean_absolute_error",
+    ]
+
+
+def test_decide_draws_the_line_on_validation_and_judges_it_on_test(capsys, trained):
+    options = ("--positive", "3", "--sensitivity", "0.9", "--prevalence", "0.02")
+    status, out, _ = run(capsys, "decide", str(trained), *options, "--format", "json")
+    found = json.loads(out)
+    assert status == 0 and found["fitted_on"] == {"split": "validation", "n": 180}
+    assert "cnn-jax decide" in (trained / "test_use.csv").read_text().splitlines()[-1]
+    one = Run.load(trained)
+    line = np.log(found["probability"]) - np.log1p(-found["probability"])
+    for part in ("validation", "test"):
+        p = one.predictions(part)
+        flagged = p.log_odds(one.temperature)[:, 3] >= line
+        sick = p.labels() == 3
+        for name, share in (
+            ("sensitivity", flagged[sick].mean()),
+            ("specificity", (~flagged[~sick]).mean()),
+        ):
+            assert found[part][name]["value"] == pytest.approx(share)
+    assert found["validation"]["sensitivity"]["value"] >= 0.9
+    assert found["elsewhere"]["prevalence"] == 0.02
+    assert found["all_negative"]["value"] == pytest.approx((~sick).mean())
+    _, out, _ = run(capsys, "decide", str(trained), *options)
+    assert "3, sensitivity of 90 %: flagged from a probability of" in out
+    assert "where 2 % have it" in out and max(map(len, out.splitlines())) <= 90
+    status, _, err = run(capsys, "decide", str(trained))
+    assert status == 2 and "Name it with --positive: one of 0, 1, 2," in err
 
 
 def test_evaluate_repeats_the_figures_and_is_logged(capsys, trained):

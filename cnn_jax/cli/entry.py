@@ -21,6 +21,7 @@ usage: cnn-jax COMMAND [...]
   lr-range   which learning rates train: a short test before a long run
   evaluate   figures of a run on its test, validation or train part
   compare    is one run better than another, or can it not be told?
+  decide     yes or no: where to draw the line, and how often that is right
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples of a run, and a folder to relabel them
@@ -45,6 +46,7 @@ _COMMANDS = {
     "lr-range": "lr_range",
     "evaluate": "runs",
     "compare": "compare",
+    "decide": "decide",
     "predict": "runs",
     "report": "runs",
     "errors": "errors",

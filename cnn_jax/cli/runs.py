@@ -18,17 +18,29 @@ def evaluate(arguments: list[str]) -> int:
     )
     parser.add_argument("run", help="run folder, or that of a population")
     parser.add_argument("--split", default="test", help="test, validation or train")
+    parser.add_argument(
+        "--figures",
+        choices=["usual", "medmnist", "ordinal"],
+        default="usual",
+        help="medmnist: AUC and ACC as in MedMNIST's tables; ordinal: kappa and mean error of "
+        "classes that are grades",
+    )
     parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from cnn_jax import tables
+    from cnn_jax.evaluation import medmnist_figures, ordinal_figures
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
     command = shlex.join(["cnn-jax", "evaluate", *arguments])
     if PopulationFolder.is_one(options.run):
         return _evaluate_population(options, command)
-    figures = Run.load(options.run, data=options.data).evaluate(options.split, command=command)
+    run = Run.load(options.run, data=options.data)
+    figures = run.evaluate(options.split, command=command)
+    if options.figures != "usual":
+        of = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}[options.figures]
+        figures = of(run.predictions(options.split))
     print(tables.figures(figures, options.format))
     return 0
 
@@ -37,7 +49,7 @@ def _evaluate_population(options: argparse.Namespace, command: str) -> int:
     from cnn_jax import tables
     from cnn_jax.population import Population
 
-    if options.split != "test" or options.data:
+    if options.split != "test" or options.data or options.figures != "usual":
         raise UsageError(
             "a population is evaluated by what its runs predicted for the test part: name one of "
             "its runs for anything else"

@@ -13,15 +13,32 @@ class KnownSet:
       licence, citation: as the source states them.
       folders: names under which it is distributed, beside its own.
       classes: names of the classes where its files do not hold them.
+      positive: the class that is looked for, where there is one.
+      ordered: whether the classes are grades.
     """
 
     licence: str
     citation: str
     folders: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    positive: str | None = None
+    ordered: bool = False
 
 
 _MEDMNIST_CITATION = "Yang et al. MedMNIST v2. Scientific Data 10:41, 2023"
+_ORGANS = (
+    "bladder",
+    "left femur",
+    "right femur",
+    "heart",
+    "left kidney",
+    "right kidney",
+    "liver",
+    "left lung",
+    "right lung",
+    "pancreas",
+    "spleen",
+)
 _CIFAR_CITATION = "Krizhevsky. Learning multiple layers of features from tiny images. 2009"
 _CIFAR_LICENCE = "none stated by the authors; photos from the web"
 
@@ -68,6 +85,7 @@ KNOWN = {
         citation="Yang et al. MedMNIST v2. Scientific Data 10:41, 2023; Kermany et al. Cell 172, "
         "2018",
         classes=("normal", "pneumonia"),
+        positive="pneumonia",
     ),
     "kmnist": KnownSet(
         licence="CC BY-SA 4.0",
@@ -93,6 +111,7 @@ KNOWN = {
         licence="CC BY 4.0",
         citation=_MEDMNIST_CITATION + "; Al-Dhabyani et al. Data in Brief 28, 2020",
         classes=("malignant", "normal or benign"),
+        positive="malignant",  # label 0
     ),
     "chestmnist": KnownSet(
         licence="CC BY 4.0",
@@ -151,7 +170,17 @@ KNOWN = {
     "retinamnist": KnownSet(
         licence="CC BY 4.0",
         citation=_MEDMNIST_CITATION + "; DeepDRiD. ISBI 2020",
+        ordered=True,  # five grades of diabetic retinopathy
     ),
+    **{
+        f"organ{view}mnist": KnownSet(
+            licence="CC BY 4.0",
+            citation=_MEDMNIST_CITATION + "; Bilic et al. The liver tumor segmentation benchmark "
+            "(LiTS). Medical Image Analysis 84, 2023; Xu et al. IEEE TMI 38(8), 2019",
+            classes=_ORGANS,
+        )
+        for view in ("a", "c", "s")
+    },
     "tissuemnist": KnownSet(
         licence="CC BY 4.0",
         citation=_MEDMNIST_CITATION + "; Ljosa, Sokolnicki, Carpenter. Nature Methods 9, 2012 "

@@ -4,7 +4,7 @@ from cnn_jax.decision.fitted import FittedOn
 from cnn_jax.decision.order_statistics import allowed_beyond
 from cnn_jax.decision.prevalence import adjust_prevalence
 from cnn_jax.decision.temperature import Temperature, fit_temperature
-from cnn_jax.decision.threshold import Threshold, fit_threshold
+from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
 
 __all__ = [
     "FittedOn",
@@ -14,4 +14,5 @@ __all__ = [
     "allowed_beyond",
     "fit_temperature",
     "fit_threshold",
+    "is_positive",
 ]

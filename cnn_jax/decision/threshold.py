@@ -20,7 +20,7 @@ class Threshold:
 
     Attributes:
       positive: name of the class that is looked for.
-      log_odds: of `positive` against the rest, after the temperature; -inf flags all.
+      log_odds: of `positive` against the rest, after the temperature; inf flags none.
       temperature: divides the logits.
       rule: how it was chosen, in words.
       fitted_on: the examples it was chosen on.
@@ -87,10 +87,12 @@ def fit_threshold(
 ) -> Threshold:
     """The threshold for a wanted sensitivity or specificity, or else for the best of both.
 
-    With a `sensitivity` it is the highest threshold that finds so many of the calibration
-    examples of the class; with a `specificity` the lowest that leaves so many of the others.
-    With neither it maximises sensitivity + specificity - 1 (Youden 1950), in the middle of the
-    gap between two scores, and of equally good ones the lowest, which finds most.
+    With a `sensitivity` as few calibration examples are flagged as find so many of the class;
+    with a `specificity` as many as leave so many of the others alone. With neither, sensitivity
+    + specificity - 1 is greatest (Youden 1950), and of equally good lines the lowest is taken,
+    which finds most. The line lies in the middle of the gap between two calibration scores: at
+    either end it would cling to one example, and where classes lie far apart that is a line
+    through the midst of one of them.
 
     What holds on the calibration examples holds on others only about as often as not. With a
     `confidence` the line is drawn further out, so that the true sensitivity (or specificity) is
@@ -140,9 +142,13 @@ def fit_threshold(
         turned = _worst_of_each(turned, groups)
         beyond = allowed_beyond(len(turned), 1 - wanted, confidence)
         rule += f" with confidence {100 * confidence:g} %"
-    line = float(np.sort(turned)[beyond])
-    if sensitivity is None:  # the healthy score is not flagged: the line lies just above it
-        line = float(np.nextafter(-line, np.inf))
+    last = float(np.sort(turned)[beyond])
+    levels = np.unique(score)
+    if sensitivity is not None:  # the last that is flagged, and what is below it
+        line = _between(levels[levels < last], last)
+    else:  # the last that is not, and what is above it
+        above = levels[levels > -last]
+        line = _between(levels[levels <= -last], float(above[0])) if len(above) else math.inf
     return Threshold(positive, line, temperature, rule, fitted_on)
 
 
@@ -179,12 +185,18 @@ def _column(predictions: Predictions, positive: str) -> int:
 
 def _youden(score: np.ndarray, actual: np.ndarray) -> float:
     levels = np.unique(score)
-    lines = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2])
-    # Rounding may leave the middle of two neighbours at the lower one, which it must not flag.
-    lines[1:] = np.maximum(lines[1:], np.nextafter(levels[:-1], np.inf))
+    lines = np.array([_between(levels[:i], levels[i]) for i in range(len(levels))])
     missed = np.searchsorted(np.sort(score[actual]), lines) / actual.sum()
     left = np.searchsorted(np.sort(score[~actual]), lines) / (~actual).sum()
     return float(lines[(left - missed).argmax()])
+
+
+def _between(lower: np.ndarray, flagged: float) -> float:
+    """The middle between the highest of the lower scores, ascending, and the lowest flagged one."""
+    if not len(lower):
+        return flagged
+    # Rounding may leave the middle of two neighbours at the lower one, which it must not flag.
+    return max((float(lower[-1]) + flagged) / 2, math.nextafter(float(lower[-1]), math.inf))
 
 
 def _worst_of_each(turned: np.ndarray, groups: np.ndarray | None) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion
+from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, share_of
 from cnn_jax.evaluation.multilabel import multilabel_statistics
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.weighted import (
@@ -24,11 +24,10 @@ from cnn_jax.evaluation.weighted import (
     macro_auroc,
     macro_average_precision,
     mean_statistic,
-    ratio,
     sums_by_bin,
 )
 
-IN_PERCENT = ("accuracy", "balanced_accuracy", "subset_accuracy")
+IN_PERCENT = ("accuracy", "balanced_accuracy", "worst_recall", "subset_accuracy")
 
 
 def classification_metrics(
@@ -48,6 +47,8 @@ def classification_metrics(
       wrong; the bootstrap if groups hold several examples, of which some are right and some
       wrong.
     - `balanced_accuracy`: mean recall over the classes that have examples.
+    - `worst_recall`: the lowest recall of a class that has examples; `Estimate.method` names the
+      class. Its interval holds for the class that is truly worst, see `worst_interval`.
     - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes; intervals
       as for the accuracy.
     - `nll`: mean -log p of the target, in nats.
@@ -96,6 +97,10 @@ def classification_metrics(
             estimates[name] = _proportion(estimates[name], units)
         if name in IN_PERCENT or _is_proportion(name):
             estimates[name] = replace(estimates[name], percent=True)
+    if "worst_recall" in estimates:
+        estimates["worst_recall"] = worst_interval(
+            predictions, estimates["worst_recall"], resamples=resamples, seed=seed
+        )
     if predictions.kind == "class" and len(predictions.classes) == 2 and units.name == "example":
         estimates["auroc"] = _auroc_of_two(predictions, temperature, estimates["auroc"])
     for name in {"auroc", "average_precision"} & set(estimates):
@@ -128,6 +133,7 @@ def metric_statistics(
     return {
         "accuracy": accuracy,
         "balanced_accuracy": counts.balanced_accuracy,
+        "worst_recall": counts.worst_recall,
         **_top_k_statistics(predictions, top_k),
         "nll": nll,
         "brier": brier,
@@ -136,6 +142,41 @@ def metric_statistics(
         "auroc": macro_auroc(rankings),
         "average_precision": macro_average_precision(rankings),
     }
+
+
+def worst_interval(
+    predictions: Predictions, estimate: Estimate, *, resamples: int, seed: int
+) -> Estimate:
+    """The interval of the lowest recall of K classes, which resamples would miss.
+
+    The lowest of several shares falls below the truth by chance, and that of a resample further.
+    With intervals [l_k, h_k] of each recall the lowest lies in [min l_k, min h_k]: below that
+    with at most the chance that one l_k errs, that of the truly worst class; above it with at
+    most the chance that any h_k errs, so the h_k are of level 1 - (1 - level) / K.
+
+    Args:
+      predictions: of kind `class`.
+      estimate: the value, and the level.
+      resamples, seed: of the bootstrap, where groups hold several examples.
+    """
+    labels, level = predictions.labels(), estimate.level
+    right = predictions.predicted() == labels
+    units = Units.of(len(labels), predictions.groups)
+    present = np.unique(labels).tolist()
+
+    def share(k: int, level: float) -> Estimate:
+        """The recall of a class."""
+        inside = labels == k
+        return share_of(right[inside], units, inside, level=level, resamples=resamples, seed=seed)
+
+    wide = 1 - (1 - level) / len(present)
+    worst = min(present, key=lambda k: right[labels == k].mean())
+    return replace(
+        estimate,
+        low=min(share(k, level).low for k in present),
+        high=min(share(k, wide).high for k in present),
+        method=f"lowest ends of all classes; of class {predictions.classes[worst]!r}",
+    )
 
 
 def metric_names(predictions: Predictions) -> tuple[str, ...]:
@@ -194,47 +235,20 @@ def reliability(
     count = np.bincount(index, minlength=bins)
     correct = np.bincount(index, weights=right, minlength=bins)
     divisor = np.where(count > 0, count, math.nan)
-    low, high = _by_bin(index, right, bins, predictions.groups, level)
+    units = Units.of(len(right), predictions.groups)
+    ends = np.array([[0.0, 1.0]] * bins)
+    for b in np.unique(index).tolist():
+        inside = index == b
+        estimate = share_of(right[inside] > 0, units, inside, level=level)
+        ends[b] = estimate.low, estimate.high
     return Reliability(
         edges=np.linspace(0, 1, bins + 1),
         count=count,
         confidence=np.bincount(index, weights=confidence, minlength=bins) / divisor,
         accuracy=correct / divisor,
-        low=low,
-        high=high,
+        low=ends[:, 0],
+        high=ends[:, 1],
     )
-
-
-def _by_bin(
-    index: np.ndarray, right: np.ndarray, bins: int, groups: np.ndarray | None, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval of the share that is right in each bin, float64 `[B]` each."""
-    units = Units.of(len(index), groups)
-    counts, corrects = sums_by_bin(index, bins), sums_by_bin(index, bins, right)
-    bootstrapped: dict[str, Estimate] = {}
-    if units.name == "group":
-
-        def share(b: int) -> Statistic:
-            return lambda weights: ratio(corrects[b] @ weights, counts[b] @ weights)[0]
-
-        filled = np.unique(index).tolist()
-        bootstrapped = bootstrap(
-            {str(b): share(b) for b in filled}, len(index), groups, level=level
-        )
-    ends = []
-    for b in range(bins):
-        inside = index == b
-        units_inside = len(np.unique(units.index[inside]))
-        resampled = bootstrapped.get(str(b))
-        if resampled is not None and not math.isnan(resampled.low):
-            ends.append((resampled.low, resampled.high))
-        elif units_inside == 0:
-            ends.append((0.0, 1.0))
-        else:  # all alike, or independent: each unit counts once
-            share_right = right[inside].mean()
-            ends.append(proportion(round(share_right * units_inside), units_inside, level)[:2])
-    low, high = np.array(ends).T
-    return low, high
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:

@@ -105,6 +105,53 @@ def proportion(successes: int, n: int, level: float = 0.95) -> tuple[float, floa
     return bottom, top, "Clopper-Pearson"
 
 
+def share_of(
+    holds: np.ndarray,
+    units: Units,
+    among: np.ndarray,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """The share of some examples for which something holds, such as a recall.
+
+    Of independent examples with the interval of `proportion`. Where groups hold several examples
+    the bootstrap's over the groups of these; where it has none, because all or none hold in every
+    group or there is one group, each group counts as one example.
+
+    Args:
+      holds: bool `[M]`.
+      units: of all N examples.
+      among: bool `[N]`, the M examples of which it is the share.
+      level: confidence level.
+      resamples, seed: of the bootstrap.
+
+    Raises:
+      EvaluationError: the level is not strictly between 0 and 1, or M is 0.
+    """
+    index = units.index[among]
+    n, count = len(holds), len(np.unique(index))
+    if n == 0:
+        raise EvaluationError("a share of no examples is undefined")
+    value = float(holds.mean())
+    if units.name == "group" and value not in (0, 1):
+        statistic = holds.astype(np.float64)
+        found = bootstrap(
+            {"share": lambda weights: statistic @ weights / weights.sum(axis=0)},
+            n,
+            index,
+            level=level,
+            resamples=resamples,
+            seed=seed,
+        )["share"]
+        if not math.isnan(found.low):
+            return replace(found, unit="group", percent=True)
+    low, high, method = proportion(round(value * count), count, level)
+    method += "" if units.name == "example" else " over groups"
+    return Estimate(value, low, high, n, method, level, units.name, percent=True)
+
+
 def tango(only_a: int, only_b: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The score interval of p_a - p_b, two proportions on the same n independent examples.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, bootstrap, check_level, proportion
+from cnn_jax.evaluation.intervals import Statistic, Units, bootstrap, check_level, share_of
 from cnn_jax.evaluation.weighted import ratio
 
 
@@ -90,13 +91,20 @@ def operating_figures(
         "accuracy": (flagged == actual, np.ones_like(actual)),
     }
 
-    def shares(level: float) -> dict[str, Estimate]:
-        return _shares(conditions, groups, level, resamples, seed)
+    units = Units.of(len(actual), groups)
 
-    found = shares(level)
+    def share(name: str, level: float) -> Estimate:
+        holds, among = conditions[name]
+        if not among.any():
+            return _UNDEFINED
+        return share_of(holds[among], units, among, level=level, resamples=resamples, seed=seed)
+
+    found = {name: share(name, level) for name in conditions}
     if prevalence is not None:
-        wide = shares(1 - (1 - level) / 2)
-        found |= _at_prevalence(prevalence, found, wide)
+        wide = 1 - (1 - level) / 2
+        found |= _at_prevalence(
+            prevalence, found, share("sensitivity", wide), share("specificity", wide)
+        )
     counts = (flagged & actual, flagged & ~actual, ~flagged & actual, ~flagged & ~actual)
     tp, fp, fn, tn = (int(one.sum()) for one in counts)
     return OperatingFigures(
@@ -107,50 +115,15 @@ def operating_figures(
     )
 
 
-def _shares(
-    conditions: dict[str, tuple[np.ndarray, np.ndarray]],
-    groups: np.ndarray | None,
-    level: float,
-    resamples: int,
-    seed: int,
-) -> dict[str, Estimate]:
-    """The share of the second mask in which the first holds, by name."""
-    n = len(next(iter(conditions.values()))[0])
-    units = Units.of(n, groups)
-    found = {}
-    if units.name == "group":
-
-        def statistic(holds: np.ndarray, among: np.ndarray) -> Statistic:
-            both, all_ = (holds & among).astype(np.float64), among.astype(np.float64)
-            return lambda weights: ratio(both @ weights, all_ @ weights)
-
-        statistics = {name: statistic(*masks) for name, masks in conditions.items()}
-        found = bootstrap(statistics, n, groups, level=level, resamples=resamples, seed=seed)
-    shares = {}
-    for name, (holds, among) in conditions.items():
-        inside = int(among.sum())
-        if not inside:
-            nan = float("nan")
-            shares[name] = Estimate(
-                nan, nan, nan, 0, "undefined: no such decision", level, units.name, percent=True
-            )
-            continue
-        value = float(holds[among].mean())
-        estimate = found.get(name)
-        # Where a group is all alike, or no group differs, it counts as one example.
-        if estimate is None or value in (0, 1):
-            trials = len(np.unique(units.index[among]))
-            low, high, method = proportion(round(value * trials), trials, level)
-            method += "" if units.name == "example" else " over groups"
-            estimate = Estimate(value, low, high, inside, method, level, units.name)
-        shares[name] = replace(estimate, n=inside, percent=True)
-    return shares
+_UNDEFINED = Estimate(
+    math.nan, math.nan, math.nan, 0, "undefined: nothing decided so", percent=True
+)
 
 
 def _at_prevalence(
-    p: float, found: dict[str, Estimate], wide: dict[str, Estimate]
+    p: float, found: dict[str, Estimate], sens: Estimate, spec: Estimate
 ) -> dict[str, Estimate]:
-    """Predictive values and accuracy at a prevalence."""
+    """Predictive values and accuracy at a prevalence; `sens` and `spec` have wider intervals."""
 
     def ppv(sensitivity: float, specificity: float) -> float:
         flagged = sensitivity * p + (1 - specificity) * (1 - p)
@@ -165,13 +138,14 @@ def _at_prevalence(
 
     adjusted = {}
     for name, function in (("ppv", ppv), ("npv", npv), ("accuracy", accuracy)):
-        sens, spec = wide["sensitivity"], wide["specificity"]
         adjusted[name] = replace(
             found[name],
-            value=function(found["sensitivity"].value, found["specificity"].value),
+            value=function(sens.value, spec.value),
             low=function(sens.low, spec.low),
             high=function(sens.high, spec.high),
             n=sens.n + spec.n,
+            level=found["sensitivity"].level,
+            unit=sens.unit,
             method=f"Bayes' rule at prevalence {p:g}, over intervals of both shares",
         )
     return adjusted

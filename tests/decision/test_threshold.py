@@ -42,15 +42,29 @@ def test_the_line_is_the_best_that_keeps_the_wanted_share(seed, wanted, ties):
     lines = np.unique(z)
     for_sensitivity = fit_threshold(p, positive="pneumonia", sensitivity=wanted)
     keeps = [line for line in lines if (z[sick] >= line).mean() >= wanted - 1e-12]
-    assert for_sensitivity.log_odds == max(keeps)
+    np.testing.assert_array_equal(for_sensitivity.flags(p), z >= max(keeps))
     for_specificity = fit_threshold(p, positive="pneumonia", specificity=wanted)
     flags = for_specificity.flags(p)
     kept = (~flags[~sick]).mean()
     assert kept >= wanted - 1e-12
     # Flagging one more level of the healthy would break it.
-    more = z >= z[~sick & ~flags].max()
-    assert (~more[~sick]).mean() < wanted
+    below = z[~flags]
+    if len(below):
+        assert (~(z >= below.max())[~sick]).mean() < wanted or sick[z == below.max()].all()
     assert set(z[flags]).isdisjoint(z[~flags])
+
+
+def test_the_line_lies_in_the_middle_of_a_gap():
+    p = scored([-5, -4, -3, 3, 4, 5], np.arange(6) > 2)
+    for rule in ({"sensitivity": 0.9}, {"specificity": 0.9}, {}):
+        assert fit_threshold(p, positive="pneumonia", **rule).log_odds == pytest.approx(0)
+    some = fit_threshold(p, positive="pneumonia", sensitivity=0.5)
+    assert some.log_odds == pytest.approx(3.5)  # two of three are found
+    mixed = scored([-5, 5], [1, 0])
+    everyone = fit_threshold(mixed, positive="pneumonia", sensitivity=0.9)
+    assert everyone.flags(mixed).all()
+    nobody = fit_threshold(mixed, positive="pneumonia", specificity=0.9)
+    assert nobody.log_odds == np.inf and nobody.probability == 1
 
 
 @settings(deadline=None, max_examples=40)

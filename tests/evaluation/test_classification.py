@@ -60,6 +60,7 @@ def test_values_are_scikit_learns(n, k, seed, ties, temperature):
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(y, q),
         "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(y, q),
+        "worst_recall": sklearn_metrics.recall_score(y, q, average=None).min(),
         "nll": sklearn_metrics.log_loss(y, rounded, labels=labels),
         "brier": ((rounded - one_hot) ** 2).sum(axis=1).mean(),
         "macro_f1": sklearn_metrics.f1_score(y, q, average="macro"),
@@ -173,6 +174,19 @@ def test_calibration_error_by_hand():
 def test_bins_are_closed_above():
     p = example([0, 0], [[0, 0], [0, 0]])  # confidence exactly 1/2
     np.testing.assert_array_equal(reliability(p, bins=2).count, [2, 0])
+
+
+def test_the_interval_of_the_worst_recall_holds_for_the_truly_worst_class():
+    generator = np.random.default_rng(0)
+    targets, recall = np.repeat(np.arange(4), 40), np.repeat([0.9, 0.85, 0.85, 0.95], 40)
+    held = 0
+    for _ in range(200):
+        right = generator.random(160) < recall
+        given = np.where(right, targets, (targets + 1) % 4)
+        found = classification_metrics(example(targets, np.eye(4)[given]), resamples=1)
+        held += found["worst_recall"].low <= 0.85 <= found["worst_recall"].high
+    assert held >= 188  # 95 % of 200, less two deviations of the binomial count at 97 %
+    assert "of class 'c" in found["worst_recall"].method
 
 
 def test_reliability_of_groups_is_resampled_by_group():

@@ -1,0 +1,95 @@
+"""A yes-or-no decision of a finished run: the line from validation, what it does on test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_jax.data.known import known_set
+from cnn_jax.decision import Threshold, fit_threshold, is_positive
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation import Estimate, OperatingFigures, operating_figures
+from cnn_jax.run import Run
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A threshold and its figures on the test part.
+
+    Attributes:
+      threshold: fitted on the validation part.
+      on_validation: figures on the very examples it was fitted on, which are flattered.
+      on_test: figures on the test part.
+      elsewhere: the same where the class is as frequent as was asked for, or None.
+      all_negative: accuracy on test of saying no to everyone.
+    """
+
+    threshold: Threshold
+    on_validation: OperatingFigures
+    on_test: OperatingFigures
+    elsewhere: OperatingFigures | None
+    all_negative: Estimate
+
+
+def decide(
+    run: Run,
+    *,
+    positive: str | None = None,
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+    confidence: float | None = None,
+    prevalence: float | None = None,
+    command: str = "decide",
+) -> Decision:
+    """Draw the line on validation predictions, and judge it on the saved ones of test.
+
+    Args:
+      run: a finished run.
+      positive: the class that is looked for; None for that of a known data set.
+      sensitivity, specificity, confidence: as of `decision.fit_threshold`.
+      prevalence: share of that class where the decision is to be used.
+      command: what the log of the test part's uses says.
+
+    Raises:
+      EvaluationError: no class is named and none is known; or as `fit_threshold` and
+        `evaluation.operating_figures`.
+    """
+    validation = run.predictions("validation")
+    positive = positive or positive_class(run.info["data"]["name"], validation.classes)
+    threshold = fit_threshold(
+        validation,
+        positive=positive,
+        sensitivity=sensitivity,
+        specificity=specificity,
+        confidence=confidence,
+        temperature=run.temperature,
+    )
+    test = run.predictions("test")
+    run.log_use("test", len(test), command)
+    actual = is_positive(test, positive)
+    none = operating_figures(np.zeros(len(test), bool), actual, test.groups)
+    return Decision(
+        threshold=threshold,
+        on_validation=operating_figures(
+            threshold.flags(validation), is_positive(validation, positive), validation.groups
+        ),
+        on_test=threshold.figures(test),
+        elsewhere=None if prevalence is None else threshold.figures(test, prevalence=prevalence),
+        all_negative=none.accuracy,
+    )
+
+
+def positive_class(name: str, classes: tuple[str, ...]) -> str:
+    """The class that is looked for in a known data set.
+
+    Raises:
+      EvaluationError: it is not known.
+    """
+    known = known_set(name)
+    positive = None if known is None else known[1].positive
+    if positive is None or positive not in classes:
+        raise EvaluationError(
+            f"which class is looked for? Name it with --positive: one of {', '.join(classes)}"
+        )
+    return positive
