@@ -17,8 +17,8 @@ line is drawn on the validation part alone.
   --sensitivity S   find this share of it, such as 0.95
   --specificity S   or leave this share of the others alone; with neither, the
                     greatest sensitivity + specificity
-  --confidence C    draw the line further out, so that the wanted share is the true
-                    one with this confidence
+  --confidence C    draw the line further out, so far that the wanted share is
+                    reached with this confidence
   --prevalence P    also predictive values where this share has it
   --format F        table or json
 example:

@@ -1,18 +1,31 @@
 """What is fitted on the predictions of a validation split, and never on those of test."""
 
+from cnn_jax.decision.conformal import PredictionSets, SetFigures, fit_prediction_sets
+from cnn_jax.decision.crossfit import Calibrator, cross_fitted
 from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.decision.isotonic import Isotonic, fit_isotonic
 from cnn_jax.decision.order_statistics import allowed_beyond
 from cnn_jax.decision.prevalence import adjust_prevalence
 from cnn_jax.decision.temperature import Temperature, fit_temperature
 from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
+from cnn_jax.decision.vector_scaling import VectorScaling, fit_vector_scaling
 
 __all__ = [
+    "Calibrator",
     "FittedOn",
+    "Isotonic",
+    "PredictionSets",
+    "SetFigures",
     "Temperature",
     "Threshold",
+    "VectorScaling",
     "adjust_prevalence",
     "allowed_beyond",
+    "cross_fitted",
+    "fit_isotonic",
+    "fit_prediction_sets",
     "fit_temperature",
     "fit_threshold",
+    "fit_vector_scaling",
     "is_positive",
 ]

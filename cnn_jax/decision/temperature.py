@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cnn_jax.evaluation.predictions import CalibrationPredictions, check_calibration
+import numpy as np
+
+from cnn_jax.evaluation.predictions import CalibrationPredictions, P, check_calibration
 
 LOWEST, HIGHEST = 0.05, 20.0
 _DEVIATION = 0.5  # of log T, before any example is seen
@@ -29,6 +31,10 @@ class Temperature:
     n: int
     nll_before: float
     nll_after: float
+
+    def apply(self, predictions: P) -> P:
+        """The predictions with divided logits."""
+        return replace(predictions, logits=predictions.logits / np.float32(self.value))
 
 
 def fit_temperature(predictions: CalibrationPredictions) -> Temperature:
