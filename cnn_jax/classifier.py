@@ -9,7 +9,7 @@ import math
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from cnn_jax import data, environment, models, nn
 from cnn_jax.data.reading import some_of
-from cnn_jax.errors import DataError, RunError
+from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import Predictions, log_probabilities
 from cnn_jax.new_images import source_of
 from cnn_jax.recipe import Recipe
@@ -33,6 +33,7 @@ from cnn_jax.training.task import Classification
 from cnn_jax.whole_files import whole_file
 
 if TYPE_CHECKING:
+    from cnn_jax.decision import PredictionSets
     from cnn_jax.new_images import Images
 
 _WEIGHTS, _DESCRIPTION = "model.safetensors", "model.json"
@@ -47,12 +48,14 @@ class Classified:
       classes: K class names.
       log_probabilities: float64 `[N, K]`, calibrated with the run's temperature.
       kind: `class`, `multilabel` or `soft`.
+      sets: bool `[N, K]`, the classes that cannot be ruled out, or None where that was not asked.
     """
 
     ids: tuple[str, ...]
     classes: tuple[str, ...]
     log_probabilities: np.ndarray
     kind: str = "class"
+    sets: np.ndarray | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -79,6 +82,28 @@ class Classified:
     def confidence(self) -> np.ndarray:
         """Probability of that class, float64 `[N]`."""
         return self.probabilities.max(axis=1)
+
+    @property
+    def for_a_human(self) -> np.ndarray:
+        """bool `[N]`: images whose set is not a single class.
+
+        Raises:
+          EvaluationError: there are no sets.
+        """
+        if self.sets is None:
+            raise EvaluationError("there are no prediction sets: ask for them with a coverage")
+        single: np.ndarray = self.sets.sum(axis=1) == 1
+        return ~single
+
+    def with_sets(self, sets: PredictionSets, temperature: float) -> Classified:
+        """The same answers with their prediction sets.
+
+        Args:
+          sets: calibrated on the network's own validation predictions.
+          temperature: what these answers' logits were divided by; the sets are of undivided ones.
+        """
+        p = np.exp(log_probabilities(self.log_probabilities * temperature, "class"))
+        return replace(self, sets=sets.of(p))
 
     def by_folder(self) -> Predictions:
         """The answers beside the class that each file's folder names; calibrated already.

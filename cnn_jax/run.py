@@ -16,6 +16,7 @@ from cnn_jax import environment, nn
 from cnn_jax.assembly import Assembly, abstract_state, assemble_run
 from cnn_jax.classifier import Classified, Classifier, build_model
 from cnn_jax.data import Dataset
+from cnn_jax.decision import fit_prediction_sets
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import CalibrationPredictions, Estimate, Predictions
 from cnn_jax.execution import carry_out, describe
@@ -221,9 +222,22 @@ class Run(Recorded):
         """
         return float(self._selected_info()["temperature"]["value"])
 
-    def predict(self, images: Images) -> Classified:
-        """Calibrated class probabilities of new images; see `Classifier.predict`."""
-        return self.classifier.predict(images)
+    def predict(self, images: Images, *, coverage: float | None = None) -> Classified:
+        """Calibrated class probabilities of new images; see `Classifier.predict`.
+
+        Args:
+          images: paths, folders or arrays.
+          coverage: also give the set of classes that holds the true one with this probability;
+            see `decision.fit_prediction_sets` for what that promises.
+
+        Raises:
+          EvaluationError: a coverage out of range, or several labels.
+        """
+        sets = None
+        if coverage is not None:
+            sets = fit_prediction_sets(self.predictions("validation"), coverage=coverage)
+        answers = self.classifier.predict(images)
+        return answers if sets is None else answers.with_sets(sets, self.temperature)
 
     def export(self, folder: str | os.PathLike[str]) -> Path:
         """Write the network to one safetensors file with its description beside it.

@@ -152,7 +152,12 @@ def answers(classified: Classified, form: Format) -> str:
                 classified.ids, classified.labels, classified.confidence, strict=True
             )
         ]
-        return _aligned([("image", "class", "probability"), *rows])
+        if classified.sets is None:
+            return _aligned([("image", "class", "probability"), *rows])
+        asked = ["refer to a human" if human else "" for human in classified.for_a_human]
+        named = [_printable(", ".join(names)) or "no class" for names in _set_names(classified)]
+        shown = [(*row, *more) for row, *more in zip(rows, named, asked, strict=True)]
+        return _aligned([("image", "class", "probability", "set", ""), *shown])
     records: list[dict[str, Any]] = [
         {
             "image": i,
@@ -168,6 +173,11 @@ def answers(classified: Classified, form: Format) -> str:
             strict=True,
         )
     ]
+    if classified.sets is not None:
+        for record, names, human in zip(
+            records, _set_names(classified), classified.for_a_human.tolist(), strict=True
+        ):
+            record |= {"set": names, "refer": human}
     if form == "json":
         return json.dumps(records, indent=1, ensure_ascii=False)
     return _csv(
@@ -177,10 +187,20 @@ def answers(classified: Classified, form: Format) -> str:
                 "class": r["class"],
                 "probability": r["probability"],
                 **{f"p({name})": p for name, p in r["probabilities"].items()},
+                **({"set": "|".join(r["set"]), "refer": r["refer"]} if "set" in r else {}),
             }
             for r in records
         ]
     )
+
+
+def _set_names(classified: Classified) -> list[list[str]]:
+    """The classes in the set of each image."""
+    assert classified.sets is not None
+    return [
+        [name for name, inside in zip(classified.classes, row, strict=True) if inside]
+        for row in classified.sets
+    ]
 
 
 def compared(classified: Classified, form: Format) -> str:

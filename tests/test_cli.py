@@ -15,7 +15,8 @@ from PIL import Image
 
 from cnn_jax import Classifier, Run
 from cnn_jax.cli import main
-from cnn_jax.errors import DataError, RunError
+from cnn_jax.decision import fit_prediction_sets
+from cnn_jax.errors import DataError, EvaluationError, RunError
 
 SMALL = [
     *("--model.options.widths", "[4]", "--model.options.units", "1"),
@@ -155,6 +156,42 @@ def test_other_figures_than_the_usual(capsys, trained):
         "linear_kappa",
         "mean_absolute_error",
     ]
+
+
+def test_predict_gives_sets_and_says_what_is_for_a_human(capsys, trained, tmp_path):
+    one = Run.load(trained)
+    images = one.dataset.splits["test"].read_images(np.arange(40))
+    for number, image in enumerate(images):
+        Image.fromarray(image[:, :, 0]).save(tmp_path / f"{number:02d}.png")
+    status, out, _ = run(
+        capsys, "predict", str(trained), str(tmp_path), "--coverage", "0.9", "--format", "json"
+    )
+    found = json.loads(out)
+    test = one.predictions("test").take(np.arange(40))
+    expected = fit_prediction_sets(one.predictions("validation"), coverage=0.9).sets(test)
+    for row, inside in zip(found, expected, strict=True):
+        assert row["set"] == [str(k) for k in np.flatnonzero(inside)]
+        assert row["refer"] == (inside.sum() != 1)
+    _, out, _ = run(capsys, "predict", str(trained), str(tmp_path), "--coverage", "0.9")
+    lines = out.splitlines()[1:]
+    assert [line.endswith("refer to a human") for line in lines] == [r["refer"] for r in found]
+    _, out, _ = run(
+        capsys, "predict", str(trained), str(tmp_path), "--coverage", "0.9", "--format", "csv"
+    )
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["set"].split("|") for row in rows] == [row["set"] or [""] for row in found]
+    assert main(["export", str(trained), str(tmp_path / "out")]) == 0
+    status, _, err = run(
+        capsys, "predict", str(tmp_path / "out"), str(tmp_path / "00.png"), "--coverage", "0.9"
+    )
+    assert status == 2 and "--coverage needs the validation predictions" in err
+    status, _, err = run(
+        capsys, "predict", str(trained), str(tmp_path / "00.png"), "--coverage", "90"
+    )
+    assert status == 2 and "a coverage lies between 0 and 1" in err
+    plain = one.predict([tmp_path / "00.png"])
+    with pytest.raises(EvaluationError, match="there are no prediction sets"):
+        plain.for_a_human  # noqa: B018
 
 
 def test_decide_draws_the_line_on_validation_and_judges_it_on_test(capsys, trained):

@@ -78,12 +78,19 @@ def predict(arguments: list[str]) -> int:
         action="store_true",
         help="each file's folder names its class: compare, highest loss first",
     )
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="C",
+        help="also the set of classes that holds the true one this often, such as 0.95; where it "
+        "is not a single class a human is to decide",
+    )
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from pathlib import Path
 
     from cnn_jax import tables
-    from cnn_jax.classifier import Classifier
+    from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.data import list_images
     from cnn_jax.data.files import unreadable
     from cnn_jax.errors import DataError
@@ -95,17 +102,28 @@ def predict(arguments: list[str]) -> int:
     source: Classifier | Population | Run
     if (Path(options.run) / "model.safetensors").exists():
         source = Classifier.load(options.run)
+        if options.coverage is not None:
+            raise UsageError(
+                "--coverage needs the validation predictions, which an exported network is "
+                "without: name the run"
+            )
     elif PopulationFolder.is_one(options.run):
         source = Population.load(options.run)
     else:
         source = Run.load(options.run)
+
+    def predicted(images: list[Path]) -> Classified:
+        if isinstance(source, Classifier):
+            return source.predict(images)
+        return source.predict(images, coverage=options.coverage)
+
     try:
-        answers, bad = source.predict(images), {}
+        answers, bad = predicted(images), {}
     except DataError:
         bad = unreadable(images)
         if len(bad) in (0, len(images)):
             raise
-        answers = source.predict([image for image in images if image not in bad])
+        answers = predicted([image for image in images if image not in bad])
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
     for reason in bad.values():
         print(f"cnn-jax: {reason}", file=sys.stderr)

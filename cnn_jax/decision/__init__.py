@@ -6,6 +6,7 @@ from cnn_jax.decision.fitted import FittedOn
 from cnn_jax.decision.isotonic import Isotonic, fit_isotonic
 from cnn_jax.decision.order_statistics import allowed_beyond
 from cnn_jax.decision.prevalence import adjust_prevalence
+from cnn_jax.decision.referral import Referral, fit_referral
 from cnn_jax.decision.temperature import Temperature, fit_temperature
 from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
 from cnn_jax.decision.vector_scaling import VectorScaling, fit_vector_scaling
@@ -15,6 +16,7 @@ __all__ = [
     "FittedOn",
     "Isotonic",
     "PredictionSets",
+    "Referral",
     "SetFigures",
     "Temperature",
     "Threshold",
@@ -24,6 +26,7 @@ __all__ = [
     "cross_fitted",
     "fit_isotonic",
     "fit_prediction_sets",
+    "fit_referral",
     "fit_temperature",
     "fit_threshold",
     "fit_vector_scaling",

@@ -1,13 +1,12 @@
 """Figures with intervals from predictions; knows no model and no data set."""
 
 from cnn_jax.evaluation.by_class import ClassRow, per_class
+from cnn_jax.evaluation.calibration import Reliability, calibration_figures, reliability
 from cnn_jax.evaluation.classification import (
     IN_PERCENT,
-    Reliability,
     classification_metrics,
     confusion_matrix,
     metric_names,
-    reliability,
 )
 from cnn_jax.evaluation.comparison import paired_difference
 from cnn_jax.evaluation.delong import auroc_interval, delong
@@ -46,6 +45,7 @@ from cnn_jax.evaluation.seeds import (
     power,
     runs_needed,
 )
+from cnn_jax.evaluation.selective import RiskCoverage, risk_coverage
 from cnn_jax.evaluation.significance import Significance, holm, mcnemar, sign_flip
 from cnn_jax.evaluation.verdict import Verdict, compare
 
@@ -63,10 +63,12 @@ __all__ = [
     "OperatingFigures",
     "Predictions",
     "Reliability",
+    "RiskCoverage",
     "Significance",
     "Verdict",
     "auroc_interval",
     "bootstrap",
+    "calibration_figures",
     "check_calibration",
     "classification_metrics",
     "compare",
@@ -95,6 +97,7 @@ __all__ = [
     "predictions_type",
     "proportion",
     "reliability",
+    "risk_coverage",
     "runs_needed",
     "sign_flip",
     "tango",

@@ -6,13 +6,13 @@ logits the first class is predicted, and equal scores count half in the AUROC.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.calibration import expected_calibration_error, refuse_multilabel
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, share_of
@@ -24,7 +24,6 @@ from cnn_jax.evaluation.weighted import (
     macro_auroc,
     macro_average_precision,
     mean_statistic,
-    sums_by_bin,
 )
 
 IN_PERCENT = ("accuracy", "balanced_accuracy", "worst_recall", "subset_accuracy")
@@ -184,80 +183,13 @@ def metric_names(predictions: Predictions) -> tuple[str, ...]:
     return tuple(metric_statistics(predictions))
 
 
-def expected_calibration_error(
-    predictions: Predictions, temperature: float = 1.0, bins: int = 15
-) -> Statistic:
-    """ECE of the predicted class: Σ_b (n_b / n) |accuracy_b - confidence_b| (Guo et al., 2017).
-
-    Bins are of equal width, open below and closed above, (b / B, (b + 1) / B]. The error is
-    biased upwards, more so the fewer the examples: that of a calibrated model is not 0. Its
-    resamples repeat the bias, so that the percentile interval misses the truth; the basic
-    interval is given, which may lie below the value.
-    """
-    confidence, right = _confidence(predictions, temperature)
-    gaps = sums_by_bin(_confidence_bins(confidence, bins), bins, right - confidence)
-    return lambda weights: np.abs(gaps @ weights).sum(axis=0) / weights.sum(axis=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """Confidence against accuracy, by bin of confidence: what a reliability diagram shows.
-
-    Attributes:
-      edges: float64 `[B + 1]`; bin b is (edges[b], edges[b + 1]].
-      count: int64 `[B]`, examples in each bin.
-      confidence: float64 `[B]`, mean probability of the predicted class; NaN for empty bins.
-      accuracy: float64 `[B]`; NaN for empty bins.
-      low, high: float64 `[B]`, interval of the accuracy, [0, 1] for empty bins: Wilson's, or
-        Clopper and Pearson's where fewer than 10 are right or wrong; where groups hold
-        several examples the bootstrap's over groups.
-    """
-
-    edges: np.ndarray
-    count: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def reliability(
-    predictions: Predictions, temperature: float = 1.0, bins: int = 15, level: float = 0.95
-) -> Reliability:
-    """The reliability diagram of the predicted class, in the bins of the ECE.
-
-    Raises:
-      EvaluationError: multi-label predictions, or a temperature or level out of range.
-    """
-    _refuse_multilabel(predictions, "a reliability diagram of the predicted class")
-    confidence, right = _confidence(predictions, temperature)
-    index = _confidence_bins(confidence, bins)
-    count = np.bincount(index, minlength=bins)
-    correct = np.bincount(index, weights=right, minlength=bins)
-    divisor = np.where(count > 0, count, math.nan)
-    units = Units.of(len(right), predictions.groups)
-    ends = np.array([[0.0, 1.0]] * bins)
-    for b in np.unique(index).tolist():
-        inside = index == b
-        estimate = share_of(right[inside] > 0, units, inside, level=level)
-        ends[b] = estimate.low, estimate.high
-    return Reliability(
-        edges=np.linspace(0, 1, bins + 1),
-        count=count,
-        confidence=np.bincount(index, weights=confidence, minlength=bins) / divisor,
-        accuracy=correct / divisor,
-        low=ends[:, 0],
-        high=ends[:, 1],
-    )
-
-
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
     """int64 `[K, K]`: how many examples of class (row) were predicted as class (column).
 
     Raises:
       EvaluationError: multi-label predictions, which have no single class.
     """
-    _refuse_multilabel(predictions, "a confusion matrix")
+    refuse_multilabel(predictions, "a confusion matrix")
     k = len(predictions.classes)
     cells = predictions.labels() * k + predictions.predicted()
     return np.bincount(cells, minlength=k * k).reshape(k, k)
@@ -290,23 +222,8 @@ def _auroc_of_two(predictions: Predictions, temperature: float, resampled: Estim
     return auroc_interval(scores, positive, level=resampled.level)
 
 
-def _refuse_multilabel(predictions: Predictions, what: str) -> None:
-    if predictions.kind == "multilabel":
-        raise EvaluationError(f"{what} needs one class per example; see per_class for multi-label")
-
-
 def _one_hot(labels: np.ndarray, k: int) -> np.ndarray:
     return labels[:, np.newaxis] == np.arange(k)
-
-
-def _confidence(predictions: Predictions, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the predicted class and whether it is right, both float64 `[N]`."""
-    confidence = predictions.probabilities(temperature).max(axis=1)
-    return confidence, (predictions.predicted() == predictions.labels()).astype(np.float64)
-
-
-def _confidence_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
-    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
 
 
 def _top_k_statistics(predictions: Predictions, top_k: Sequence[int]) -> Mapping[str, Statistic]:

@@ -13,7 +13,7 @@ import numpy as np
 from cnn_jax import evaluation, nn
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
-from cnn_jax.decision import fit_temperature
+from cnn_jax.decision import fit_prediction_sets, fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError
 from cnn_jax.evaluation import CalibrationPredictions, Estimate, Gain, Predictions
 from cnn_jax.execution import check_baselines
@@ -193,18 +193,24 @@ class Population(Recorded):
         """Where the members differ on the test part, by example; see `evaluation.disagreement`."""
         return evaluation.disagreement(self._alike("test"))
 
-    def predict(self, images: Images) -> Classified:
+    def predict(self, images: Images, *, coverage: float | None = None) -> Classified:
         """Calibrated class probabilities of new images, by all finished members together.
 
-        Arguments and errors as of `Classifier.predict`; and `EvaluationError` as `ensemble`.
+        Arguments and errors as of `Run.predict`; and `EvaluationError` as `ensemble`.
         """
+        sets = None
+        if coverage is not None:
+            sets = fit_prediction_sets(
+                evaluation.ensemble(self._alike("validation")), coverage=coverage
+            )
         temperature = self.temperature  # raises what stands against an ensemble
         classifiers = [run.classifier for run in self.members.values()]
         found = [classifier.logits(images) for classifier in classifiers]
         first = classifiers[0]
         logits = evaluation.mean_logits([logits for _, logits in found], first.kind)
         answers = evaluation.log_probabilities(logits / temperature, first.kind)
-        return Classified(found[0][0], first.classes, answers, first.kind)
+        classified = Classified(found[0][0], first.classes, answers, first.kind)
+        return classified if sets is None else classified.with_sets(sets, temperature)
 
     @overload
     def _alike(self, part: Literal["validation"]) -> list[CalibrationPredictions]: ...

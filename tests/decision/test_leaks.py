@@ -38,7 +38,8 @@ def test_what_fits_takes_calibration_data_by_type(fit, split):
     hints = get_type_hints(fit)
     first = next(iter(inspect.signature(fit).parameters))
     assert hints[first] is CalibrationPredictions
-    needed = {"positive": "ill"} if "positive" in hints else {}
+    needed = {"positive": "ill", "error": 0.9}
+    needed = {name: value for name, value in needed.items() if name in hints}
     with pytest.raises(EvaluationError, match="is fitted on CalibrationPredictions"):
         fit(made(split), **needed)
     with pytest.raises(EvaluationError, match="is fitted on CalibrationPredictions"):

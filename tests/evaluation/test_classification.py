@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.calibration import expected_calibration_error, reliability
 from cnn_jax.evaluation.classification import (
     classification_metrics,
     confusion_matrix,
-    expected_calibration_error,
     metric_statistics,
-    reliability,
 )
 from cnn_jax.evaluation.intervals import bootstrap
 from cnn_jax.evaluation.predictions import Predictions
