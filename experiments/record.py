@@ -1,6 +1,7 @@
 """Add the figures of finished runs to an experiment's results.csv.
 
     python -m experiments.record FOLDER RUN [RUN ...] [--experiment NAME] [--note TEXT]
+                                 [--but-baselines]
 
 writes accuracy, NLL, ECE and AUROC on the test part of each run to
 experiments/FOLDER/results.csv, and, where the run has baselines, theirs and the paired
@@ -91,6 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", help="folder below experiments/")
     parser.add_argument("runs", nargs="+", help="run folders")
     parser.add_argument("--experiment", default="", help="what the table calls the network")
+    parser.add_argument(
+        "--but-baselines",
+        action="store_true",
+        help="without the baselines' own figures, which another network's rows brought already",
+    )
     parser.add_argument("--note", default="", help="one sentence for every row")
     options = parser.parse_args(arguments)
     path = ROOT / "experiments" / options.folder / "results.csv"
@@ -100,6 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
             # The baselines of runs that differ in their seed are the same.
             found = rows_of(Run.load(place), options.experiment, options.note)
             rows = [r for r in found if r.identity not in known]
+            if options.but_baselines:
+                rows = [r for r in rows if not r.experiment.endswith(" on pixels")]
             known |= {r.identity for r in rows}
             append(path, rows)
     except (CnnJaxError, ResultsError) as error:

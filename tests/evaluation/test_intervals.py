@@ -8,6 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
+from sklearn.metrics import roc_auc_score
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.intervals import (
@@ -19,7 +20,7 @@ from cnn_jax.evaluation.intervals import (
     widened,
     wilson,
 )
-from cnn_jax.evaluation.weighted import mean_statistic
+from cnn_jax.evaluation.weighted import Ranking, mean_statistic
 
 
 @given(n=st.integers(1, 500), share=st.floats(0, 1), level=st.sampled_from([0.8, 0.95, 0.99]))
@@ -100,6 +101,19 @@ def test_weights_are_draws_with_replacement_whatever_the_chunk(monkeypatch):
     first_of_each_group = whole[[0, 2, 5, 6]]
     np.testing.assert_array_equal(first_of_each_group.sum(axis=0), 4)
     np.testing.assert_array_equal(whole, first_of_each_group[units.index])
+
+
+def test_resampled_aurocs_are_those_of_a_naive_loop_over_groups():
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(100), 5)
+    positive = generator.random(500) < 0.3
+    scores = (generator.normal(size=500) + positive).round(1)  # with ties
+    units = Units.of(500, groups)
+    weights = np.concatenate(list(resampling_weights(units, 200, seed=1)), axis=1)
+    found = Ranking.of(scores, positive).auroc(weights)
+    for column in range(200):
+        drawn = np.repeat(np.arange(500), weights[:, column].astype(int))
+        assert found[column] == pytest.approx(roc_auc_score(positive[drawn], scores[drawn]))
 
 
 def test_basic_interval_reflects_the_percentile_one():

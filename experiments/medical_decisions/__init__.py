@@ -1,0 +1,1 @@
+"""What decisions of finished runs are worth."""
