@@ -121,7 +121,14 @@ def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
         dataset = correct_data(recipe, dataset)
     grouped = group_data(recipe, dataset)
     if d.folds:
-        grouped = data.fold(grouped, d.folds, d.fold, validation=d.validation, seed=d.split_seed)
+        grouped = data.fold(
+            grouped,
+            d.folds,
+            d.fold,
+            validation=d.validation,
+            seed=d.split_seed,
+            whole=d.duplicates == "regroup",
+        )
     return data.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
 
 

@@ -16,12 +16,19 @@ from cnn_jax.errors import DataError
 
 
 def fold(
-    dataset: Dataset, folds: int, number: int, *, validation: float = 0.1, seed: int = 0
+    dataset: Dataset,
+    folds: int,
+    number: int,
+    *,
+    validation: float = 0.1,
+    seed: int = 0,
+    whole: bool = False,
 ) -> Dataset:
     """The data set whose test part is one fold, and whose other parts are cut from the rest.
 
     The parts that were made here are pooled and dealt out anew; a test part that the data came
-    with is no fold of anything: it is left out, so that it stays unseen. Folds are stratified by
+    with is no fold of anything: it is left out, so that it stays unseen, unless it is to be
+    pooled as well, as one that leaks may be. Folds are stratified by
     class, and neither they nor the validation part cut a group; equal images count as one group.
 
     Args:
@@ -30,6 +37,7 @@ def fold(
       number: of the fold that is tested on, from 1.
       validation: share of the rest that becomes the validation part.
       seed: another seed, other folds; all folds of one cross-validation have the same.
+      whole: whether a test part that the data came with is pooled, too.
 
     Raises:
       DataError: a number that makes no sense, or fewer groups than folds need.
@@ -38,7 +46,7 @@ def fold(
         raise DataError(
             f"a cross-validation has 2 folds or more, counted from 1: not fold {number} of {folds}"
         )
-    given = "test" not in made_parts(dataset)
+    given = "test" not in made_parts(dataset) and not whole
     pooled = pool(dataset, PARTS[:-1] if given else PARTS, "do without folds")
     groups = pooled.ids if pooled.groups is None else pooled.groups
     count = len(np.unique(groups))

@@ -34,7 +34,8 @@ class DataRecipe:
       group_near_duplicates: whether near-copies, too, count as one group, which no split
         made here parts; given parts that share one are reported, and `drop-train` and
         `regroup` part them.
-      folds: of a cross-validation; 0 for none. See `data.fold`.
+      folds: of a cross-validation; 0 for none. See `data.fold`. A test part that the data came
+        with is left out, but for `duplicates = "regroup"`, which pools it, too.
       fold: the one that is tested on, from 1.
     """
 

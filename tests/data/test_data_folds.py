@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from cnn_jax import data
 from cnn_jax.errors import DataError
+from cnn_jax.recipe import Recipe
+from cnn_jax.run_data import resolve_data
 
 
 def pictures(n, seed=0):
@@ -62,6 +64,16 @@ def test_a_test_part_that_the_data_came_with_stays_unseen():
     seen = np.concatenate([split.ids for split in folded.splits.values()])
     assert not kept & set(seen.tolist())
     assert "40 images pooled, the data's own test part left out" in folded.notes[-1]
+
+
+def test_a_given_test_part_is_pooled_where_that_is_asked():
+    test = pictures(10, seed=1), np.arange(10) % 3
+    dataset = data.from_arrays(pictures(40), np.arange(40) % 3, test=test)
+    everything = {i for split in dataset.splits.values() for i in split.ids.tolist()}
+    tested = [data.fold(dataset, 5, k, whole=True).splits["test"].ids.tolist() for k in range(1, 6)]
+    assert len(everything) == 50 and sorted(np.concatenate(tested).tolist()) == sorted(everything)
+    recipe = Recipe().override({"data": {"folds": 5, "fold": 2, "duplicates": "regroup"}})
+    assert resolve_data(recipe, dataset).splits["test"].ids.tolist() == tested[1]
 
 
 def test_equal_images_are_in_one_fold():
