@@ -27,6 +27,7 @@ from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training import tensorboard
 from cnn_jax.training.devices import numerics
+from cnn_jax.training.monte_carlo import dropout_logits
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.progress import Console, Reporter
 
@@ -179,13 +180,57 @@ class Run(Recorded):
         """
         environment.enable_compile_cache()
         with numerics(self.recipe.train.precision):
-            if part not in self.dataset.splits:
-                raise RunError(f"no part {part!r}: there are {', '.join(self.dataset.splits)}")
+            self._check_part(part)
             variables = self.assembly.placement.replicate(self.variables)
             predictions = self.assembly.predict(part, variables, self.info["digest"])
         predictions.save(self._folder.predictions / f"{part}.npz")
         self.log_use(part, len(predictions), command)
         return self.assembly.task.metrics(predictions)
+
+    def dropout_samples(
+        self,
+        part: str = "test",
+        *,
+        samples: int = 20,
+        seed: int = 0,
+        command: str = "Run.dropout_samples",
+    ) -> list[Predictions]:
+        """Monte-Carlo dropout (Gal and Ghahramani 2016): predictions with units dropped at random.
+
+        `evaluation.ensemble` of them is the mean prediction, `evaluation.disagreement` how much
+        each image's answer hangs on the units dropped. Each look at `test` is logged in the run.
+
+        Args:
+          part: `test`, `validation` or `train`.
+          samples: how many.
+          seed: of what is dropped.
+          command: what the log says.
+
+        Raises:
+          RunError: there is no such part, or training has not ended.
+          ModelError: the model has no dropout.
+        """
+        environment.enable_compile_cache()
+        self._check_part(part)
+        if samples < 1:
+            raise RunError(f"Monte-Carlo dropout needs 1 sample or more, not {samples}")
+        with numerics(self.recipe.train.precision):
+            assembly = self.assembly
+            found = dropout_logits(
+                self.model,
+                assembly.task,
+                assembly.preprocess,
+                assembly.placement.replicate(self.variables),
+                assembly.feeds[part],
+                samples=samples,
+                seed=seed,
+            )
+        self.log_use(part, len(found[0]), command)
+        return [assembly.predictions(part, logits, self.info["digest"]) for logits in found]
+
+    def _check_part(self, part: str) -> None:
+        if part not in self.dataset.splits:
+            raise RunError(f"no part {part!r}: there are {', '.join(self.dataset.splits)}")
 
     def log_use(self, part: str, n: int, command: str) -> None:
         """Write down that n examples of a part were looked at, if it is `test`."""

@@ -58,6 +58,7 @@ from flax.linen import (
 from cnn_jax.nn.batch_norm import BatchNorm, mask_padding
 from cnn_jax.nn.conv import Conv, DepthwiseConv, SeparableConv
 from cnn_jax.nn.conv_transpose import ConvTranspose
+from cnn_jax.nn.dropping import keep_dropping
 from cnn_jax.nn.layers import ClassifierHead, SqueezeExcite, StochasticDepth
 from cnn_jax.nn.recompute import recompute
 from cnn_jax.nn.taps import tap, tap_paths
@@ -111,6 +112,7 @@ __all__ = [
     "hard_tanh",
     "initializers",
     "intercept_methods",
+    "keep_dropping",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
