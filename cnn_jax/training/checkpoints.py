@@ -8,6 +8,7 @@ every file. A damaged one is set aside and named; the one before it is used.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -216,6 +217,20 @@ def read(folder: str | os.PathLike[str], step: int, template: PyTree) -> tuple[A
     return from_host(leaves, template), progress
 
 
+def _of_the_machine(error: BaseException | None) -> bool:
+    """Whether memory, files or rights are wanting: a checkpoint that cannot be read is not damaged
+    then, and must not be set aside."""
+    if error is None:
+        return False
+    wanting = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno in wanting)
+        or "RESOURCE_EXHAUSTED" in str(error)
+        or _of_the_machine(error.__cause__)
+    )
+
+
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Leaves and progress of a checkpoint, each as its digest says."""
     from orbax.checkpoint import v1 as ocp
@@ -226,6 +241,8 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             leaves = ocp.load(path)
     # Orbax and tensorstore raise many types for damaged files, all of one meaning here.
     except Exception as error:
+        if _of_the_machine(error):
+            raise
         reason = str(error.__cause__ or error).strip() or type(error).__name__
         raise DamagedCheckpointError(f"cannot be read: {reason.splitlines()[0][:200]}") from error
     try:

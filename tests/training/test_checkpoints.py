@@ -1,5 +1,6 @@
 """Checkpoints: what is read is what was saved, or the damage is named."""
 
+import errno
 import random
 import shutil
 
@@ -182,6 +183,29 @@ def test_all_damaged_is_the_beginning_and_nothing_is_deleted(tmp_path):
         assert checkpoints.restore(state_at(0)) is None
     assert len(said) == 3
     assert sorted(p.name for p in (tmp_path / "c-damaged").iterdir()) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "wanting",
+    [
+        MemoryError(),
+        OSError(errno.EMFILE, "Too many open files"),
+        ValueError("RESOURCE_EXHAUSTED: allocating 9 bytes"),
+    ],
+)
+def test_a_machine_that_wants_memory_or_files_damages_no_checkpoint(tmp_path, monkeypatch, wanting):
+    save_three(tmp_path / "c")
+
+    def fail(*args, **kwargs):
+        raise wanting
+
+    monkeypatch.setattr("orbax.checkpoint.v1.load", fail)
+    with Checkpoints(tmp_path / "c") as checkpoints, pytest.raises(type(wanting)):
+        checkpoints.restore(state_at(0))
+    monkeypatch.undo()
+    assert not (tmp_path / "c-damaged").exists()
+    with Checkpoints(tmp_path / "c") as checkpoints:
+        assert checkpoints.restore(state_at(0)) is not None
 
 
 def test_a_sound_checkpoint_of_another_model_is_no_damage(tmp_path):
