@@ -53,13 +53,14 @@ def over_seeds(rows: Sequence[Row]) -> Row:
     values = [row.value for row in rows]
     mean = fmean(values)
     half = t_quantile(first.level, len(rows) - 1) * stdev(values) / math.sqrt(len(rows))
+    agree = min(values) == max(values)  # by chance, which is no certainty
     return replace(
         first,
         value=mean,
-        low=mean - half,
-        high=mean + half,
+        low=math.nan if agree else mean - half,
+        high=math.nan if agree else mean + half,
         n_seeds=len(rows),
         seed="",
         covers="seed",
-        method="Student's t",
+        method="no interval: all seeds agree" if agree else "Student's t",
     )

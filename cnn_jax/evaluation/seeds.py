@@ -48,6 +48,8 @@ def over_seeds(
     else:
         half = half_width([_of_mean(runs)], level)
         low, high, method = mean - half, mean + half, "Student's t"
+        if half == 0:  # two or three seeds may agree by chance: that is no certainty
+            low, high, method = math.nan, math.nan, "no interval: all seeds agree"
     return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent)
 
 
@@ -103,7 +105,9 @@ def half_width(parts: Sequence[Part], level: float) -> float:
 
 
 def _of_mean(values: np.ndarray) -> Part:
-    return float(values.var(ddof=1)) / len(values), len(values) - 1
+    # Of equal values exactly 0, where rounding of their mean would leave something.
+    variance = float(values.var(ddof=1)) if np.ptp(values) > 0 else 0.0
+    return variance / len(values), len(values) - 1
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,10 @@ class Spread:
 
     def estimate_over_seeds(self, level: float, *, percent: bool) -> Estimate:
         """With the interval over seeds alone, on this very test set."""
-        half = half_width(self.of_seeds, level)
-        return self._with(half, level, percent, "Welch's t", "seed", "seed")
+        half, method = half_width(self.of_seeds, level), "Welch's t"
+        if half == 0:
+            half, method = math.nan, "no interval: all seeds agree"
+        return self._with(half, level, percent, method, "seed", "seed")
 
     def _with(
         self, half: float, level: float, percent: bool, method: str, unit: Unit, covers: Covers
