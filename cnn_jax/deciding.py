@@ -55,6 +55,7 @@ def decide(
       EvaluationError: no class is named and none is known; or as `fit_threshold` and
         `evaluation.operating_figures`.
     """
+    temperature = run.temperature  # raises what to do where training has not ended
     validation = run.predictions("validation")
     positive = positive or positive_class(run.info["data"]["name"], validation.classes)
     threshold = fit_threshold(
@@ -63,13 +64,12 @@ def decide(
         sensitivity=sensitivity,
         specificity=specificity,
         confidence=confidence,
-        temperature=run.temperature,
+        temperature=temperature,
     )
     test = run.predictions("test")
-    run.log_use("test", len(test), command)
     actual = is_positive(test, positive)
     none = operating_figures(np.zeros(len(test), bool), actual, test.groups)
-    return Decision(
+    decision = Decision(
         threshold=threshold,
         on_validation=operating_figures(
             threshold.flags(validation), is_positive(validation, positive), validation.groups
@@ -78,6 +78,8 @@ def decide(
         elsewhere=None if prevalence is None else threshold.figures(test, prevalence=prevalence),
         all_negative=none.accuracy,
     )
+    run.log_use("test", len(test), command)
+    return decision
 
 
 def positive_class(name: str, classes: tuple[str, ...]) -> str:

@@ -278,11 +278,11 @@ class Run(Recorded):
         Raises:
           EvaluationError: a coverage out of range, or several labels.
         """
-        sets = None
+        sets, temperature = None, self.temperature
         if coverage is not None:
             sets = fit_prediction_sets(self.predictions("validation"), coverage=coverage)
         answers = self.classifier.predict(images)
-        return answers if sets is None else answers.with_sets(sets, self.temperature)
+        return answers if sets is None else answers.with_sets(sets, temperature)
 
     def export(self, folder: str | os.PathLike[str]) -> Path:
         """Write the network to one safetensors file with its description beside it.

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -316,6 +317,8 @@ def decision(found: Decision, form: Literal["table", "json"]) -> str:
             "positive": threshold.positive,
             "rule": threshold.rule,
             "probability": threshold.probability,
+            "log_odds": threshold.log_odds if math.isfinite(threshold.log_odds) else None,
+            "temperature": threshold.temperature,
             "fitted_on": {"split": threshold.fitted_on.split, "n": threshold.fitted_on.n},
             **{
                 part: {
@@ -330,14 +333,18 @@ def decision(found: Decision, form: Literal["table", "json"]) -> str:
     rows = [("", threshold.fitted_on.split, *columns)]
     for name in names:
         own = getattr(found.on_validation, name)
-        shown = (str(getattr(f, name)).split(", n =")[0] for f in columns.values())
+        shown = (_share(getattr(f, name)) for f in columns.values())
         label = name.upper() if name in ("ppv", "npv") else name
-        rows.append((label, f"{100 * own.value:.2f} %", *shown))
+        rows.append((label, _share(own).partition(" [")[0], *shown))
     tp, fp, fn, tn = found.on_test.counts
     positive = _printable(threshold.positive)
+    line = f"flagged from a probability of {threshold.probability:.4f} on"
+    if threshold.probability == 1:  # rounded: the line itself is in the log odds
+        line = f"flagged from log odds of {threshold.log_odds:.2f} on"
+    if math.isinf(threshold.log_odds):
+        line = "no one is flagged"
     return (
-        f"{positive}, {threshold.rule}: flagged from a probability of "
-        f"{threshold.probability:.4f} on\n"
+        f"{positive}, {threshold.rule}: {line}\n"
         f"(from {threshold.fitted_on.n:,} {threshold.fitted_on.split} examples)\n\n"
         f"{_aligned(rows)}\n\n"
         f"of {tp + fn:,} test examples that are {positive} {tp:,} are found and {fn:,} missed; of\n"
@@ -345,6 +352,13 @@ def decision(found: Decision, form: Literal["table", "json"]) -> str:
         f"{100 * found.all_negative.value:.2f} %.\n"
         f"PPV and NPV hold where {100 * found.on_test.prevalence:.1f} % have it, as on test."
     )
+
+
+def _share(estimate: Estimate) -> str:
+    """A share with its interval, but without n."""
+    if math.isnan(estimate.value):
+        return "undefined"
+    return str(estimate).split(", n =")[0]
 
 
 def audit(rows: Sequence[Sequence[str]]) -> str:

@@ -189,6 +189,9 @@ def test_predict_gives_sets_and_says_what_is_for_a_human(capsys, trained, tmp_pa
         capsys, "predict", str(trained), str(tmp_path / "00.png"), "--coverage", "90"
     )
     assert status == 2 and "a coverage lies between 0 and 1" in err
+    both = ("--labels", "--coverage", "0.9")
+    status, _, err = run(capsys, "predict", str(trained), str(tmp_path / "00.png"), *both)
+    assert status == 2 and "leave out --coverage, or --labels" in err
     plain = one.predict([tmp_path / "00.png"])
     with pytest.raises(EvaluationError, match="there are no prediction sets"):
         plain.for_a_human  # noqa: B018

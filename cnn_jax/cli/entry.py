@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except CnnJaxError as error:
-        print(f"cnn-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"cnn-jax: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         advice = getattr(interrupt, "__notes__", [])  # how to go on, where a run has begun
@@ -96,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {str(error.filename)!r}" if error.filename else ""
         print(f"cnn-jax: {error.strerror or error}{where}", file=sys.stderr)
         return 2
+
+
+def _one_line(text: str) -> str:
+    """In one line, without control characters, which a name may hold and a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -40,6 +40,9 @@ def evaluate(arguments: list[str]) -> int:
     figures = run.evaluate(options.split, command=command)
     if options.figures != "usual":
         of = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}[options.figures]
+        if options.figures == "ordinal":
+            order = " < ".join(run.info["data"]["classes"])
+            print(f"cnn-jax: taken to be in this order: {order}", file=sys.stderr)
         figures = of(run.predictions(options.split))
     print(tables.figures(figures, options.format))
     return 0
@@ -87,6 +90,8 @@ def predict(arguments: list[str]) -> int:
     )
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
+    if options.labels and options.coverage is not None:
+        raise UsageError("--labels compares single answers: leave out --coverage, or --labels")
     from pathlib import Path
 
     from cnn_jax import tables

@@ -14,7 +14,6 @@ class KnownSet:
       folders: names under which it is distributed, beside its own.
       classes: names of the classes where its files do not hold them.
       positive: the class that is looked for, where there is one.
-      ordered: whether the classes are grades.
     """
 
     licence: str
@@ -22,7 +21,6 @@ class KnownSet:
     folders: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     positive: str | None = None
-    ordered: bool = False
 
 
 _MEDMNIST_CITATION = "Yang et al. MedMNIST v2. Scientific Data 10:41, 2023"
@@ -170,7 +168,6 @@ KNOWN = {
     "retinamnist": KnownSet(
         licence="CC BY 4.0",
         citation=_MEDMNIST_CITATION + "; DeepDRiD. ISBI 2020",
-        ordered=True,  # five grades of diabetic retinopathy
     ),
     **{
         f"organ{view}mnist": KnownSet(

@@ -174,8 +174,8 @@ def _without(dataset: Dataset, dropped: Mapping[str, set[int]], notes: list[str]
         stay = np.delete(np.arange(len(splits[part])), sorted(positions))
         if not len(stay):
             raise DataError(
-                f"every {part} image of {dataset.name!r} equals one of another part: none would "
-                "be left; --duplicates regroup makes parts anew"
+                f"every {part} image of {dataset.name!r} equals one of another part, or is of a "
+                "group that lies there: none would be left; --duplicates regroup makes parts anew"
             )
         splits[part] = splits[part].take(stay)
     if not notes:
@@ -189,11 +189,12 @@ def _without(dataset: Dataset, dropped: Mapping[str, set[int]], notes: list[str]
 
 
 def _pooled_if_shared(dataset: Dataset) -> Split | None:
-    """All examples, in groups; None if no group lies in the test part and in another."""
+    """All examples, in groups; None if no group lies in two parts, nor a test image in another."""
     splits = dataset.splits
     part = np.repeat(list(splits), [len(split) for split in splits.values()])
     _, groups = pooled_groups(splits)
-    if not np.isin(groups[part == "test"], groups[part != "test"]).any():
+    leaked = np.isin(groups[part == "test"], groups[part != "test"]).any()
+    if not leaked and not shared_groups(splits):
         return None
     return pool(dataset, tuple(splits), "choose --duplicates drop-train")
 
@@ -202,7 +203,7 @@ def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
     splits, _ = complete_splits({"train": pooled}, seed=seed)
     counts = ", ".join(f"{len(split)} {part}" for part, split in splits.items())
     note = (
-        f"Test images or their groups were also in train or validation: all {len(pooled)} images "
+        f"Images or their groups were in several parts: all {len(pooled)} images "
         f"were pooled and split anew, groups and equal images kept whole (seed {seed}), into "
         f"{counts}."
     )

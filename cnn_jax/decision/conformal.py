@@ -40,7 +40,7 @@ class PredictionSets:
     """A class is in the set of an example where 1 minus its probability is at most `largest`.
 
     Attributes:
-      largest: inf where too few calibration examples allow nothing but sets of all classes.
+      largest: of 1 minus the probability.
       promised: the marginal coverage.
       fitted_on: the calibration examples.
     """
@@ -111,7 +111,8 @@ def fit_prediction_sets(
       coverage: strictly between 0 and 1.
 
     Raises:
-      EvaluationError: predictions of another type or kind, or a coverage out of range.
+      EvaluationError: predictions of another type or kind, a coverage out of range, or so few
+        calibration examples that only sets of all classes would keep the promise.
     """
     fitted_on = FittedOn.of(predictions, "a prediction set")
     if predictions.kind != "class":
@@ -125,6 +126,11 @@ def fit_prediction_sets(
         worst = np.zeros(len(names))
         np.maximum.at(worst, index, strange)
         strange = worst
-    rank = math.ceil((len(strange) + 1) * coverage - 1e-9)
-    largest = float(np.sort(strange)[rank - 1]) if rank <= len(strange) else math.inf
-    return PredictionSets(largest, coverage, fitted_on)
+    rank = max(math.ceil((len(strange) + 1) * coverage - 1e-9), 1)
+    if rank > len(strange):
+        needed = math.ceil(coverage / (1 - coverage) - 1e-9)
+        raise EvaluationError(
+            f"{len(strange)} independent calibration examples cannot promise a coverage of "
+            f"{coverage:g} with less than all classes in every set: {needed} are needed"
+        )
+    return PredictionSets(float(np.sort(strange)[rank - 1]), coverage, fitted_on)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 from cnn_jax.errors import EvaluationError
@@ -26,7 +25,7 @@ class FittedOn:
     split: str
     n: int
     groups: int
-    _examples: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
+    _ids: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     _groups: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @classmethod
@@ -45,20 +44,21 @@ class FittedOn:
         if predictions.groups is not None:
             names = frozenset(str(group) for group in predictions.groups)
         groups = len(names) if names else len(predictions)
-        return cls(predictions.split, len(predictions), groups, _examples(predictions), names)
+        return cls(predictions.split, len(predictions), groups, _ids(predictions), names)
 
     def check_apart(self, predictions: Predictions, what: str) -> None:
         """Refuse to judge what was fitted by the examples, or the groups, it was fitted on.
 
-        An example is the same where its id and its logits are: parts may number theirs alike.
+        An example is known by its id, whatever the split is called or became of its logits.
 
         Raises:
           EvaluationError: they share examples or groups.
         """
-        if shared := len(self._examples & _examples(predictions)):
+        if shared := len(self._ids & _ids(predictions)):
             raise EvaluationError(
-                f"{what} was fitted on {self.split!r}, {shared} of whose {self.n} examples are "
-                f"among those of {predictions.split!r} that it would be judged by: take others"
+                f"{what} was fitted on {self.split!r}, {shared} of whose {self.n} examples are, by "
+                f"their ids, among those of {predictions.split!r} that it would be judged by: take "
+                "others (or other ids, if these are other examples)"
             )
         if predictions.groups is None:
             return
@@ -70,9 +70,5 @@ class FittedOn:
             )
 
 
-def _examples(predictions: Predictions) -> frozenset[bytes]:
-    rows = zip(predictions.ids.tolist(), predictions.logits, strict=True)
-    return frozenset(
-        hashlib.sha256(f"{name}/".encode("utf-8", "surrogatepass") + row.tobytes()).digest()
-        for name, row in rows
-    )
+def _ids(predictions: Predictions) -> frozenset[str]:
+    return frozenset(str(name) for name in predictions.ids)

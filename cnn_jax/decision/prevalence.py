@@ -24,7 +24,9 @@ def adjust_prevalence(
     Args:
       predictions: calibrated ones; divide the logits by their temperature first.
       to: class name -> its share where the model is to be used; for one class each they sum to 1.
-      trained: class name -> its share in what the model was trained on.
+      trained: class name -> the share that the probabilities hold for: that in the training
+        part, but equal shares after `loss.logit_adjustment = 1`, balanced class weights or
+        balanced sampling.
 
     Raises:
       EvaluationError: a class is missing or unknown, or shares are not in 0..1 or do not sum to 1.

@@ -96,8 +96,10 @@ def fit_threshold(
 
     What holds on the calibration examples holds on others only about as often as not. With a
     `confidence` the line is drawn further out, so that the true sensitivity (or specificity) is
-    the wanted one with that confidence over calibrations: see `allowed_beyond`. Each group
-    then counts once, by its example nearest to being decided wrongly.
+    the wanted one with that confidence over calibrations: see `allowed_beyond`. Where groups
+    hold several examples the promise is of groups, and says nothing of large ones' examples: a
+    group counts once, by its example nearest to being decided wrongly, and is found where all of
+    its examples of the class are.
 
     Args:
       predictions: of validation or calibration data.
@@ -136,11 +138,12 @@ def fit_threshold(
     turned = score[kept] if sensitivity is not None else -score[kept]
     rule = f"{name} of {100 * wanted:g} %"
     if confidence is None:
-        beyond = math.floor((1 - wanted) * len(turned) + 1e-9)
+        beyond = min(math.floor((1 - wanted) * len(turned) + 1e-9), len(turned) - 1)
     else:
         groups = None if predictions.groups is None else predictions.groups[kept]
-        turned = _worst_of_each(turned, groups)
+        examples, turned = len(turned), _worst_of_each(turned, groups)
         beyond = allowed_beyond(len(turned), 1 - wanted, confidence)
+        rule += " of groups" if len(turned) < examples else ""
         rule += f" with confidence {100 * confidence:g} %"
     last = float(np.sort(turned)[beyond])
     levels = np.unique(score)
@@ -186,9 +189,11 @@ def _column(predictions: Predictions, positive: str) -> int:
 def _youden(score: np.ndarray, actual: np.ndarray) -> float:
     levels = np.unique(score)
     lines = np.array([_between(levels[:i], levels[i]) for i in range(len(levels))])
-    missed = np.searchsorted(np.sort(score[actual]), lines) / actual.sum()
-    left = np.searchsorted(np.sort(score[~actual]), lines) / (~actual).sum()
-    return float(lines[(left - missed).argmax()])
+    missed = np.searchsorted(np.sort(score[actual]), lines)
+    left = np.searchsorted(np.sort(score[~actual]), lines)
+    # In whole numbers, so that equally good lines are equal and the lowest comes first.
+    gain = left * int(actual.sum()) - missed * int((~actual).sum())
+    return float(lines[gain.argmax()])
 
 
 def _between(lower: np.ndarray, flagged: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.predictions import (
     CalibrationPredictions,
     P,
@@ -36,7 +37,16 @@ class VectorScaling:
     nll_after: float
 
     def apply(self, predictions: P) -> P:
-        """The predictions with scaled logits; unlike a temperature this may change classes."""
+        """The predictions with scaled logits; unlike a temperature this may change classes.
+
+        Raises:
+          EvaluationError: another number of classes.
+        """
+        if len(self.factors) != len(predictions.classes):
+            raise EvaluationError(
+                f"vector scaling of {len(self.factors)} classes does not fit predictions of "
+                f"{len(predictions.classes)}"
+            )
         logits = predictions.logits * np.asarray(self.factors) + np.asarray(self.offsets)
         return replace(predictions, logits=logits.astype(np.float32))
 
@@ -44,9 +54,10 @@ class VectorScaling:
 def fit_vector_scaling(predictions: CalibrationPredictions) -> VectorScaling:
     """The most probable factors and offsets, given the NLL and a prior.
 
-    Minimised is n times the mean NLL + Σ (w_k - 1)^2 / (2 0.5^2) + Σ b_k^2 / 2, which is convex,
-    by L-BFGS with its gradient. The prior, as that of `fit_temperature`, counts as much as a few
-    examples: without it classes that few examples have would get any factor.
+    Minimised is the NLL summed over examples (and over labels, of several) +
+    Σ (w_k - 1)^2 / (2 0.5^2) + Σ b_k^2 / 2, which is convex, by L-BFGS with its gradient. The
+    prior, as that of `fit_temperature`, counts as much as a few examples: without it classes that
+    few examples have would get any factor.
 
     Raises:
       EvaluationError: the predictions are not of the type that is fitted on, or there are none.

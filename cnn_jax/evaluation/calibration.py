@@ -56,9 +56,10 @@ def reliability(
     """The reliability diagram of the predicted class, in the bins of the ECE.
 
     Raises:
-      EvaluationError: multi-label predictions, or a temperature or level out of range.
+      EvaluationError: multi-label predictions, or bins, a temperature or level out of range.
     """
     refuse_multilabel(predictions, "a reliability diagram of the predicted class")
+    _check_bins(bins)
     confidence, right = confidence_of(predictions, temperature)
     index = _confidence_bins(confidence, bins)
     count = np.bincount(index, minlength=bins)
@@ -115,8 +116,7 @@ def calibration_figures(
     """
     if predictions.kind == "soft":
         raise EvaluationError("calibration needs hard labels, and these targets are soft")
-    if bins < 1:
-        raise EvaluationError(f"a calibration error needs 1 bin or more, not {bins}")
+    _check_bins(bins)
     p, k = predictions.probabilities(temperature), len(predictions.classes)
     several = predictions.kind == "multilabel"
     actual = predictions.targets if several else np.eye(k)[predictions.labels()]
@@ -141,6 +141,11 @@ def calibration_figures(
         resamples=resamples,
         seed=seed,
     )
+
+
+def _check_bins(bins: int) -> None:
+    if bins < 1:
+        raise EvaluationError(f"calibration is seen in 1 bin or more, not {bins}")
 
 
 def _equal_bins(confidence: np.ndarray, bins: int) -> np.ndarray:

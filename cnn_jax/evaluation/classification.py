@@ -47,7 +47,8 @@ def classification_metrics(
       wrong.
     - `balanced_accuracy`: mean recall over the classes that have examples.
     - `worst_recall`: the lowest recall of a class that has examples; `Estimate.method` names the
-      class. Its interval holds for the class that is truly worst, see `worst_interval`.
+      class, see `worst_recall`. It is no figure to compare runs by (`metric_names`): resamples
+      and means over seeds would miss what it is of the truly worst class.
     - `top_5_accuracy` and so on: for every k of `top_k` below the number of classes; intervals
       as for the accuracy.
     - `nll`: mean -log p of the target, in nats.
@@ -93,15 +94,18 @@ def classification_metrics(
     for name in estimates:
         # That of several labels is a mean of shares.
         if _is_proportion(name) and (predictions.kind, name) != ("multilabel", "accuracy"):
-            estimates[name] = _proportion(estimates[name], units)
+            estimates[name] = interval_of_share(estimates[name], units)
         if name in IN_PERCENT or _is_proportion(name):
             estimates[name] = replace(estimates[name], percent=True)
-    if "worst_recall" in estimates:
-        estimates["worst_recall"] = worst_interval(
-            predictions, estimates["worst_recall"], resamples=resamples, seed=seed
-        )
+    if predictions.kind == "class":
+        worst = worst_recall(predictions, level=level, resamples=resamples, seed=seed)
+        items = list(estimates.items())
+        at = [name for name, _ in items].index("balanced_accuracy") + 1
+        estimates = dict([*items[:at], ("worst_recall", worst), *items[at:]])
     if predictions.kind == "class" and len(predictions.classes) == 2 and units.name == "example":
-        estimates["auroc"] = _auroc_of_two(predictions, temperature, estimates["auroc"])
+        estimates["auroc"] = auroc_of_two(
+            predictions.log_odds(temperature)[:, 1], predictions.labels() == 1, estimates["auroc"]
+        )
     for name in {"auroc", "average_precision"} & set(estimates):
         note = _ranking_note(predictions)
         estimates[name] = add_note(estimates[name], note) if note else estimates[name]
@@ -132,7 +136,6 @@ def metric_statistics(
     return {
         "accuracy": accuracy,
         "balanced_accuracy": counts.balanced_accuracy,
-        "worst_recall": counts.worst_recall,
         **_top_k_statistics(predictions, top_k),
         "nll": nll,
         "brier": brier,
@@ -143,10 +146,10 @@ def metric_statistics(
     }
 
 
-def worst_interval(
-    predictions: Predictions, estimate: Estimate, *, resamples: int, seed: int
+def worst_recall(
+    predictions: Predictions, *, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
-    """The interval of the lowest recall of K classes, which resamples would miss.
+    """The lowest recall of the K classes that have examples, with the interval of the lowest.
 
     The lowest of several shares falls below the truth by chance, and that of a resample further.
     With intervals [l_k, h_k] of each recall the lowest lies in [min l_k, min h_k]: below that
@@ -155,10 +158,13 @@ def worst_interval(
 
     Args:
       predictions: of kind `class`.
-      estimate: the value, and the level.
+      level: confidence level.
       resamples, seed: of the bootstrap, where groups hold several examples.
+
+    Raises:
+      EvaluationError: no examples, or a level out of range.
     """
-    labels, level = predictions.labels(), estimate.level
+    labels = predictions.labels()
     right = predictions.predicted() == labels
     units = Units.of(len(labels), predictions.groups)
     present = np.unique(labels).tolist()
@@ -171,7 +177,8 @@ def worst_interval(
     wide = 1 - (1 - level) / len(present)
     worst = min(present, key=lambda k: right[labels == k].mean())
     return replace(
-        estimate,
+        share(worst, level),
+        n=len(labels),
         low=min(share(k, level).low for k in present),
         high=min(share(k, wide).high for k in present),
         method=f"lowest ends of all classes; of class {predictions.classes[worst]!r}",
@@ -200,7 +207,7 @@ def _is_proportion(name: str) -> bool:
     return name in ("accuracy", "subset_accuracy") or name.startswith("top_")
 
 
-def _proportion(estimate: Estimate, units: Units) -> Estimate:
+def interval_of_share(estimate: Estimate, units: Units) -> Estimate:
     """The interval of a share where examples are independent, and where all or none are right.
 
     In the second case each group is all right or all wrong, and counts as one example.
@@ -214,9 +221,8 @@ def _proportion(estimate: Estimate, units: Units) -> Estimate:
     return replace(estimate, low=low, high=high, method=method)
 
 
-def _auroc_of_two(predictions: Predictions, temperature: float, resampled: Estimate) -> Estimate:
-    """DeLong's interval of the second class's AUROC; the bootstrap's where it needs more."""
-    scores, positive = predictions.log_odds(temperature)[:, 1], predictions.labels() == 1
+def auroc_of_two(scores: np.ndarray, positive: np.ndarray, resampled: Estimate) -> Estimate:
+    """DeLong's interval of an AUROC; the bootstrap's where it needs more."""
     if min(int(positive.sum()), int((~positive).sum())) < 2:
         return resampled
     return auroc_interval(scores, positive, level=resampled.level)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.classification import auroc_of_two, interval_of_share
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, bootstrap, proportion
+from cnn_jax.evaluation.intervals import Statistic, Units, bootstrap
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.weighted import Ranking, mean_statistic
 
@@ -31,8 +32,8 @@ def medmnist_figures(
 
     Args:
       predictions: of every example of the split.
-      level, resamples, seed: of the bootstrap by groups; the ACC of independent examples has
-        Wilson's or Clopper and Pearson's interval.
+      level, resamples, seed: of the bootstrap by groups. Of independent examples of classes
+        the ACC has Wilson's or Clopper and Pearson's interval, the AUC of two classes DeLong's.
 
     Raises:
       EvaluationError: soft targets; or a class (or label) that no example, or every one, has: the
@@ -45,11 +46,13 @@ def medmnist_figures(
     found = bootstrap(
         statistics, n, predictions.groups, level=level, resamples=resamples, seed=seed
     )
-    acc = found["acc"]
-    if predictions.kind == "class" and Units.of(n, predictions.groups).name == "example":
-        low, high, method = proportion(round(acc.value * n), n, level)
-        acc = replace(acc, low=low, high=high, method=method)
-    return {"auc": found["auc"], "acc": replace(acc, percent=True)}
+    units = Units.of(n, predictions.groups)
+    if predictions.kind == "class":
+        found["acc"] = interval_of_share(found["acc"], units)
+        if len(predictions.classes) == 2 and units.name == "example":
+            score, positive = predictions.probabilities()[:, 1], predictions.labels() == 1
+            found["auc"] = auroc_of_two(score, positive, found["auc"])
+    return {"auc": found["auc"], "acc": replace(found["acc"], percent=True)}
 
 
 def _statistics(predictions: Predictions) -> dict[str, Statistic]:

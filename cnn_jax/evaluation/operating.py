@@ -68,10 +68,10 @@ def operating_figures(
       resamples, seed: of the bootstrap.
 
     Raises:
-      EvaluationError: shapes that differ, no sick or no healthy example, or a prevalence that
-        is not between 0 and 1.
+      EvaluationError: decisions that are not yes or no, shapes that differ, no sick or no healthy
+        example, or a prevalence that is not between 0 and 1.
     """
-    flagged, actual = np.asarray(flagged, bool), np.asarray(actual, bool)
+    flagged, actual = _yes_or_no(flagged), _yes_or_no(actual)
     if flagged.shape != actual.shape or flagged.ndim != 1:
         raise EvaluationError(
             f"decisions {list(flagged.shape)} and truth {list(actual.shape)} must be two rows of "
@@ -96,7 +96,9 @@ def operating_figures(
     def share(name: str, level: float) -> Estimate:
         holds, among = conditions[name]
         if not among.any():
-            return _UNDEFINED
+            nan = math.nan
+            undefined = "undefined: nothing decided so"
+            return Estimate(nan, nan, nan, 0, undefined, level, units.name, percent=True)
         return share_of(holds[among], units, among, level=level, resamples=resamples, seed=seed)
 
     found = {name: share(name, level) for name in conditions}
@@ -115,9 +117,11 @@ def operating_figures(
     )
 
 
-_UNDEFINED = Estimate(
-    math.nan, math.nan, math.nan, 0, "undefined: nothing decided so", percent=True
-)
+def _yes_or_no(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if not np.isin(values, (0, 1)).all():
+        raise EvaluationError("decisions and truth are yes or no (bool, or 0 and 1)")
+    return values.astype(bool)
 
 
 def _at_prevalence(
@@ -158,7 +162,8 @@ class DecisionCurve:
     Attributes:
       thresholds: the probability from which on one would treat.
       model: net benefit of treating those whose probability is at least the threshold.
-      low, high: pointwise interval of `model`.
+      low, high: pointwise interval of `model`; NaN where no resample differs, as where no one
+        is flagged.
       treat_all: net benefit of treating everyone; that of treating no one is 0.
       prevalence: share of the sick that the curve holds for.
     """
@@ -201,7 +206,11 @@ def decision_curve(
         or no sick or no healthy example.
     """
     probability, actual = np.asarray(probability, np.float64), np.asarray(actual, bool)
-    t = np.linspace(0.01, 0.99, 99) if thresholds is None else np.asarray(thresholds, np.float64)
+    t = (
+        np.linspace(0.01, 0.99, 99)
+        if thresholds is None
+        else np.array(thresholds, np.float64, ndmin=1)
+    )
     if probability.shape != actual.shape or not ((probability >= 0) & (probability <= 1)).all():
         raise EvaluationError("a decision curve needs a probability in 0..1 for each example")
     if not len(t) or not ((t > 0) & (t < 1)).all():

@@ -236,8 +236,10 @@ class Predictions:
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote; of a validation or calibration split `CalibrationPredictions`.
 
+        Called on `CalibrationPredictions`, this is the same promise as their constructor.
+
         Raises:
-          EvaluationError: the file is missing or damaged, or of a split that is not of this type.
+          EvaluationError: the file is missing or damaged, or of a split of which there are none.
         """
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as z:

@@ -48,7 +48,7 @@ def over_seeds(
     else:
         half = half_width([_of_mean(runs)], level)
         low, high, method = mean - half, mean + half, "Student's t"
-        if half == 0:  # two or three seeds may agree by chance: that is no certainty
+        if np.ptp(runs) == 0:  # two or three seeds may agree by chance: that is no certainty
             low, high, method = math.nan, math.nan, "no interval: all seeds agree"
     return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent)
 
@@ -143,7 +143,7 @@ class Spread:
     def estimate_over_seeds(self, level: float, *, percent: bool) -> Estimate:
         """With the interval over seeds alone, on this very test set."""
         half, method = half_width(self.of_seeds, level), "Welch's t"
-        if half == 0:
+        if not any(variance > 0 for variance, _ in self.of_seeds):
             half, method = math.nan, "no interval: all seeds agree"
         return self._with(half, level, percent, method, "seed", "seed")
 

@@ -41,7 +41,7 @@ def risk_coverage(
     """The risk-coverage curve of the predicted class, by its probability.
 
     Examples of equal confidence are kept or left together. Of two classes a temperature changes
-    nothing.
+    nothing but `confidence`.
 
     Args:
       predictions: not of several labels.
@@ -54,10 +54,12 @@ def risk_coverage(
     """
     refuse_multilabel(predictions, "a risk-coverage curve")
     confidence, right = confidence_of(predictions, temperature)
-    order = np.argsort(-confidence, kind="stable")
-    sorted_confidence = confidence[order]
+    # Log odds keep those apart whose probabilities round to 1.
+    score = predictions.log_odds(temperature).max(axis=1)
+    order = np.argsort(-score, kind="stable")
+    sorted_score = score[order]
     # The last example of each confidence, where a curve may stop.
-    ends = np.flatnonzero(np.append(sorted_confidence[1:] < sorted_confidence[:-1], True))
+    ends = np.flatnonzero(np.append(sorted_score[1:] < sorted_score[:-1], True))
     wrong = 1 - right[order]
     kept = ends + 1
     area = bootstrap(
@@ -71,7 +73,7 @@ def risk_coverage(
     return RiskCoverage(
         coverage=kept / len(predictions),
         risk=np.cumsum(wrong)[ends] / kept,
-        confidence=sorted_confidence[ends],
+        confidence=confidence[order][ends],
         area=area,
     )
 

@@ -86,12 +86,6 @@ class Counts:
         """`[R]`: mean recall over the classes that have examples."""
         return mean_of_defined(self.recall(weights))
 
-    def worst_recall(self, weights: np.ndarray) -> np.ndarray:
-        """`[R]`: lowest recall of the classes that have examples."""
-        recall = self.recall(weights)
-        lowest = np.where(np.isnan(recall), np.inf, recall).min(axis=0)
-        return np.where(np.isinf(lowest), np.nan, lowest)
-
     def macro_f1(self, weights: np.ndarray) -> np.ndarray:
         """`[R]`: mean F1 over the classes that occur among targets or predictions."""
         return mean_of_defined(self.f1(weights))

@@ -16,13 +16,16 @@ from cnn_jax.nn.interception import intercept_calls
 
 @contextmanager
 def keep_dropping() -> Iterator[None]:
-    """Let every `Dropout` of a positive rate drop, deterministic or not.
+    """Let every `Dropout` of a positive rate drop, deterministic or not, in what is traced inside.
+
+    A function that was compiled before is not reached, and one that is compiled inside goes on
+    dropping: apply the model itself, or jit a function of its own within.
 
     For Monte-Carlo dropout (Gal and Ghahramani 2016): the model is applied with `train=False`, so
     that batch statistics stay, and with `rngs={"dropout": key}`.
 
     Raises:
-      ModelError: no such layer was called.
+      ModelError: no such layer was traced.
     """
     dropped = False
 
@@ -38,8 +41,11 @@ def keep_dropping() -> Iterator[None]:
         dropped = True
         x = args[0] if args else kwargs["inputs"]
         kept = 1.0 - module.rate
-        shape = [1 if axis in module.broadcast_dims else n for axis, n in enumerate(x.shape)]
-        mask = jax.random.bernoulli(module.make_rng(module.rng_collection), kept, shape)
+        alike = {axis % x.ndim for axis in module.broadcast_dims}
+        shape = [1 if axis in alike else n for axis, n in enumerate(x.shape)]
+        key = kwargs.get("rng")
+        key = module.make_rng(module.rng_collection) if key is None else key
+        mask = jax.random.bernoulli(key, kept, shape)
         return jnp.where(mask, x / kept, 0) if kept else jnp.zeros_like(x)
 
     with intercept_calls(around):

@@ -388,6 +388,27 @@ def test_images_of_such_patients_leave_the_earlier_part():
     assert not any(note.startswith("Leak") for note in dataset.notes)
 
 
+def test_patients_in_train_and_validation_alone_are_regrouped_too():
+    given = patients_in_several_parts()
+    train, validation = (given.splits[part] for part in ("train", "validation"))
+    dataset = given.replace(
+        splits={
+            **given.splits,
+            "validation": train.take([0, 3]),
+            "test": validation.take([1, 2, 3]),
+        }
+    )
+    numbers = train.images.copy()
+    numbers[:, 0, 0, 0] = 1  # no equal images: the groups alone are shared
+    dataset = dataset.replace(
+        splits={**dataset.splits, "train": replace(train, images=numbers)}, notes=()
+    )
+    moved = resolve_duplicates(dataset, "regroup")
+    assert sum(map(len, moved.splits.values())) == 13
+    groups = [set(split.groups.tolist()) for split in moved.splits.values()]
+    assert not any(groups[i] & groups[j] for i in range(3) for j in range(i))
+
+
 @pytest.mark.parametrize("policy", ["keep", "regroup"])
 def test_such_patients_are_kept_or_the_parts_made_anew(policy):
     given = patients_in_several_parts()

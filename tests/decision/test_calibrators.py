@@ -119,6 +119,8 @@ def test_isotonic_never_says_never():
     assert found.min() > 0.01 and found.max() < 0.99
     with pytest.raises(EvaluationError, match="does not fit predictions of 3 classes"):
         fitted.apply(calibrated(k=3, n=9))
+    with pytest.raises(EvaluationError, match="scaling of 2 classes does not fit predictions of 3"):
+        fit_vector_scaling(p).apply(calibrated(k=3, n=9))
 
 
 def test_soft_targets_have_no_isotonic_calibration():

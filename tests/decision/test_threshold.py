@@ -98,9 +98,24 @@ def test_it_is_judged_by_other_examples_and_other_groups():
     with pytest.raises(EvaluationError, match=r"shares 1 groups .* such as 'patient 0'"):
         threshold.figures(shared)
     # The same examples under the name of test are the same examples.
-    renamed = Predictions("test", p.ids, p.targets, p.logits, p.classes, groups=test.groups)
-    with pytest.raises(EvaluationError, match="60 of whose 60 examples are among those"):
+    renamed = Predictions("test", p.ids, p.targets, p.logits / 2, p.classes, groups=test.groups)
+    with pytest.raises(EvaluationError, match=r"60 of whose 60 examples are, by their ids, among"):
         threshold.figures(renamed)
+
+
+def test_of_equally_good_lines_the_lowest_is_taken():
+    # 0.8 - 0.5 and 0.3 - 0 differ in floating point: both lines gain 0.3.
+    sick = np.repeat([0, 1, 0, 1, 0], [3, 5, 5, 5, 2])
+    threshold = fit_threshold(scored(np.arange(20), sick), positive="pneumonia")
+    assert threshold.log_odds == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("share", [1e-12, 1 - 1e-12])
+def test_tiny_shares_are_no_trouble(share):
+    p = drawn(0)
+    for name in ("sensitivity", "specificity"):
+        flags = fit_threshold(p, positive="pneumonia", **{name: share}).flags(p)
+        assert flags[p.targets == 1].any() or name == "specificity"
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.3])
@@ -147,6 +162,11 @@ def test_a_promise_counts_groups():
     ).log_odds == pytest.approx(
         fit_threshold(p, positive="pneumonia", sensitivity=0.95, confidence=0.95).log_odds
     )
+    pairs = replace(drawn(0, n=600), groups=(np.arange(600) // 2).astype(str))
+    promise = fit_threshold(pairs, positive="pneumonia", sensitivity=0.95, confidence=0.95)
+    assert promise.rule == "sensitivity of 95 % of groups with confidence 95 %"
+    found = promise.flags(pairs) | (pairs.targets == 0)
+    assert found.reshape(-1, 2).all(axis=1)[:100].mean() > 0.95
     with pytest.raises(EvaluationError, match="50 independent"):
         fit_threshold(
             replace(p, groups=(np.arange(300) // 2).astype(str)),

@@ -89,13 +89,18 @@ def test_calibrated_probabilities_have_low_errors():
 def test_the_curve_is_the_error_of_what_is_kept(n, seed, ties):
     p = drawn(n, 3, seed, ties=ties)
     curve = risk_coverage(p, resamples=20, seed=1)
-    confidence = p.probabilities().max(axis=1)
-    wrong = p.predicted() != p.targets
-    for coverage, risk, line in zip(curve.coverage, curve.risk, curve.confidence, strict=True):
-        kept = confidence >= line
+    # Log odds, of which equal ones are ties however their sums were rounded.
+    score, wrong = p.log_odds().max(axis=1), p.predicted() != p.targets
+    lines = np.unique(score)[::-1]
+    assert len(curve.coverage) == len(lines)
+    for coverage, risk, confidence, line in zip(
+        curve.coverage, curve.risk, curve.confidence, lines, strict=True
+    ):
+        kept = score >= line
         assert coverage == pytest.approx(kept.mean()) and risk == pytest.approx(wrong[kept].mean())
-    assert curve.coverage[-1] == 1 and (np.diff(curve.coverage) > 0).all()
-    expected = np.mean([wrong[confidence >= c].mean() for c in confidence])
+        assert confidence == pytest.approx(expit(line))
+    assert curve.coverage[-1] == 1
+    expected = np.mean([wrong[score >= s].mean() for s in score])
     assert curve.area.value == pytest.approx(expected)
 
 
@@ -118,7 +123,7 @@ def test_bad_input_is_refused():
     soft = replace(p, kind="soft", targets=softmax(p.logits, axis=1))
     with pytest.raises(EvaluationError, match="needs hard labels"):
         calibration_figures(soft)
-    with pytest.raises(EvaluationError, match="needs 1 bin or more"):
+    with pytest.raises(EvaluationError, match="in 1 bin or more"):
         calibration_figures(p, bins=0)
     with pytest.raises(EvaluationError, match="a risk-coverage curve needs one class"):
         risk_coverage(drawn(20, 3, 0, "multilabel"))

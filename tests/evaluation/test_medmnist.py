@@ -89,6 +89,13 @@ def test_intervals_enclose_and_groups_widen_them():
         assert width == pytest.approx(alone[name].high - alone[name].low, rel=0.15)
 
 
+def test_a_perfect_answer_has_an_interval():
+    p = drawn(60, 2, 0)
+    p = Predictions("test", p.ids, p.targets, np.eye(2, dtype=np.float32)[p.targets], p.classes)
+    for figure in medmnist_figures(p).values():
+        assert figure.value == 1 and 0.8 < figure.low < 1
+
+
 def test_a_class_without_examples_is_refused():
     p = drawn(40, 3, 0)
     with pytest.raises(EvaluationError, match="needs examples of 'c2'"):

@@ -104,6 +104,8 @@ def test_net_benefit_is_the_formula():
         (((FLAGGED, ACTUAL[:9]), {}), "two rows of equal length"),
         (((FLAGGED, np.ones(1000, bool)), {}), "no negative example"),
         (((FLAGGED, np.zeros(1000, bool)), {}), "no positive example"),
+        (((np.linspace(0, 1, 1000), ACTUAL), {}), "are yes or no"),
+        (((np.where(FLAGGED, np.nan, 0), ACTUAL), {}), "are yes or no"),
         (((FLAGGED, ACTUAL), {"prevalence": 1.0}), "prevalence lies between 0 and 1"),
         (((FLAGGED, ACTUAL), {"level": 95}), "level must be between"),
     ],

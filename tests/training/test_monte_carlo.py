@@ -34,6 +34,11 @@ def test_a_layer_drops_at_its_rate_and_keeps_its_mean():
             {}, x, rngs={"dropout": jax.random.key(0)}
         )
     assert (np.ptp(np.asarray(rows), axis=1) == 0).all()
+    with nn.keep_dropping():
+        same = nn.Dropout(0.25, broadcast_dims=(-1,), deterministic=True).apply(
+            {}, x, rngs={"dropout": jax.random.key(0)}
+        )
+    np.testing.assert_array_equal(same, rows)
     np.testing.assert_array_equal(layer.apply({}, x), x)  # outside nothing is dropped
     with pytest.raises(ModelError, match="drops nothing"), nn.keep_dropping():
         nn.Dropout(0.0, deterministic=True).apply({}, x)
