@@ -3,7 +3,8 @@
     python -m experiments.record FOLDER RUN [RUN ...] [--experiment NAME] [--note TEXT]
                                  [--but-baselines]
 
-writes accuracy, NLL, ECE and AUROC on the test part of each run to
+writes accuracy, NLL, ECE and AUROC on the test part of each run (or of the pooled folds of a
+cross-validation) to
 experiments/FOLDER/results.csv, and, where the run has baselines, theirs and the paired
 difference between the network and each. `python -m experiments.tables` then writes the tables.
 What was done about equal images in several parts, if anything, stands beside the data's name.
@@ -14,12 +15,19 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cnn_jax import Estimate, Run
-from cnn_jax.errors import CnnJaxError
-from cnn_jax.evaluation import classification_metrics, paired_difference
+from cnn_jax.errors import CnnJaxError, RunError
+from cnn_jax.evaluation import (
+    Predictions,
+    classification_metrics,
+    out_of_fold,
+    paired_difference,
+)
+from cnn_jax.population import Population
+from cnn_jax.population.folder import PopulationFolder
 from experiments.results import ResultsError, Row, append
 from experiments.rows import row_of, spelt
 from experiments.tables import ROOT
@@ -27,23 +35,31 @@ from experiments.tables import ROOT
 METRICS = ("accuracy", "nll", "ece", "auroc")
 
 
-def rows_of(run: Run, experiment: str = "", note: str = "") -> Iterator[Row]:
+def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterator[Row]:
     """Rows for a finished run, under the name of its model or another, and its baselines.
 
+    Args:
+      runs: one, or those of all folds of a cross-validation, whose figures are of their pooled
+        out-of-fold predictions.
+      experiment: what the table calls the network.
+      note: one sentence for every row.
+
     Raises:
-      RunError, EvaluationError: the run has not finished, or its predictions are gone.
+      RunError, EvaluationError: a run has not finished, or its predictions are gone.
     """
-    info = run.info
+    run = runs[0]
+    info, folds = run.info, len(runs)
     network = experiment or info["model"]["name"]
     policy = run.recipe.data.duplicates
     data = info["data"]["name"] + ("" if policy == "stop" else f" ({policy})")
-    where = info["environment"]
+    data += f", {folds} folds" if folds > 1 else ""
+    where, command = info["environment"], info["command"]
 
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
         return row_of(
             estimate,
             experiment=experiment,
-            command=portable(info["command"]),
+            command=portable(command),
             data=data,
             data_digest=info["data"]["digest"][:16],
             split="test",
@@ -56,20 +72,46 @@ def rows_of(run: Run, experiment: str = "", note: str = "") -> Iterator[Row]:
             note=note,
         )
 
-    seed, test = str(info["seed"]), run.predictions("test")
-    for metric, estimate in run.metrics["test"].items():
+    def pooled(part: str) -> Predictions:
+        each = [one.predictions(part) for one in runs]
+        return each[0] if folds == 1 else out_of_fold(each)
+
+    seed, test = str(info["seed"]), pooled("test")
+    figures = run.metrics["test"] if folds == 1 else classification_metrics(test)
+    for metric, estimate in figures.items():
         if metric in METRICS:
             yield row(network, metric, estimate, seed, note)
     nan = float("nan")
-    took = Estimate(run.training_seconds, nan, nan, len(test), "wall time of training alone")
+    took = Estimate(
+        sum(one.training_seconds for one in runs),
+        nan,
+        nan,
+        len(test),
+        "wall time of training alone",
+    )
     yield row(network, "training seconds", took, seed, note)
     for name, described in info.get("baselines", {}).items():
-        predictions = run.predictions(f"{name}-test")
+        predictions = pooled(f"{name}-test")
         for metric, estimate in classification_metrics(predictions).items():
             if metric in ("accuracy", "auroc"):
                 yield row(f"{name} on pixels", metric, estimate, "", described)
         gain = paired_difference(test, predictions, "accuracy")
         yield row(f"{network} minus {name}", "accuracy", gain, seed, note)
+
+
+def runs_of(place: str) -> list[Run]:
+    """The run in a folder, or the folds of a cross-validation.
+
+    Raises:
+      RunError: neither is there, or several seeds are.
+    """
+    if not PopulationFolder.is_one(place):
+        return [Run.load(place)]
+    population = Population.load(place)
+    runs = list(population.members.values())
+    if len(population.predictions()) != 1 or len(runs) != population.folds:
+        raise RunError(f"{place!r} is not a cross-validation of one seed: name its runs")
+    return runs
 
 
 def portable(command: str) -> str:
@@ -104,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for place in options.runs:
             # The baselines of runs that differ in their seed are the same.
-            found = rows_of(Run.load(place), options.experiment, options.note)
+            found = rows_of(runs_of(place), options.experiment, options.note)
             rows = [r for r in found if r.identity not in known]
             if options.but_baselines:
                 rows = [r for r in rows if not r.experiment.endswith(" on pixels")]
