@@ -203,7 +203,7 @@ def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
     splits, _ = complete_splits({"train": pooled}, seed=seed)
     counts = ", ".join(f"{len(split)} {part}" for part, split in splits.items())
     note = (
-        f"Images or their groups were in several parts: all {len(pooled)} images "
+        f"Test images or groups were also in another part: all {len(pooled)} images "
         f"were pooled and split anew, groups and equal images kept whole (seed {seed}), into "
         f"{counts}."
     )
