@@ -57,3 +57,8 @@ def out_of_memory(error: RuntimeError) -> str:
     """
     text = str(error)
     return text.splitlines()[0] if text.startswith("RESOURCE_EXHAUSTED") else ""
+
+
+def printable(text: str) -> str:
+    """Without control characters, which a file name may hold and a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -16,6 +16,7 @@ import numpy as np
 from cnn_jax import models as model_room
 from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
+from cnn_jax.errors import printable
 from cnn_jax.evaluation import COVERS, Estimate, Fate, Gain, Verdict, classification_metrics
 from cnn_jax.learning_rates import RangeTest
 
@@ -98,7 +99,7 @@ def settings(found: Sequence[Setting]) -> str:
     names = list(found[0].point)
     rows = [(*names, "validation accuracy", "loss")]
     for one in found[:_MOST_SETTINGS]:
-        values = (_printable(_short(one.point[name])) for name in names)
+        values = (printable(_short(one.point[name])) for name in names)
         accuracy = str(one.accuracy).replace(" [no interval]", "")
         rows.append((*values, accuracy, f"{one.loss:.4f}"))
     if len(found) > _MOST_SETTINGS:
@@ -129,7 +130,7 @@ def verdict(found: Verdict, names: tuple[str, str], form: Literal["table", "json
     show = "{:.2f} %" if percent else "{:.4f}"
     scale, metric = 100 if percent else 1, found.metric.replace("_", " ")
     rows = [
-        (letter, _printable(name), f"{metric} {show.format(scale * value)}")
+        (letter, printable(name), f"{metric} {show.format(scale * value)}")
         for letter, name, value in zip("AB", names, (found.of_a, found.of_b), strict=True)
     ]
     lines = [_aligned(rows)]
@@ -148,7 +149,7 @@ def answers(classified: Classified, form: Format) -> str:
     """What was seen in each image."""
     if form == "table":
         rows = [
-            (_printable(i), _printable(label), f"{100 * p:6.2f} %")
+            (printable(i), printable(label), f"{100 * p:6.2f} %")
             for i, label, p in zip(
                 classified.ids, classified.labels, classified.confidence, strict=True
             )
@@ -156,7 +157,7 @@ def answers(classified: Classified, form: Format) -> str:
         if classified.sets is None:
             return _aligned([("image", "class", "probability"), *rows])
         asked = ["refer to a human" if human else "" for human in classified.for_a_human]
-        named = [_printable(", ".join(names)) or "no class" for names in _set_names(classified)]
+        named = [printable(", ".join(names)) or "no class" for names in _set_names(classified)]
         shown = [(*row, *more) for row, *more in zip(rows, named, asked, strict=True)]
         return _aligned([("image", "class", "probability", "set", ""), *shown])
     records: list[dict[str, Any]] = [
@@ -238,7 +239,7 @@ def fates(fate: Fate, chosen: np.ndarray, form: Format) -> str:
     header = ("id", "given", "predicted", "p(given)", "p(predicted)", "loss", "right")
     rows = [
         (
-            *(_printable(r[name]) for name in ("id", "given", "predicted")),
+            *(printable(r[name]) for name in ("id", "given", "predicted")),
             *(f"{100 * r[name]:6.2f} %" for name in ("p_given", "p_predicted")),
             f"{r['loss']:.4f}",
             "yes" if r["right"] else "no",
@@ -262,7 +263,7 @@ def relabelled(found: Relabelled) -> str:
         ("not in labels.csv, left out", found.unknown),
     ):
         if files:
-            lines.append(f"{what}: {', '.join(map(_printable, files))}")
+            lines.append(f"{what}: {', '.join(map(printable, files))}")
     return "\n".join(lines)
 
 
@@ -277,7 +278,7 @@ def dataset(data: Dataset) -> str:
         for t in (split.targets["label"] for split in data.splits.values())
     ]
     rows = [
-        (_printable(name), *(f"{int(column[k]):,}" for column in counts))
+        (printable(name), *(f"{int(column[k]):,}" for column in counts))
         for k, name in enumerate(classes)
     ]
     total = ("in all", *(f"{len(split):,}" for split in data.splits.values()))
@@ -337,7 +338,7 @@ def decision(found: Decision, form: Literal["table", "json"]) -> str:
         label = name.upper() if name in ("ppv", "npv") else name
         rows.append((label, _share(own).partition(" [")[0], *shown))
     tp, fp, fn, tn = found.on_test.counts
-    positive = _printable(threshold.positive)
+    positive = printable(threshold.positive)
     line = f"flagged from a probability of {threshold.probability:.4f} on"
     if threshold.probability == 1:  # rounded: the line itself is in the log odds
         line = f"flagged from log odds of {threshold.log_odds:.2f} on"
@@ -389,11 +390,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _printable(text: str) -> str:
-    """Without control characters, which a file name may hold and a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

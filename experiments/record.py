@@ -29,7 +29,7 @@ from cnn_jax.evaluation import (
 from cnn_jax.population import Population
 from cnn_jax.population.folder import PopulationFolder
 from experiments.results import ResultsError, Row, append
-from experiments.rows import row_of, spelt
+from experiments.rows import of_run, row_of
 from experiments.tables import ROOT
 
 METRICS = ("accuracy", "nll", "ece", "auroc")
@@ -53,23 +53,18 @@ def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterat
     policy = run.recipe.data.duplicates
     data = info["data"]["name"] + ("" if policy == "stop" else f" ({policy})")
     data += f", {folds} folds" if folds > 1 else ""
-    where, command = info["environment"], info["command"]
 
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
         return row_of(
             estimate,
             experiment=experiment,
-            command=portable(command),
+            command=portable(info["command"]),
             data=data,
-            data_digest=info["data"]["digest"][:16],
             split="test",
             metric=metric,
             seed=seed,
-            hardware=where["hardware"],
-            versions=spelt(where["versions"]),
-            commit=where["commit"],
-            date=info["started"][:10],
             note=note,
+            **of_run(info),
         )
 
     def pooled(part: str) -> Predictions:

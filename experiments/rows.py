@@ -40,6 +40,18 @@ def here() -> dict[str, str]:
     }
 
 
+def of_run(info: dict[str, Any]) -> dict[str, str]:
+    """The fields of `Row` that say on what data, with what, where and when a run was trained."""
+    where = info["environment"]
+    return {
+        "data_digest": info["data"]["digest"][:16],
+        "hardware": where["hardware"],
+        "versions": spelt(where["versions"]),
+        "commit": where["commit"],
+        "date": info["started"][:10],
+    }
+
+
 def spelt(versions: dict[str, str]) -> str:
     """Versions as `python=3.11.7 jax=0.10.2`."""
     return " ".join(f"{name}={version}" for name, version in versions.items())

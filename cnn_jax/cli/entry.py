@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from cnn_jax import fields
 from cnn_jax.cli.arguments import UsageError
-from cnn_jax.errors import CnnJaxError, out_of_memory
+from cnn_jax.errors import CnnJaxError, out_of_memory, printable
 from cnn_jax.kept_memory import keep_freed_memory
 
 _HELP = """\
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except CnnJaxError as error:
-        print(f"cnn-jax: {_one_line(str(error))}", file=sys.stderr)
+        print(f"cnn-jax: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         advice = getattr(interrupt, "__notes__", [])  # how to go on, where a run has begun
@@ -96,11 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {str(error.filename)!r}" if error.filename else ""
         print(f"cnn-jax: {error.strerror or error}{where}", file=sys.stderr)
         return 2
-
-
-def _one_line(text: str) -> str:
-    """In one line, without control characters, which a name may hold and a terminal would obey."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def _dispatch(arguments: list[str]) -> int:

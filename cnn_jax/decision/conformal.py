@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.decision.order_statistics import lowest_of_each
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Units, bootstrap, share_of
@@ -121,11 +122,7 @@ def fit_prediction_sets(
         raise EvaluationError(f"a coverage lies between 0 and 1, not at {coverage}")
     p = predictions.probabilities()
     strange = 1 - p[np.arange(len(p)), predictions.labels()]
-    if predictions.groups is not None:
-        names, index = np.unique(predictions.groups, return_inverse=True)
-        worst = np.zeros(len(names))
-        np.maximum.at(worst, index, strange)
-        strange = worst
+    strange = -lowest_of_each(-strange, predictions.groups)
     rank = max(math.ceil((len(strange) + 1) * coverage - 1e-9), 1)
     if rank > len(strange):
         needed = math.ceil(coverage / (1 - coverage) - 1e-9)

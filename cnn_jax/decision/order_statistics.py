@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from cnn_jax.errors import EvaluationError
 
 
@@ -45,3 +47,13 @@ def allowed_beyond(n: int, rate: float, confidence: float) -> int:
         else:
             high = middle - 1
     return low
+
+
+def lowest_of_each(scores: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The lowest score of each group, float64 `[G]`; the scores themselves without groups."""
+    if groups is None:
+        return scores
+    names, index = np.unique(groups, return_inverse=True)
+    lowest = np.full(len(names), np.inf)
+    np.minimum.at(lowest, index, scores)
+    return lowest

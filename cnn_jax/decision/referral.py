@@ -8,6 +8,7 @@ import numpy as np
 
 from cnn_jax.decision.fitted import FittedOn
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.calibration import confidence_of
 from cnn_jax.evaluation.intervals import Units
 from cnn_jax.evaluation.predictions import CalibrationPredictions, Predictions
 
@@ -34,7 +35,7 @@ class Referral:
 
     def refers(self, predictions: Predictions) -> np.ndarray:
         """bool `[N]`: which examples are for a human to decide."""
-        return _confidence(predictions) < self.confidence
+        return confidence_of(predictions)[0] < self.confidence
 
 
 def fit_referral(
@@ -68,8 +69,7 @@ def fit_referral(
     for name, value in (("error", error), ("confidence", confidence)):
         if not 0 < value < 1:
             raise EvaluationError(f"the {name} of a referral lies between 0 and 1, not at {value}")
-    sure = _confidence(predictions)
-    wrong = predictions.predicted() != predictions.labels()
+    sure, right = confidence_of(predictions)
     unit = Units.of(len(sure), predictions.groups).index
     lines = np.quantile(sure, np.arange(_LINES) / _LINES, method="higher")  # ascending
     level = 1 - (1 - confidence) / _LINES
@@ -77,7 +77,7 @@ def fit_referral(
     def bound(line: float) -> float:
         kept = sure >= line
         groups = len(np.unique(unit[kept]))
-        errors = len(np.unique(unit[kept & wrong]))
+        errors = len(np.unique(unit[kept & (right == 0)]))
         return 1.0 if errors == groups else float(betaincinv(errors + 1, groups - errors, level))
 
     found = next(
@@ -91,7 +91,3 @@ def fit_referral(
         )
     line, at = found
     return Referral(line, error, at, float((sure >= line).mean()), fitted_on)
-
-
-def _confidence(predictions: Predictions) -> np.ndarray:
-    return predictions.probabilities().max(axis=1)

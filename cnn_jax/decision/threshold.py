@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.decision.fitted import FittedOn
-from cnn_jax.decision.order_statistics import allowed_beyond
+from cnn_jax.decision.order_statistics import allowed_beyond, lowest_of_each
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.operating import OperatingFigures, operating_figures
 from cnn_jax.evaluation.predictions import CalibrationPredictions, Predictions
@@ -141,7 +141,7 @@ def fit_threshold(
         beyond = min(math.floor((1 - wanted) * len(turned) + 1e-9), len(turned) - 1)
     else:
         groups = None if predictions.groups is None else predictions.groups[kept]
-        examples, turned = len(turned), _worst_of_each(turned, groups)
+        examples, turned = len(turned), lowest_of_each(turned, groups)
         beyond = allowed_beyond(len(turned), 1 - wanted, confidence)
         rule += " of groups" if len(turned) < examples else ""
         rule += f" with confidence {100 * confidence:g} %"
@@ -202,13 +202,3 @@ def _between(lower: np.ndarray, flagged: float) -> float:
         return flagged
     # Rounding may leave the middle of two neighbours at the lower one, which it must not flag.
     return max((float(lower[-1]) + flagged) / 2, math.nextafter(float(lower[-1]), math.inf))
-
-
-def _worst_of_each(turned: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """The lowest score of each group."""
-    if groups is None:
-        return turned
-    names, index = np.unique(groups, return_inverse=True)
-    worst = np.full(len(names), np.inf)
-    np.minimum.at(worst, index, turned)
-    return worst

@@ -160,7 +160,9 @@ def _binned_gap(index: np.ndarray, gap: np.ndarray) -> Statistic:
     return lambda weights: np.abs(gaps @ weights).sum(axis=0) / weights.sum(axis=0)
 
 
-def confidence_of(predictions: Predictions, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+def confidence_of(
+    predictions: Predictions, temperature: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Probability of the predicted class and whether it is right, both float64 `[N]`."""
     confidence = predictions.probabilities(temperature).max(axis=1)
     return confidence, (predictions.predicted() == predictions.labels()).astype(np.float64)

@@ -3,11 +3,11 @@
     python -m experiments.medical_decisions.measure POPULATION --positive CLASS
 
 For each seed of a population: MedMNIST's AUC; the calibration error of temperature scaling,
-cross-fitted on the validation part and as it comes on test; sensitivity, specificity and accuracy
-on test of the line that finds 95 % on validation; and what prediction sets that promise to hold
-the class in 95 % do on test. Appends to experiments/medical_decisions/results.csv. Where
-validation and test figures differ by more than their intervals, test is not of the kind that
-validation is: a shift.
+cross-fitted on the validation part and as it comes on test, there beside the other scalings;
+sensitivity, specificity and accuracy on test of the line that finds 95 % on validation; and what
+prediction sets that promise to hold the class in 95 % do on test. Appends to
+experiments/medical_decisions/results.csv. Where validation and test figures differ by more than
+their intervals, test is not of the kind that validation is: a shift.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from cnn_jax.decision import cross_fitted, fit_prediction_sets, fit_temperature, fit_threshold
+from cnn_jax.decision import (
+    cross_fitted,
+    fit_isotonic,
+    fit_prediction_sets,
+    fit_temperature,
+    fit_threshold,
+    fit_vector_scaling,
+)
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate, calibration_figures, medmnist_figures
 from cnn_jax.population import Population
 from cnn_jax.run import Run
 from experiments.results import ResultsError, Row, append
-from experiments.rows import row_of, spelt
+from experiments.rows import of_run, row_of
 from experiments.tables import ROOT
 
 WANTED = 0.95
@@ -30,12 +37,17 @@ WANTED = 0.95
 
 def figures(run: Run, positive: str) -> Iterator[tuple[str, str, Estimate]]:
     """Split, name and estimate of each figure."""
-    validation, test, temperature = run.predictions("validation"), run.predictions("test"), 1.0
+    validation, test, temperature = (
+        run.predictions("validation"),
+        run.predictions("test"),
+        run.temperature,
+    )
     yield "test", "auc", medmnist_figures(test)["auc"]
     calibrated = cross_fitted(validation, fit_temperature)
     yield "validation", "ece", calibration_figures(calibrated)["ece"]
-    temperature = run.temperature
     yield "test", "ece", calibration_figures(test, temperature=temperature)["ece"]
+    for name, fit in (("vector", fit_vector_scaling), ("isotonic", fit_isotonic)):
+        yield "test", f"ece, {name}", calibration_figures(fit(validation).apply(test))["ece"]
     threshold = fit_threshold(
         validation, positive=positive, sensitivity=WANTED, temperature=temperature
     )
@@ -67,14 +79,10 @@ def main(arguments: list[str] | None = None) -> int:
                     experiment=options.experiment or info["model"]["name"],
                     command=command,
                     data=info["data"]["name"],
-                    data_digest=info["data"]["digest"][:16],
                     split=split,
                     metric=metric,
                     seed=str(info["seed"]),
-                    hardware=info["environment"]["hardware"],
-                    versions=spelt(info["environment"]["versions"]),
-                    commit=info["environment"]["commit"],
-                    date=info["started"][:10],
+                    **of_run(info),
                 )
                 for split, metric, estimate in figures(run, options.positive)
             ]
