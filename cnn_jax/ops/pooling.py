@@ -117,7 +117,7 @@ def _largest_jvp(
 ) -> tuple[jax.Array, jax.Array]:
     (x,), (tangent,) = primals, tangents
     y = _largest_by_rule(x, windows)
-    index = _first_largest(lax.stop_gradient(x), lax.stop_gradient(y), windows)
+    index = _first_largest(lax.stop_gradient(x), windows)
     # The backward pass then keeps the index, a byte for each window, instead of masks as large
     # as the images; and XLA does not find the index anew for each position that asks for it.
     pick = jax.checkpoint(functools.partial(_pick, windows=windows))
@@ -128,30 +128,33 @@ def _largest_jvp(
 _largest = jax.jit(_largest_by_rule, static_argnums=1, inline=True)
 
 
-def _first_largest(x: jax.Array, y: jax.Array, windows: Windows) -> jax.Array:
+def _first_largest(x: jax.Array, windows: Windows) -> jax.Array:
     """Which position of each window, by its number in row-major order, holds the largest value.
 
     Args:
       x: images.
-      y: their pooled values.
       windows: of this pooling.
 
     Returns:
-      uint8, the shape of `y`; any number where a window lies in the padding.
+      uint8, `[..., pooled spatial axes, C]`; any number where a window lies in the padding.
     """
+    # Values are compared with one another and not with the pooled ones: XLA on CPU may compute `x`
+    # anew in each fusion and round it otherwise, so that no value would equal the largest.
     # XLA on CPU (jaxlib 0.10) recomputes cheap operands at each use, here for each window that
     # a position is in, whatever barrier stands between: 7 ms instead of 2.5 for 3x3 windows of
     # stride 2. A square root counts as expensive and is kept. With stride 1 it costs more.
     keep = any(1 < s < k for s, k in zip(windows.strides, windows.shape, strict=True))
     power = 2 if keep else 1
     *earlier, last = windows.taps()
-    index = lax.full_like(y, _code(last.place, windows) ** power, jnp.float32)
+    largest = last.spread(last.of(x), -math.inf)
+    index = lax.full_like(largest, _code(last.place, windows) ** power, jnp.float32)
     for tap in reversed(earlier):
         value = tap.of(x)
-        found = (value == tap.within(y)) | (value != value)
+        found = (value >= tap.within(largest)) | (value != value)
         code = np.float32(_code(tap.place, windows) ** power)
         # Not the padded values are compared but the comparison is padded: 4 times faster.
         index = jnp.where(tap.spread(found, False), code, index)
+        largest = lax.max(tap.spread(value, -math.inf), largest)
     return (lax.sqrt(index) if keep else index).astype(jnp.uint8)
 
 

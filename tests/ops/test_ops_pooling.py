@@ -222,3 +222,25 @@ def test_arguments_that_do_not_fit(shape, arguments, message):
 def test_integers_are_refused():
     with pytest.raises(ModelError, match="uint8"):
         ops.avg_pool(jnp.zeros((1, 4, 4, 1), jnp.uint8), (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("window", "strides"), [((2, 2), (2, 2)), ((3, 3), (2, 2)), ((3, 3), None)]
+)
+@pytest.mark.parametrize("shape", [(2, 13, 10, 4), (5, 33, 20, 8), (3, 17, 31, 33)])
+def test_gradients_find_values_that_the_program_computes_twice(shape, window, strides):
+    """XLA may round what is pooled otherwise where the gradient looks for it."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    def pooled(pool, x):
+        mean = x.mean((0, 1, 2), keepdims=True)
+        deviation = jnp.sqrt(((x - mean) ** 2).mean((0, 1, 2), keepdims=True) + 1e-5)
+        y = pool(jax.nn.relu((x - mean) / deviation * 1.1 + 0.1), window, strides, "SAME")
+        return (y * jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)).sum()
+
+    ours, theirs = (
+        jax.jit(jax.grad(lambda x, f=f: pooled(f, x)))(x)
+        for f in (ops.max_pool, flax.linen.max_pool)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
