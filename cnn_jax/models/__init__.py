@@ -3,9 +3,17 @@
 from cnn_jax.models.compact import Compact
 from cnn_jax.models.lenet import LeNet5
 from cnn_jax.models.preact_resnet import PreactResNet
-from cnn_jax.models.registry import create, initialize, initializer, names, option_names
+from cnn_jax.models.registry import (
+    create,
+    initialize,
+    initializer,
+    names,
+    option_names,
+    segments,
+)
 from cnn_jax.models.resnet import ResNet
 from cnn_jax.models.summary import ModelSummary, count_flops, count_parameters, describe
+from cnn_jax.models.unet import UNet
 
 __all__ = [
     "Compact",
@@ -13,6 +21,7 @@ __all__ = [
     "ModelSummary",
     "PreactResNet",
     "ResNet",
+    "UNet",
     "count_flops",
     "count_parameters",
     "create",
@@ -21,4 +30,5 @@ __all__ = [
     "initializer",
     "names",
     "option_names",
+    "segments",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +13,35 @@ from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.models.inputs import check_images
 
+Norm = Literal["batch", "group"]
+MOST_GROUPS = 8  # of channels, for group norm: two a group in the narrowest U-Net
+
 
 class Block(nn.Module):
-    """Convolution, batch norm, ReLU; padded so that stride s divides H and W by s."""
+    """Convolution, norm, ReLU; padded so that stride s divides every side by s.
+
+    Attributes:
+      features: number of output channels.
+      stride, size: of the convolution, along every axis.
+      norm_kind: `batch`, or `group` (Wu & He 2018), which looks at each example by itself: 8
+        groups of channels, or as many of them as divide the channels.
+      dtype, param_dtype: as in Flax.
+    """
 
     features: int
     stride: int = 1
     size: int = 3
+    norm_kind: Norm = "batch"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`."""
+        """`[B, spatial axes, C]` to `[B, ceil(each / stride), features]`."""
         shared: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv = nn.Conv(
             self.features,
-            (self.size, self.size),
+            (self.size,) * (x.ndim - 2),
             strides=self.stride,
             padding=self.size // 2 if self.size % 2 else (self.size - self.stride) // 2,
             use_bias=False,
@@ -36,8 +49,16 @@ class Block(nn.Module):
             name="conv",
             **shared,
         )
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm", **shared)
-        return nn.relu(norm(conv(x)))
+        if self.norm_kind == "batch":
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm", **shared)
+            return nn.relu(norm(conv(x)))
+        groups = math.gcd(self.features, MOST_GROUPS)
+        # Exact variance and epsilon as in the house's batch norm.
+        options = {"epsilon": 1e-5, "use_fast_variance": False, **shared}
+        group_norm = nn.GroupNorm(groups, name="norm", **options)
+        # Flax lets bfloat16 meet float32 statistics, which strict promotion would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            return nn.relu(group_norm(conv(x)))
 
 
 class Stage(nn.Module):
@@ -47,17 +68,19 @@ class Stage(nn.Module):
     units: int
     stride: int
     size: int = 3
+    norm_kind: Norm = "batch"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """`[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`."""
+        """`[B, spatial axes, C]` to `[B, ceil(each / stride), features]`."""
         for index in range(self.units):
             block = Block(
                 self.features,
                 stride=self.stride if index == 0 else 1,
                 size=self.size if index == 0 else 3,
+                norm_kind=self.norm_kind,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
                 name=f"block{index + 1}",

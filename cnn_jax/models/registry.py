@@ -1,4 +1,4 @@
-"""Models by name: `create`, `names`, and `initialize`."""
+"""Models by name: `create`, `names`, `segments`, and `initialize`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cnn_jax.models.compact import Compact
 from cnn_jax.models.lenet import LeNet5
 from cnn_jax.models.preact_resnet import PreactResNet
 from cnn_jax.models.resnet import ResNet
+from cnn_jax.models.unet import UNet
 
 LARGEST_SMALL_IMAGE = 64  # pixels; the ImageNet stem would leave less than 16 x 16 of it
 
@@ -32,12 +33,25 @@ _MODELS: Mapping[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     "preact_resnet18": (PreactResNet, {"depths": (2, 2, 2, 2)}),
     "wide_resnet16_4": (PreactResNet, {"depths": (2, 2, 2), "stem_width": 16, "width": 64}),
     "wide_resnet28_10": (PreactResNet, {"depths": (4, 4, 4), "stem_width": 16, "width": 160}),
+    "unet": (UNet, {}),
 }
+
+# Modules that answer for every pixel; all others answer once for an image.
+_OF_PIXELS = (UNet,)
 
 
 def names() -> tuple[str, ...]:
     """The names `create` knows."""
     return tuple(_MODELS)
+
+
+def segments(name: str) -> bool:
+    """Whether a model answers for every pixel: logits `[B, spatial axes, K]`, not `[B, K]`.
+
+    Raises:
+      ModelError: no model of that name.
+    """
+    return issubclass(_find(name)[0], _OF_PIXELS)
 
 
 def option_names(name: str) -> tuple[str, ...]:
@@ -61,15 +75,17 @@ def create(
 ) -> nn.Module:
     """A model, called as `model.apply(variables, image, train=False)`.
 
-    It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`. The shapes of
-    its parameters do not depend on H and W; `image_size` only chooses the stem of residual
-    networks (3x3 up to 64 pixels), which the option `small_stem` overrules, and the stride of
-    the compact network's (a map of 16 to 31 pixels is left), which `stem_stride` overrules.
+    It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`; where `segments`
+    says so it also takes volumes `[B, D, H, W, C]`, and returns logits for every pixel,
+    `[B, H, W, K]` or `[B, D, H, W, K]`. The shapes of its parameters do not depend on H and W;
+    `image_size` only chooses the stem of residual networks (3x3 up to 64 pixels), which the
+    option `small_stem` overrules, and the stride of the compact network's (a map of 16 to 31
+    pixels is left), which `stem_stride` overrules.
 
     Args:
       name: one of `names()`.
-      num_classes: K, at least 1.
-      image_size: pixels along each side, or (H, W); the smaller one counts.
+      num_classes: K, at least 1; of a model that `segments`, regions with the background.
+      image_size: pixels along each side, or (H, W) or (D, H, W); the smallest one counts.
       dtype: dtype of the computation; parameters are float32 unless `param_dtype` says other.
       **options: fields of the model, `option_names(name)`.
 
@@ -104,7 +120,7 @@ def initialize(
     Args:
       model: a module that is called with images.
       key: random key.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C), or (D, H, W, C) of volumes.
       batch_size: B of the zeros the model is called with.
     """
     return initializer(model, image_shape, batch_size)(key)

@@ -23,7 +23,7 @@ class ModelSummary:
 
     Attributes:
       name: as `create` knows it.
-      image_shape: (H, W, C) the figures are for.
+      image_shape: (H, W, C), or (D, H, W, C) of volumes, that the figures are for.
       parameters: number of trained values.
       flops: of one image, forward: twice the multiply-adds of convolutions and products.
       stem: what the first layers do to the size of the image.
@@ -50,7 +50,7 @@ def count_flops(model: nn.Module, image_shape: Sequence[int], train: bool = Fals
 
     Args:
       model: a module that is called with images and `train`.
-      image_shape: (H, W, C).
+      image_shape: (H, W, C), or (D, H, W, C) of volumes.
       train: count the call with `train=True`.
 
     Raises:
@@ -69,12 +69,12 @@ def count_flops(model: nn.Module, image_shape: Sequence[int], train: bool = Fals
 def describe(
     name: str, *, num_classes: int, image_shape: Sequence[int], **options: Any
 ) -> ModelSummary:
-    """Size and computation of a model for images of `image_shape` (H, W, C).
+    """Size and computation of a model for images of `image_shape`, (H, W, C) or (D, H, W, C).
 
     Raises:
       ModelError: as `create`.
     """
-    model = create(name, num_classes=num_classes, image_size=image_shape[:2], **options)
+    model = create(name, num_classes=num_classes, image_size=image_shape[:-1], **options)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     stems = {True: "3x3", False: "7x7 / 2, max pool / 2", None: "none"}

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from torch_weights import copy_to_torch
 
 from cnn_jax import models, nn
 
@@ -127,25 +128,6 @@ def torch_resnet(block, depths, width, num_classes):
             return self.head["logits"](x.mean((2, 3)))
 
     return Net()
-
-
-def copy_to_torch(variables, network):
-    import torch
-
-    names = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-    names |= {"mean": "running_mean", "var": "running_var"}
-    state = network.state_dict()
-    expected = {name for name in state if not name.endswith("num_batches_tracked")}
-    for collection in ("params", "batch_stats"):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(variables[collection]):
-            *modules, last = (entry.key for entry in path)
-            value = np.asarray(leaf)
-            value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            name = ".".join([*modules, names[last]])
-            expected.remove(name)
-            state[name] = torch.from_numpy(value.copy())
-    assert not expected
-    network.load_state_dict(state)
 
 
 @pytest.mark.parity

@@ -33,8 +33,11 @@ def test_every_model_keeps_the_contract(name):
     size, channels, classes, published = PUBLISHED.get(name, (32, 3, 10, None))
     model = models.create(name, num_classes=classes, image_size=size, dtype=jnp.bfloat16)
     logits, variables = shapes_of(model, (size, size, channels))
-    logits_in_training, others = shapes_of(model, (size - 3, size + 9, channels), train=True)
-    assert logits == logits_in_training == jax.ShapeDtypeStruct((2, classes), jnp.float32)
+    other_size = (size - 3, size + 9)
+    logits_in_training, others = shapes_of(model, (*other_size, channels), train=True)
+    for found, sides in ((logits, (size, size)), (logits_in_training, other_size)):
+        places = sides if models.segments(name) else ()
+        assert found == jax.ShapeDtypeStruct((2, *places, classes), jnp.float32)
     assert variables == others, "parameters depend on the size of the image"
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
     if published is not None:
@@ -58,6 +61,12 @@ def test_image_size_chooses_the_stem_and_an_option_overrules_it():
     assert models.create("resnet18", num_classes=10, image_size=(96, 48)).small_stem
     overruled = models.create("resnet18", num_classes=10, image_size=224, small_stem=True)
     assert overruled.small_stem
+
+
+def test_one_model_answers_for_every_pixel():
+    assert [name for name in models.names() if models.segments(name)] == ["unet"]
+    with pytest.raises(ModelError, match="no model 'u-net'; did you mean 'unet'"):
+        models.segments("u-net")
 
 
 def test_unknown_names_options_and_sizes_are_refused():

@@ -73,3 +73,15 @@ def test_describe_is_a_row_of_the_table():
     by_hand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
     assert row == models.ModelSummary("lenet5", (32, 32, 1), 61_706, 2 * by_hand, "none")
     assert models.describe("resnet18", num_classes=10, image_shape=(32, 32, 3)).stem == "3x3"
+
+
+def test_a_network_of_volumes_is_described_too():
+    options = {"widths": (2, 4), "units": 1}
+    row = models.describe("unet", num_classes=3, image_shape=(4, 8, 6, 1), **options)
+    pixels = 4 * 8 * 6
+    convolutions = pixels * 2 * 27 * 1 + pixels // 8 * 4 * 27 * 2 + pixels * 2 * 27 * 4
+    # What is doubled is counted with the zeros between its pixels.
+    by_hand = convolutions + pixels * 2 * 8 * 4 + pixels * 3 * 2
+    norms = 2 * (2 + 4 + 2)
+    parameters = 2 * 27 + 4 * 27 * 2 + 2 * 8 * 4 + 2 * 27 * 4 + 3 * 2 + 3 + norms
+    assert row == models.ModelSummary("unet", (4, 8, 6, 1), parameters, 2 * by_hand, "none")
