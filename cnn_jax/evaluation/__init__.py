@@ -21,6 +21,8 @@ from cnn_jax.evaluation.ensemble import (
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
+from cnn_jax.evaluation.lesions import Froc, LesionFigures, components, froc, lesion_figures
+from cnn_jax.evaluation.mask_predictions import MaskPredictions, out_of_fold_masks
 from cnn_jax.evaluation.medmnist import medmnist_figures
 from cnn_jax.evaluation.operating import (
     DecisionCurve,
@@ -30,6 +32,7 @@ from cnn_jax.evaluation.operating import (
 )
 from cnn_jax.evaluation.ordinal import ordinal_figures
 from cnn_jax.evaluation.predictions import (
+    CALIBRATION_SPLITS,
     CalibrationPredictions,
     Predictions,
     check_calibration,
@@ -45,21 +48,37 @@ from cnn_jax.evaluation.seeds import (
     power,
     runs_needed,
 )
+from cnn_jax.evaluation.segmentation import (
+    EMPTY_POLICY,
+    SEGMENTATION_IN_PERCENT,
+    CaseFigures,
+    case_figures,
+    compare_segmentations,
+    segmentation_metrics,
+)
 from cnn_jax.evaluation.selective import RiskCoverage, risk_coverage
 from cnn_jax.evaluation.significance import Significance, holm, mcnemar, sign_flip
+from cnn_jax.evaluation.surfaces import hausdorff, normalised_surface_dice
 from cnn_jax.evaluation.verdict import Verdict, compare
 
 __all__ = [
+    "CALIBRATION_SPLITS",
     "COVERS",
+    "EMPTY_POLICY",
     "IN_PERCENT",
+    "SEGMENTATION_IN_PERCENT",
     "CalibrationPredictions",
+    "CaseFigures",
     "ClassErrors",
     "ClassRow",
     "DecisionCurve",
     "Disagreement",
     "Estimate",
     "Fate",
+    "Froc",
     "Gain",
+    "LesionFigures",
+    "MaskPredictions",
     "OperatingFigures",
     "Predictions",
     "Reliability",
@@ -69,9 +88,12 @@ __all__ = [
     "auroc_interval",
     "bootstrap",
     "calibration_figures",
+    "case_figures",
     "check_calibration",
     "classification_metrics",
     "compare",
+    "compare_segmentations",
+    "components",
     "confusion_matrix",
     "decision_curve",
     "delong",
@@ -79,16 +101,21 @@ __all__ = [
     "ensemble",
     "ensemble_gain",
     "figure",
+    "froc",
+    "hausdorff",
     "holm",
+    "lesion_figures",
     "log_probabilities",
     "mcnemar",
     "mean_logits",
     "medmnist_figures",
     "metric_names",
     "minimum_detectable_effect",
+    "normalised_surface_dice",
     "operating_figures",
     "ordinal_figures",
     "out_of_fold",
+    "out_of_fold_masks",
     "over_seeds",
     "over_seeds_and_test_sets",
     "paired_difference",
@@ -99,6 +126,7 @@ __all__ = [
     "reliability",
     "risk_coverage",
     "runs_needed",
+    "segmentation_metrics",
     "sign_flip",
     "tango",
     "wilson",

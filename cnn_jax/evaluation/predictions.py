@@ -263,7 +263,7 @@ class Predictions:
 P = TypeVar("P", bound=Predictions)
 
 # Splits that are there to choose and fit on.
-_CALIBRATION_SPLITS = ("validation", "calibration")
+CALIBRATION_SPLITS = ("validation", "calibration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +290,7 @@ class CalibrationPredictions(Predictions):
 
 def predictions_type(split: str) -> type[Predictions]:
     """The class that predictions of a split have."""
-    return CalibrationPredictions if split in _CALIBRATION_SPLITS else Predictions
+    return CalibrationPredictions if split in CALIBRATION_SPLITS else Predictions
 
 
 def check_calibration(predictions: Predictions, what: str) -> None:
