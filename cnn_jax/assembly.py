@@ -14,22 +14,29 @@ import jax
 import numpy as np
 
 from cnn_jax import fields, models, nn
-from cnn_jax.augment import Augment
+from cnn_jax.augment import Augment, window_of
 from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset, Split
 from cnn_jax.errors import DataError, ModelError, RecipeError
-from cnn_jax.evaluation import CalibrationPredictions, Predictions, predictions_type
+from cnn_jax.evaluation import (
+    CalibrationPredictions,
+    MaskPredictions,
+    Predictions,
+    predictions_type,
+)
 from cnn_jax.recipe import AugmentRecipe, LossRecipe, Recipe, ScheduleRecipe
 from cnn_jax.training import optimizers, schedules
 from cnn_jax.training.devices import Placement, place
-from cnn_jax.training.evaluate import EvalStep, predict_logits
+from cnn_jax.training.evaluate import EvalStep, predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.loop import RunChunk
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
+from cnn_jax.training.segmentation import Segmentation, pixel_logits
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import ApplyFn, TrainStep, linen_apply, make_eval_step, make_run_chunk
 from cnn_jax.training.task import Classification, MultiLabel, Task
+from cnn_jax.training.windows import slide
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +118,17 @@ class Assembly:
           final: whether they are averaged over the recipe's views of each image, as they
             are when training has ended.
         """
+        return self.predictions(part, self._kept(part, variables, final), run_digest)
+
+    def answers(
+        self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
+    ) -> Predictions | MaskPredictions:
+        """`predict`, or of a segmentation the masks."""
+        return self.answers_of(part, self._kept(part, variables, final), run_digest)
+
+    def _kept(self, part: str, variables: Any, final: bool) -> np.ndarray:
         step = self.final_step if final else self.eval_step
-        logits = predict_logits(step, variables, self.feeds[part])
-        return self.predictions(part, logits, run_digest)
+        return predict_examples(step, variables, self.feeds[part])
 
     @overload
     def predictions(
@@ -124,7 +139,13 @@ class Assembly:
     def predictions(self, part: str, logits: np.ndarray, run_digest: str = "") -> Predictions: ...
 
     def predictions(self, part: str, logits: np.ndarray, run_digest: str = "") -> Predictions:
-        """Logits float32 `[N, K]` of a part, with all that is known of its examples."""
+        """Logits float32 `[N, K]` of a part, with all that is known of its examples.
+
+        Raises:
+          ModelError: the network answers for pixels.
+        """
+        if isinstance(self.task, Segmentation):
+            raise ModelError("this network segments: it has masks, not predictions of classes")
         split = self.dataset.splits[part]
         return predictions_type(part)(
             split=part,
@@ -134,6 +155,24 @@ class Assembly:
             classes=self.dataset.classes["label"],
             kind=self.dataset.kinds["label"],
             groups=split.groups,
+            run_digest=run_digest,
+        )
+
+    def answers_of(
+        self, part: str, kept: np.ndarray, run_digest: str = ""
+    ) -> Predictions | MaskPredictions:
+        """`predictions`, or of a segmentation the masks beside their probabilities."""
+        split = self.dataset.splits[part]
+        if split.masks is None:
+            return self.predictions(part, kept, run_digest)
+        return MaskPredictions(
+            split=part,
+            ids=split.ids,
+            masks=split.masks,
+            probabilities=kept,
+            regions=self.dataset.regions,
+            groups=split.groups,
+            spacing=self.dataset.spacing,
             run_digest=run_digest,
         )
 
@@ -155,10 +194,11 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         if part not in dataset.splits or not len(dataset.splits[part]):
             raise DataError(f"data set {dataset.name!r} has no {part} part")
     image_shape = dataset.image_shape
-    classes = dataset.classes["label"]
     train = dataset.splits["train"]
-    model = model or build_model(recipe, len(classes), image_shape)
+    shape = logits_shape(image_shape, dataset.classes["label"], dataset.regions)
+    model = model or build_model(recipe, shape[-1], image_shape)
     _check_signature(model)
+    _check_segmentation(recipe, dataset)
     augment = make_augment(recipe.augment, image_shape)
     task = make_task(recipe.loss, dataset, train)
     if recipe.train.sampling == "balanced" and dataset.kinds["label"] != "class":
@@ -188,8 +228,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         )
         for name, split in dataset.splits.items()
     }
-    template, optimizer = abstract_state(recipe, model, image_shape, len(classes))
-    apply = linen_apply(model)
+    template, optimizer = abstract_state(recipe, model, image_shape, shape)
+    apply = evaluating(recipe, model, image_shape)
     eval_step = make_eval_step(apply, task, preprocess)
     views = recipe.train.views
     step = TrainStep(
@@ -225,16 +265,47 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     )
 
 
+def logits_shape(
+    image_shape: tuple[int, ...], classes: Sequence[str], regions: Sequence[str]
+) -> tuple[int, ...]:
+    """Shape of the logits of an image: (K,), or where there are regions (H, W, R)."""
+    return (*image_shape[:-1], len(regions)) if regions else (len(classes),)
+
+
+def evaluating(recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...]) -> ApplyFn:
+    """The model as it is evaluated: where it was trained on patches, by windows of their size."""
+    whole = linen_apply(model)
+    if not recipe.augment.patch:
+        return whole
+    window = window_of(image_shape, recipe.augment.patch)
+
+    def apply(
+        variables: Mapping[str, Any], image: jax.Array, train: bool, rngs: dict[str, jax.Array]
+    ) -> tuple[Any, Any]:
+        def logits(patch: jax.Array) -> jax.Array:
+            return pixel_logits(whole(variables, patch, train, rngs)[0])
+
+        return slide(logits, image, window), {k: v for k, v in variables.items() if k != "params"}
+
+    return apply
+
+
 def abstract_state(
-    recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...], num_outputs: int
+    recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...], shape: tuple[int, ...]
 ) -> tuple[State, Optimizer]:
     """The state's structure without arrays, and the optimizer it is for.
 
+    Args:
+      recipe: of the run.
+      model: the module.
+      image_shape: (H, W, C) or (D, H, W, C).
+      shape: of the logits of an image; see `logits_shape`.
+
     Raises:
-      ModelError: the model does not take such images or returns no logits `[B, K]`.
+      ModelError: the model does not take such images or does not return such logits.
       RecipeError: a pattern matches no parameter, or no submodule.
     """
-    variables = _abstract_variables(model, image_shape, num_outputs)
+    variables = _abstract_variables(model, image_shape, shape)
     if recipe.train.remat:
         _check_remat(model, recipe.train.remat, variables, image_shape)
     optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
@@ -257,12 +328,33 @@ def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augmen
     return transforms
 
 
+def _check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `RecipeError` for what only classification, or only segmentation, has."""
+    if not dataset.regions:
+        if recipe.augment.patch:
+            raise RecipeError("augment.patch is for segmentation (data.masks): set it to 0")
+        return
+    loss, augment, train = recipe.loss, recipe.augment, recipe.train
+    for name, given in (
+        ("loss.class_weights", loss.class_weights != "none"),
+        ("loss.focal", loss.focal),
+        ("loss.logit_adjustment", loss.logit_adjustment),
+        ("augment.mixup", augment.mixup),
+        ("augment.cutmix", augment.cutmix),
+        ("train.views", train.views != "one"),
+    ):
+        if given:
+            raise RecipeError(f"{name} is for classification: leave it out where masks are learned")
+
+
 def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
-    """The task that the kind of the labels asks for.
+    """The task that masks, or else the kind of the labels, ask for.
 
     Raises:
       RecipeError: the class weights do not fit, or logits are to be adjusted as well.
     """
+    if dataset.regions:
+        return Segmentation(dataset.regions, loss.dice)
     k = len(dataset.classes["label"])
     weights: tuple[float, ...] | None = None
     if loss.class_weights == "balanced":
@@ -418,8 +510,10 @@ def _abstract_outputs(
     return jax.eval_shape(outputs, variables, image)
 
 
-def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) -> Any:
-    """Shapes of the variables, and a check that the logits are `[B, K]`."""
+def _abstract_variables(
+    model: nn.Module, image_shape: tuple[int, ...], wanted: tuple[int, ...]
+) -> Any:
+    """Shapes of the variables, and a check that the logits of an image have the wanted shape."""
     image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
     init = functools.partial(model.init, train=False)
     try:
@@ -433,9 +527,17 @@ def _abstract_variables(model: nn.Module, image_shape: tuple[int, ...], k: int) 
         ) from error
     logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
     shape = getattr(logits, "shape", None)
-    if shape != (2, k):
+    if shape != (2, *wanted):
+        k, name = wanted[-1], type(model).__name__
+        inside = ", ".join(["B", *map(str, wanted)])
+        what = f"{k} classes" if len(wanted) == 1 else f"{k} regions of each pixel"
+        hint = ""
+        if shape and len(shape) == 2 and len(wanted) > 1:
+            hint = ". It answers for whole images: to learn masks take model unet"
+        elif shape and len(shape) > 2 and len(wanted) == 1:
+            hint = ". It answers for pixels: learn masks with --data.masks true"
         raise ModelError(
-            f"{type(model).__name__} must return logits [B, {k}] for {k} classes; "
-            f"for a batch of 2 it returns {list(shape) if shape else type(outputs).__name__}"
+            f"{name} must return logits [{inside}] for {what}; for a batch of 2 it returns "
+            f"{list(shape) if shape else type(outputs).__name__}{hint}"
         )
     return variables

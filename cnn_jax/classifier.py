@@ -17,16 +17,15 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from cnn_jax import data, environment, models, nn
+from cnn_jax import data, models, nn
 from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import Predictions, log_probabilities
-from cnn_jax.new_images import source_of
+from cnn_jax.new_images import answers_for
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import write_text
-from cnn_jax.training.devices import Placement, numerics, place
-from cnn_jax.training.evaluate import EvalStep, predict_logits
-from cnn_jax.training.feed import Feed
+from cnn_jax.training.devices import Placement, place
+from cnn_jax.training.evaluate import EvalStep
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.step import linen_apply, make_eval_step
 from cnn_jax.training.task import Classification
@@ -178,15 +177,9 @@ class Classifier:
 
     def logits(self, images: Images) -> tuple[tuple[str, ...], np.ndarray]:
         """Ids and logits float32 `[N, K]`, before any calibration; otherwise as `predict`."""
-        source, ids = source_of(images, self.image_shape, self.recipe.data.fit)
-        split = data.Split(source, {}, np.asarray(ids, dtype=np.str_))
-        train = self.recipe.train
-        # Powers of two: however many images come, few programs are compiled.
-        batch_size = min(train.eval_batch_size, 1 << (len(split) - 1).bit_length())
-        feed = Feed(split, batch_size, self._placement, memory_limit=train.memory_limit)
-        environment.enable_compile_cache()
-        with numerics(train.precision):
-            return tuple(ids), predict_logits(self._eval_step, self._on_device, feed)
+        return answers_for(
+            images, self.image_shape, self.recipe, self._placement, self._eval_step, self._on_device
+        )
 
     @functools.cached_property
     def _eval_step(self) -> EvalStep:

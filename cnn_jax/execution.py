@@ -13,6 +13,7 @@ from cnn_jax.assembly import Assembly
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import CheckpointError, DataError
+from cnn_jax.evaluation import CalibrationPredictions
 from cnn_jax.run_folder import RunFolder, begun
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
@@ -20,6 +21,7 @@ from cnn_jax.training.devices import numerics
 from cnn_jax.training.keepers import RunKeeper
 from cnn_jax.training.loop import Outcome, fit
 from cnn_jax.training.member import Progress, Row
+from cnn_jax.training.otsu import check_otsu
 from cnn_jax.training.progress import Reporter
 
 
@@ -86,8 +88,8 @@ def _train(
         reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
-        predict = functools.partial(assembly.predict, "validation", variables, final=False)
-        return lambda _: assembly.task.score(predict())
+        answers = functools.partial(assembly.answers, "validation", variables, final=False)
+        return lambda _: assembly.task.score(answers())
 
     def record(
         histories: Sequence[Sequence[Row]], seconds: float, images_per_second: float
@@ -128,24 +130,25 @@ class Chosen:
 
 
 def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str) -> None:
-    """Predict validation and test once with the chosen state; calibrate on validation."""
+    """Predict validation and test once with the chosen state; calibrate classes on validation."""
     recipe, step = assembly.recipe, chosen.step
     digest = f"{recipe.digest()[:16]}-{assembly.dataset.digest[:16]}-{step}"
-    validation = assembly.predict("validation", chosen.variables, digest)
     parts = {
-        "validation": validation,
-        "test": assembly.predict("test", chosen.variables, digest),
+        part: assembly.answers(part, chosen.variables, digest) for part in ("validation", "test")
     }
     folder.log_test_use("test", step, len(parts["test"]), command)
     for part, predictions in parts.items():
         predictions.save(folder.predictions / f"{part}.npz")
-    temperature = fit_temperature(validation)
+    calibration: dict[str, Any] = {}
+    if isinstance(validation := parts["validation"], CalibrationPredictions):
+        temperature = fit_temperature(validation)
+        calibration["temperature"] = {"value": temperature.value, "n": temperature.n}
     last = chosen.last
     folder.update_info(
         reason=chosen.reason,
         selected={"step": step, "epoch": chosen.epoch, "rule": recipe.train.select},
         digest=digest,
-        temperature={"value": temperature.value, "n": temperature.n},
+        **calibration,
         metrics={
             part: {k: v.to_dict() for k, v in assembly.task.metrics(predictions).items()}
             for part, predictions in parts.items()
@@ -178,11 +181,18 @@ def _select(folder: RunFolder, assembly: Assembly, outcome: Outcome) -> Chosen:
 def evaluate_baselines(
     folder: RunFolder, assembly: Assembly, reporter: Reporter, command: str
 ) -> None:
-    """Predict with nearest neighbour and logistic regression on pixels, and save that."""
+    """Predict with nearest neighbour and logistic regression on pixels, and save that.
+
+    Of masks with Otsu's threshold.
+    """
     from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
+    from cnn_jax.training.otsu import otsu
 
     described = {}
-    for make in (nearest_neighbour, logistic_regression):
+    of_task: tuple[Callable[[Dataset], Any], ...] = (nearest_neighbour, logistic_regression)
+    if assembly.dataset.regions:
+        of_task = (otsu,)
+    for make in of_task:
         reporter.say(f"baseline: {make.__name__.replace('_', ' ')} on pixels")
         baseline = make(assembly.dataset)
         described[baseline.name] = baseline.note
@@ -202,8 +212,10 @@ def notes(assembly: Assembly, of_data: list[str]) -> list[str]:
     dataset, wanted = assembly.dataset, assembly.recipe.train.batch_size
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     shape = "×".join(str(n) for n in dataset.image_shape)
-    k = len(dataset.classes["label"])
-    said = [f"{dataset.name}: {sizes} images of {shape}, {k} classes", *of_data]
+    learned = f"{len(dataset.classes['label'])} classes"
+    if dataset.regions:
+        learned = f"masks of {', '.join(dataset.regions[1:])}"
+    said = [f"{dataset.name}: {sizes} images of {shape}, {learned}", *of_data]
     if assembly.feeds["train"].batch_size < wanted:
         said.append(
             f"the batch size is {assembly.feeds['train'].batch_size}, all there is, not {wanted}"
@@ -212,7 +224,9 @@ def notes(assembly: Assembly, of_data: list[str]) -> list[str]:
 
 
 def check_baselines(dataset: Dataset) -> None:
-    """Raise `DataError` for volumes, which the baselines cannot take."""
+    """Raise `DataError` for volumes and masks of several regions: there are no baselines."""
+    if dataset.regions:
+        check_otsu(dataset)
     if len(dataset.image_shape) != 3:
         raise DataError(
             f"the baselines take images [H, W, C], not {list(dataset.image_shape)}: leave them out"
@@ -223,7 +237,7 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
     """run.json before training.
 
     Raises:
-      DataError: baselines are wanted for volumes, which they cannot take.
+      DataError: baselines are wanted where there are none.
     """
     dataset, recipe = assembly.dataset, assembly.recipe
     if baselines:
@@ -238,6 +252,7 @@ def describe(assembly: Assembly, command: str, *, baselines: bool) -> dict[str, 
             "digest": dataset.digest,
             "classes": list(dataset.classes["label"]),
             "kind": dataset.kinds["label"],
+            **({"regions": list(dataset.regions)} if dataset.regions else {}),
             "image_shape": list(dataset.image_shape),
             "parts": {name: len(split) for name, split in dataset.splits.items()},
             "licence": dataset.licence,

@@ -6,15 +6,20 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_jax import data
+from cnn_jax import data, environment
 from cnn_jax.errors import DataError
+from cnn_jax.training.devices import Placement, numerics
+from cnn_jax.training.evaluate import EvalStep, predict_examples
+from cnn_jax.training.feed import Feed
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
+
+    from cnn_jax.recipe import Recipe
 
     Picture = str | os.PathLike[str] | np.ndarray | PillowImage
     Images = np.ndarray | Sequence[Picture]
@@ -71,6 +76,56 @@ def source_of(
     pictures: Sequence[str | PillowImage] = paths or list(map(_picture, images, itertools.count()))
     height, width, channels = image_shape
     return _Pictures(tuple(pictures), (height, width, channels), fit), ids
+
+
+def sizes_of(images: Images) -> list[tuple[int, int]]:
+    """(H, W) of each picture of a list, upright; nothing of an array, whose images have one size.
+
+    Raises:
+      DataError: a file is no image.
+    """
+    if isinstance(images, np.ndarray):
+        return []
+    sizes = []
+    for number, image in enumerate(images):
+        if isinstance(image, str | os.PathLike):
+            header = data.read_header(image)
+            sizes.append((header.height, header.width))
+        else:
+            picture = _picture(image, number)
+            sizes.append((picture.height, picture.width))
+    return sizes
+
+
+def answers_for(
+    images: Images,
+    image_shape: tuple[int, ...],
+    recipe: Recipe,
+    placement: Placement,
+    eval_step: EvalStep,
+    variables: Any,
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Ids, and what a network's task keeps of each image.
+
+    Args:
+      images: see `Classifier.predict`.
+      image_shape: that images are brought to.
+      recipe: of the run.
+      placement: devices.
+      eval_step: the network, compiled.
+      variables: its parameters and other collections, on the devices.
+
+    Raises:
+      DataError: as `source_of`, or a file that cannot be decoded.
+    """
+    source, ids = source_of(images, image_shape, recipe.data.fit)
+    split = data.Split(source, {}, np.asarray(ids, dtype=np.str_))
+    # Powers of two: however many images come, few programs are compiled.
+    batch_size = min(recipe.train.eval_batch_size, 1 << (len(split) - 1).bit_length())
+    feed = Feed(split, batch_size, placement, memory_limit=recipe.train.memory_limit)
+    environment.enable_compile_cache()
+    with numerics(recipe.train.precision):
+        return tuple(ids), predict_examples(eval_step, variables, feed)
 
 
 def _picture(image: Picture, position: int) -> PillowImage:

@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from cnn_jax import environment, nn
-from cnn_jax.assembly import Assembly, abstract_state, assemble_run
+from cnn_jax.assembly import Assembly, abstract_state, assemble_run, logits_shape
 from cnn_jax.classifier import Classified, Classifier, build_model
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_prediction_sets
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.evaluation import CalibrationPredictions, Estimate, Predictions
+from cnn_jax.evaluation import (
+    CalibrationPredictions,
+    Estimate,
+    MaskPredictions,
+    Predictions,
+)
 from cnn_jax.execution import carry_out, describe
 from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.recorded import Recorded
 from cnn_jax.run_data import group_data, load_again, load_data, located, resolve_data
 from cnn_jax.run_folder import RunFolder
+from cnn_jax.segmenter import Segmented, Segmenter
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training import tensorboard
 from cnn_jax.training.devices import numerics
@@ -138,9 +144,8 @@ class Run(Recorded):
           CheckpointError: the checkpoint is damaged.
         """
         info = self._selected_info()
-        described = info["data"]
-        shape, outputs = tuple(described["image_shape"]), len(described["classes"])
-        template, _ = abstract_state(self.recipe, self.model, shape, outputs)
+        shape = tuple(info["data"]["image_shape"])
+        template, _ = abstract_state(self.recipe, self.model, shape, self._logits_shape)
         step = int(info["selected"]["step"])
         state, _ = saved.read(self._folder.checkpoints, step, template)
         return dict(state.evaluated)
@@ -148,11 +153,20 @@ class Run(Recorded):
     @functools.cached_property
     def model(self) -> nn.Module:
         """The Linen module."""
-        described = self.info["data"]
-        shape = tuple(described["image_shape"])
+        shape = tuple(self.info["data"]["image_shape"])
         return self._model or build_model(
-            self.recipe, len(described["classes"]), shape, f"cnn_jax.Run.load({self.shown!r}, "
+            self.recipe, self._logits_shape[-1], shape, f"cnn_jax.Run.load({self.shown!r}, "
         )
+
+    @property
+    def _logits_shape(self) -> tuple[int, ...]:
+        described = self.info["data"]
+        return logits_shape(tuple(described["image_shape"]), described["classes"], self.regions)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """What its masks show, the background first; nothing of a run that classifies."""
+        return tuple(self.info["data"].get("regions", ()))
 
     @overload
     def predictions(self, part: Literal["validation"]) -> CalibrationPredictions: ...
@@ -165,8 +179,34 @@ class Run(Recorded):
 
         Raises:
           EvaluationError: there are none; `evaluate` makes them.
+          RunError: the network segments: it has `masks`.
         """
+        self._check_classifies("predictions of classes")
         return Predictions.load(self._folder.predictions / f"{part}.npz")
+
+    def masks(self, part: str) -> MaskPredictions:
+        """The saved masks of a part, true and predicted, of a run that segments.
+
+        Raises:
+          EvaluationError: there are none; `evaluate` makes them.
+          RunError: the network classifies: it has `predictions`.
+        """
+        self._check_segments()
+        return MaskPredictions.load(self._folder.predictions / f"{part}.npz")
+
+    def _check_classifies(self, what: str) -> None:
+        if self.regions:
+            raise RunError(
+                f"{self.shown!r} segments: it has masks, no {what}; in Python take masks(part) and "
+                "segment(images)"
+            )
+
+    def _check_segments(self) -> None:
+        if not self.regions:
+            raise RunError(
+                f"{self.shown!r} classifies: it has no masks; take predictions(part) and "
+                "predict(images)"
+            )
 
     def evaluate(self, part: str = "test", *, command: str = "Run.evaluate") -> dict[str, Estimate]:
         """Predict every example of a part once, save the predictions, compute all figures.
@@ -182,7 +222,7 @@ class Run(Recorded):
         with numerics(self.recipe.train.precision):
             self._check_part(part)
             variables = self.assembly.placement.replicate(self.variables)
-            predictions = self.assembly.predict(part, variables, self.info["digest"])
+            predictions = self.assembly.answers(part, variables, self.info["digest"])
         predictions.save(self._folder.predictions / f"{part}.npz")
         self.log_use(part, len(predictions), command)
         return self.assembly.task.metrics(predictions)
@@ -207,10 +247,11 @@ class Run(Recorded):
           command: what the log says.
 
         Raises:
-          RunError: there is no such part, or training has not ended.
+          RunError: there is no such part, training has not ended, or the network segments.
           ModelError: the model has no dropout.
         """
         environment.enable_compile_cache()
+        self._check_classifies("samples of dropout")
         self._check_part(part)
         if samples < 1:
             raise RunError(f"Monte-Carlo dropout needs 1 sample or more, not {samples}")
@@ -243,8 +284,9 @@ class Run(Recorded):
         """The trained network, ready for new images; needs no data set.
 
         Raises:
-          RunError: training has not ended.
+          RunError: training has not ended, or the network segments.
         """
+        self._check_classifies("classes to predict or export")
         info = self._selected_info()
         described, preprocess = info["data"], info["preprocess"]
         return Classifier(
@@ -258,13 +300,37 @@ class Run(Recorded):
             temperature=self.temperature,
         )
 
+    @functools.cached_property
+    def segmenter(self) -> Segmenter:
+        """The trained network, ready to mark new images; needs no data set.
+
+        Raises:
+          RunError: training has not ended, or the network classifies.
+        """
+        self._check_segments()
+        info = self._selected_info()
+        preprocess = info["preprocess"]
+        return Segmenter(
+            recipe=self.recipe,
+            model=self.model,
+            variables=self.variables,
+            preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+            regions=self.regions,
+            image_shape=tuple(info["data"]["image_shape"]),
+        )
+
+    def segment(self, images: Images) -> Segmented:
+        """Masks of new images; see `Segmenter.segment`."""
+        return self.segmenter.segment(images)
+
     @property
     def temperature(self) -> float:
         """What divides the logits, fitted on validation data.
 
         Raises:
-          RunError: training has not ended.
+          RunError: training has not ended, or the network segments.
         """
+        self._check_classifies("temperature")
         return float(self._selected_info()["temperature"]["value"])
 
     def predict(self, images: Images, *, coverage: float | None = None) -> Classified:
@@ -379,7 +445,8 @@ def train(
       data: the name or path of a data set, or a `Dataset` (see `data.from_arrays`).
       out: the run folder; None for `runs/DATA-MODEL-001` or the next free number.
       overwrite: move a run that lies in `out` aside.
-      baselines: also evaluate pixel 1-nearest neighbour and logistic regression.
+      baselines: also evaluate pixel 1-nearest neighbour and logistic regression; of masks
+        Otsu's threshold.
       reporter: what shows progress; None for the console.
       command: recorded as what started the run.
       **overrides: fields of the recipe: `epochs=5`, `seed=1`, or

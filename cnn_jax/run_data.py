@@ -34,6 +34,8 @@ def load_data(recipe: Recipe) -> Dataset:
         split_seed=d.split_seed,
         memory_limit=recipe.train.memory_limit,
         group_near_duplicates=d.group_near_duplicates,
+        masks=d.masks,
+        regions=d.regions,
     )
     return correct_data(recipe, dataset)
 

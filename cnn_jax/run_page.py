@@ -13,16 +13,20 @@ import numpy as np
 
 from cnn_jax.errors import CnnJaxError, DataError, RunError
 from cnn_jax.evaluation import (
+    EMPTY_POLICY,
     Estimate,
     Fate,
     Predictions,
+    case_figures,
     classification_metrics,
+    compare_segmentations,
     confusion_matrix,
     paired_difference,
     per_class,
     reliability,
+    segmentation_metrics,
 )
-from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, Page, write
+from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, MaskCase, Page, write
 from cnn_jax.report.hardest import SHOWN_CLASSES, SHOWN_EXAMPLES, SHOWN_OF_CLASS
 from cnn_jax.report.pictures import viewable
 
@@ -102,11 +106,9 @@ def make_page(run: Run, *, needs_images: bool = False) -> Page:
     )
     if "selected" not in info:
         return page()
-    metrics, end, test = run.metrics, info["end"], run.predictions("test")
+    metrics, end = run.metrics, info["end"]
     name, headline = next(iter(metrics["test"].items()))
-    temperature = float(info["temperature"]["value"])
-    baselines = _baselines(run, test)
-    hard = test.kind == "class"  # one true class each, so that they can be counted
+    of_task = _of_masks if run.regions else _of_classes
     return page(
         headline_name=f"test {name.replace('_', ' ')}",
         headline=headline,
@@ -116,21 +118,66 @@ def make_page(run: Run, *, needs_images: bool = False) -> Page:
             for part in ("test", "validation")
             for key, estimate in metrics[part].items()
         ),
-        baselines=baselines,
-        baselines_note=_baselines_note(baselines),
         train_accuracy=end["train_accuracy"],
         gradient_norm=end["gradient_norm"],
         accuracy_gap=end["gap"],
+        filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
+        **of_task(run, needs_images=needs_images),
+    )
+
+
+def _of_classes(run: Run, *, needs_images: bool) -> dict[str, Any]:
+    """What the page says of a network that classifies."""
+    test, temperature = run.predictions("test"), run.temperature
+    baselines = _baselines(run, test)
+    hard = test.kind == "class"  # one true class each, so that they can be counted
+    return dict(
+        baselines=baselines,
+        baselines_note=_baselines_note(baselines),
         confusion=confusion_matrix(test) if hard else None,
         class_rows=per_class(test) if test.kind != "soft" else (),
         reliability=reliability(test) if hard else None,
-        ece=metrics["test"].get("ece"),
+        ece=run.metrics["test"].get("ece"),
         reliability_after=reliability(test, temperature=temperature) if hard else None,
         ece_after=classification_metrics(test, temperature=temperature).get("ece"),
         temperature=temperature,
         **_examples(run, Fate.of(test, temperature), needs_images=needs_images),
-        filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
     )
+
+
+def _of_masks(run: Run, *, needs_images: bool) -> dict[str, Any]:
+    """What the page says of a network that segments."""
+    test = run.masks("test")
+    baselines = tuple(
+        Baseline(
+            f"{name} on pixels",
+            segmentation_metrics(other)["dice"],
+            compare_segmentations(test, other, "dice"),
+            note,
+        )
+        for name, note in run.info.get("baselines", {}).items()
+        for other in [run.masks(f"{name}-test")]
+    )
+    dice = case_figures(test).dice
+    worst = np.argsort(dice, kind="stable")[:SHOWN_EXAMPLES]
+    images = _pictures(run, worst, needed=needs_images)
+    cases = []
+    for i, found in zip(worst.tolist(), test.take(worst).predicted(), strict=True):
+        given = test.masks[i]
+        if given.ndim == 3:  # of a volume the slice in which most is marked, given or found
+            slice_ = int(((given > 0) | (found > 0)).sum(axis=(1, 2)).argmax())
+            given, found = given[slice_], found[slice_]
+            if i in images:
+                images[i] = images[i][slice_]
+        image = viewable(images[i]) if i in images else None
+        cases.append(MaskCase(str(test.ids[i]), float(dice[i]), given, found, image))
+    return {
+        "measure": "Dice",
+        "mask_cases": tuple(cases),
+        "baselines": baselines,
+        "baselines_note": _baselines_note(baselines),
+        "policy": EMPTY_POLICY,
+    }
 
 
 def _sentence(headline: Estimate, notes: list[str]) -> str:
@@ -198,7 +245,7 @@ def _examples(run: Run, fate: Fate, *, needs_images: bool) -> dict[str, Any]:
                 p_given=float(fate.p_given[i]),
                 p_predicted=float(fate.p_predicted[i]),
                 loss=float(fate.loss[i]),
-                image=images.get(i),
+                image=viewable(images[i]) if i in images else None,
             )
             for i in indices.tolist()
         )
@@ -225,7 +272,7 @@ def _pictures(run: Run, indices: np.ndarray, *, needed: bool) -> dict[int, np.nd
         if needed:
             raise
         return {}  # the data are gone or were the user's arrays; the page says so
-    return {int(i): viewable(image) for i, image in zip(indices, images, strict=True)}
+    return {int(i): image for i, image in zip(indices, images, strict=True)}
 
 
 def _first_kernel(params: Any, channels: int) -> np.ndarray | None:

@@ -4,10 +4,10 @@
                                  [--but-baselines]
 
 writes accuracy, NLL, ECE and AUROC on the test part of each run (or of the pooled folds of a
-cross-validation) to
-experiments/FOLDER/results.csv, and, where the run has baselines, theirs and the paired
-difference between the network and each. `python -m experiments.tables` then writes the tables.
-What was done about equal images in several parts, if anything, stands beside the data's name.
+cross-validation) to experiments/FOLDER/results.csv (of masks Dice and the figures of lesions),
+and, where the run has baselines, theirs and the paired difference between the network and each.
+`python -m experiments.tables` then writes the tables. What was done about equal images in several
+parts, if anything, stands beside the data's name.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from pathlib import Path
 from cnn_jax import Estimate, Run
 from cnn_jax.errors import CnnJaxError, RunError
 from cnn_jax.evaluation import (
+    MaskPredictions,
     Predictions,
     classification_metrics,
+    compare_segmentations,
     out_of_fold,
+    out_of_fold_masks,
     paired_difference,
+    segmentation_metrics,
 )
 from cnn_jax.population import Population
 from cnn_jax.population.folder import PopulationFolder
@@ -33,6 +37,10 @@ from experiments.rows import of_run, row_of
 from experiments.tables import ROOT
 
 METRICS = ("accuracy", "nll", "ece", "auroc")
+OF_MASKS = (
+    *("dice_present", "dice", "iou", "hausdorff95_present", "surface_dice_present"),
+    *("lesion_sensitivity", "false_positives", "false_area", "specificity"),
+)
 
 
 def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterator[Row]:
@@ -67,14 +75,16 @@ def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterat
             **of_run(info),
         )
 
-    def pooled(part: str) -> Predictions:
+    def pooled(part: str) -> Predictions | MaskPredictions:
+        if run.regions:
+            masks = [one.masks(part) for one in runs]
+            return masks[0] if folds == 1 else out_of_fold_masks(masks)
         each = [one.predictions(part) for one in runs]
         return each[0] if folds == 1 else out_of_fold(each)
 
     seed, test = str(info["seed"]), pooled("test")
-    figures = run.metrics["test"] if folds == 1 else classification_metrics(test)
-    for metric, estimate in figures.items():
-        if metric in METRICS:
+    for metric, estimate in _figures(test).items():
+        if metric in (*METRICS, *OF_MASKS):
             yield row(network, metric, estimate, seed, note)
     nan = float("nan")
     took = Estimate(
@@ -87,11 +97,28 @@ def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterat
     yield row(network, "training seconds", took, seed, note)
     for name, described in info.get("baselines", {}).items():
         predictions = pooled(f"{name}-test")
-        for metric, estimate in classification_metrics(predictions).items():
-            if metric in ("accuracy", "auroc"):
+        for metric, estimate in _figures(predictions).items():
+            if metric in ("accuracy", "auroc", *OF_MASKS):
                 yield row(f"{name} on pixels", metric, estimate, "", described)
-        gain = paired_difference(test, predictions, "accuracy")
-        yield row(f"{network} minus {name}", "accuracy", gain, seed, note)
+        for metric, gain in _gains(test, predictions).items():
+            yield row(f"{network} minus {name}", metric, gain, seed, note)
+
+
+def _figures(predictions: Predictions | MaskPredictions) -> dict[str, Estimate]:
+    if isinstance(predictions, MaskPredictions):
+        return segmentation_metrics(predictions)
+    return classification_metrics(predictions)
+
+
+def _gains(
+    test: Predictions | MaskPredictions, other: Predictions | MaskPredictions
+) -> dict[str, Estimate]:
+    """Paired differences in what the network is for."""
+    if isinstance(test, MaskPredictions) and isinstance(other, MaskPredictions):
+        compared = ("dice_present", "dice")
+        return {metric: compare_segmentations(test, other, metric) for metric in compared}
+    assert isinstance(test, Predictions) and isinstance(other, Predictions)
+    return {"accuracy": paired_difference(test, other, "accuracy")}
 
 
 def runs_of(place: str) -> list[Run]:
@@ -104,7 +131,8 @@ def runs_of(place: str) -> list[Run]:
         return [Run.load(place)]
     population = Population.load(place)
     runs = list(population.members.values())
-    if len(population.predictions()) != 1 or len(runs) != population.folds:
+    seeds = {run.recipe.seed for run in runs}
+    if len(seeds) != 1 or len(runs) != population.folds:
         raise RunError(f"{place!r} is not a cross-validation of one seed: name its runs")
     return runs
 

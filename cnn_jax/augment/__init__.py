@@ -5,6 +5,7 @@ from cnn_jax.augment.blurring import blur, noise
 from cnn_jax.augment.covering import cutout, erase
 from cnn_jax.augment.mixing import cutmix, mixup
 from cnn_jax.augment.moving import alternating_flip, flip, translate
+from cnn_jax.augment.patches import window_of
 from cnn_jax.augment.pipeline import Augment
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "mixup",
     "noise",
     "translate",
+    "window_of",
 ]

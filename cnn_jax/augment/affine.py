@@ -85,7 +85,7 @@ def apply(batch: Batch, maps: Sequence[Map], padding: Literal["zero", "reflect"]
         alike, and, if there is one, uint8 `mask` without the channels. The image is read
         linearly between pixels, the mask at the nearest.
       maps: at least one; composed, so that pixels are resampled once.
-      padding: what is uncovered in the image: `zero` or `reflect`. In the mask it is 0.
+      padding: what is uncovered, in image and mask: `zero` or `reflect`.
     """
     image = batch["image"]
     rows, columns = _source(maps, image.shape[-3], image.shape[-2])
@@ -93,7 +93,8 @@ def apply(batch: Batch, maps: Sequence[Map], padding: Literal["zero", "reflect"]
     moved = {"image": _to_slices(warp.bilinear(planes, rows, columns, padding), image)}
     if "mask" in batch:
         mask = batch["mask"][..., None]
-        moved["mask"] = _to_slices(warp.nearest(_to_planes(mask), rows, columns), mask)[..., 0]
+        planes = warp.nearest(_to_planes(mask), rows, columns, padding)
+        moved["mask"] = _to_slices(planes, mask)[..., 0]
     return {**batch, **moved}
 
 

@@ -33,6 +33,7 @@ class Purpose(enum.IntEnum):
     CUTMIX = 17
     MIXUP_OR_CUTMIX = 18
     POLICY = 19
+    PATCH = 20
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnn_jax.augment.blurring import blur_radius
+from cnn_jax.augment.patches import window_of
 from cnn_jax.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ def check(augment: Augment, image_shape: tuple[int, ...]) -> None:
     for name in ("saturation", "hue"):
         if getattr(augment, name) and (volume or image_shape[-1] != 3):
             raise RecipeError(f"augment.{name} needs RGB images, not {shown}: set it to 0")
+    if augment.patch:
+        window = window_of(image_shape, augment.patch)
+        if window == image_shape[:-1]:
+            raise RecipeError(
+                f"augment.patch is {augment.patch}, but the images are only {shown}: set it to 0, "
+                "which is the whole image"
+            )
+        image_shape = (*window, image_shape[-1])
+        shown = list(image_shape)
     side, plane = min(image_shape[:-1]), min(image_shape[-3:-1])
     for name, pixels, most in (
         ("translate", augment.translate, side),

@@ -19,16 +19,16 @@ def translate(
     Args:
       keys: `[B]`, one for each example.
       batch: `image` `[B, H, W, C]` or `[B, D, H, W, C]` and, if there is one, `mask`
-        without the channels, which moves alike; what it uncovers is always 0.
+        without the channels, which moves alike.
       pixels: largest shift.
-      padding: `zero` fills with black, `reflect` mirrors at the border.
+      padding: `zero` fills with black, and the mask with 0; `reflect` mirrors at the border.
     """
     axes = batch["image"].ndim - 2
     offset = jax.vmap(lambda key: jax.random.randint(key, (axes,), 0, 2 * pixels + 1))(keys)
     mode: Literal["constant", "reflect"] = "constant" if padding == "zero" else "reflect"
     moved = {"image": _shift(batch["image"], offset, pixels, mode)}
     if "mask" in batch:
-        moved["mask"] = _shift(batch["mask"][..., None], offset, pixels, "constant")[..., 0]
+        moved["mask"] = _shift(batch["mask"][..., None], offset, pixels, mode)[..., 0]
     return {**batch, **moved}
 
 

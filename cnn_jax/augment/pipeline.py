@@ -9,7 +9,17 @@ from typing import Literal
 
 import jax
 
-from cnn_jax.augment import affine, blurring, colour, covering, fit, mixing, moving, trivial
+from cnn_jax.augment import (
+    affine,
+    blurring,
+    colour,
+    covering,
+    fit,
+    mixing,
+    moving,
+    patches,
+    trivial,
+)
 from cnn_jax.augment.batch import Batch, Purpose, keys_for
 from cnn_jax.errors import RecipeError
 from cnn_jax.recipe import AugmentRecipe
@@ -22,7 +32,7 @@ Keys = Callable[[Purpose], jax.Array]
 class Augment(AugmentRecipe):
     """The fields of the recipe as transforms: geometry, colour, covering and mixing.
 
-    Calling it maps `(key, batch)` to a batch of the same shapes. `image` is float32
+    Calling it maps `(key, batch)` to a batch of the same shapes, or of patches. `image` is float32
     `[B, H, W, C]` or `[B, D, H, W, C]` in 0..1 and stays in that range; geometry acts on
     `mask` too. Mixup and CutMix add `mix_label` and `mix_share` (float32 `[B]`, the share
     of the second label).
@@ -66,6 +76,8 @@ class Augment(AugmentRecipe):
           RecipeError: the alternating flip without root, epoch or index.
         """
         keys = functools.partial(keys_for, key, batch["image"].shape[0])
+        if self.patch:
+            batch = patches.patch(keys(Purpose.PATCH), batch, self.patch, self.patch_marked)
         batch = self._geometry(keys, batch, root, epoch)
         batch = self._values(keys, batch)
         return self._mixing(keys, batch)

@@ -49,19 +49,25 @@ def bilinear(
     return (1 - down) * upper + down * lower
 
 
-def nearest(mask: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """The nearest pixel of a mask; 0 outside.
+def nearest(
+    mask: jax.Array, rows: jax.Array, columns: jax.Array, padding: Literal["zero", "reflect"]
+) -> jax.Array:
+    """The nearest pixel of a mask.
 
     Args:
       mask: uint8 `[B, H, W, C]`.
       rows, columns: float32 `[B, h, w]`.
+      padding: outside is 0 (`zero`), or the mask mirrored as the image is (`reflect`).
 
     Returns:
       uint8 `[B, h, w, C]`.
     """
     size, height, width, channels = mask.shape
-    row = jnp.floor(_rounded(rows) + 0.5).astype(jnp.int32)
-    column = jnp.floor(_rounded(columns) + 0.5).astype(jnp.int32)
+    rows, columns = _rounded(rows), _rounded(columns)
+    if padding == "reflect":
+        rows, columns = _reflected(rows, height), _reflected(columns, width)
+    row = jnp.floor(rows + 0.5).astype(jnp.int32)
+    column = jnp.floor(columns + 0.5).astype(jnp.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     at = jnp.where(inside, row * width + column, 0)
     read = jax.vmap(lambda p, k: p.at[k].get(mode="promise_in_bounds"))
@@ -73,15 +79,20 @@ def _rounded(coordinate: jax.Array) -> jax.Array:
     return jnp.round(coordinate * _STEPS) / _STEPS
 
 
+def _reflected(coordinate: jax.Array, length: int) -> jax.Array:
+    """The coordinate within 0..length - 1 that mirroring at the outermost pixels leads to."""
+    period = float(max(2 * (length - 1), 1))
+    phase = coordinate - period * jnp.floor(coordinate / period)
+    return jnp.minimum(phase, period - phase) if length > 1 else jnp.zeros_like(phase)
+
+
 def _split(
     coordinate: jax.Array, length: int, padding: Literal["zero", "reflect"]
 ) -> tuple[jax.Array, jax.Array]:
     """The pixel before a coordinate, counted in the image with its margin, and the rest."""
     coordinate = _rounded(coordinate)
     if padding == "reflect":
-        period = float(max(2 * (length - 1), 1))
-        phase = coordinate - period * jnp.floor(coordinate / period)
-        coordinate = jnp.minimum(phase, period - phase) if length > 1 else jnp.zeros_like(phase)
+        coordinate = _reflected(coordinate, length)
     coordinate = jnp.clip(coordinate, -1, length)
     # The last pixel of the margin is only ever the second of two.
     whole = jnp.minimum(jnp.floor(coordinate), length - 1)

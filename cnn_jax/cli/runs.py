@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from cnn_jax.cli.arguments import Parser, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cnn_jax.run import Run
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -71,8 +77,8 @@ def predict(arguments: list[str]) -> int:
     """Print class and probability of images."""
     parser = Parser(
         prog="cnn-jax predict",
-        description="Class and calibrated probability of images. 'cnn-jax errors RUN' shows the "
-        "hardest images of the data themselves.",
+        description="Class and calibrated probability of images; of a run that segments, how much "
+        "of each is marked. 'cnn-jax errors RUN' shows the hardest images of the data themselves.",
     )
     parser.add_argument("run", help="folder of a run or population, or one that export wrote")
     parser.add_argument("images", nargs="+", help="image files, or folders of them")
@@ -87,6 +93,9 @@ def predict(arguments: list[str]) -> int:
         metavar="C",
         help="also the set of classes that holds the true one this often, such as 0.95; where it "
         "is not a single class a human is to decide",
+    )
+    parser.add_argument(
+        "--masks", metavar="DIR", help="of a run that segments: write the masks there"
     )
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
@@ -116,6 +125,10 @@ def predict(arguments: list[str]) -> int:
         source = Population.load(options.run)
     else:
         source = Run.load(options.run)
+        if source.regions:
+            return _segment(source, images, options)
+    if options.masks:
+        raise UsageError(f"--masks: {options.run!r} classifies, it has no masks to write")
 
     def predicted(images: list[Path]) -> Classified:
         if isinstance(source, Classifier):
@@ -130,6 +143,28 @@ def predict(arguments: list[str]) -> int:
             raise
         answers = predicted([image for image in images if image not in bad])
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
+    for reason in bad.values():
+        print(f"cnn-jax: {reason}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _segment(run: Run, images: list[Path], options: argparse.Namespace) -> int:
+    """Mark images, readable ones at least, and write the masks where that is wanted."""
+    from cnn_jax import tables
+    from cnn_jax.data.files import unreadable
+    from cnn_jax.errors import DataError
+
+    if options.labels or options.coverage is not None:
+        raise UsageError("--labels and --coverage are of classes, and this run segments")
+    try:
+        found, bad = run.segment(images), {}
+    except DataError:
+        bad = unreadable(images)
+        if len(bad) in (0, len(images)):
+            raise
+        found = run.segment([image for image in images if image not in bad])
+    paths = found.save(options.masks) if options.masks else []
+    print(tables.segmented(found, paths, options.format))
     for reason in bad.values():
         print(f"cnn-jax: {reason}", file=sys.stderr)
     return 1 if bad else 0

@@ -26,7 +26,8 @@ usage: cnn-jax train [RECIPE] [options]
   --strategy HOW        of several runs: auto (measured), loop, vmap or map
   --duplicates HOW      test in train? stop, drop-train, regroup, keep
                         (--group-near-duplicates: near-copies stay together)
-  --baselines           also pixel nearest neighbour and logistic regression
+  --baselines           also pixel nearest neighbour and logistic regression;
+                        of masks Otsu's threshold
   --out DIR             the run folder (else runs/DATA-MODEL-001, -002, ...)
   --overwrite           move aside what lies in DIR
   --resume RUN          go on with an interrupted run, bit for bit

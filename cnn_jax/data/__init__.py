@@ -8,7 +8,7 @@ from cnn_jax.data.corrections import (
     read_corrections,
 )
 from cnn_jax.data.dataset import Dataset, ImageSource, Split, TargetKind
-from cnn_jax.data.decode import Fit, decode_image
+from cnn_jax.data.decode import Fit, decode_image, read_header
 from cnn_jax.data.duplicates import Duplicates, Example, find_duplicates
 from cnn_jax.data.fetching.download import download
 from cnn_jax.data.files import list_images
@@ -46,6 +46,7 @@ __all__ = [
     "load",
     "original_files",
     "read_corrections",
+    "read_header",
     "resolve_duplicates",
     "tfds_place",
     "tfds_root",

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cnn_jax.data.assemble import Options, assemble
 from cnn_jax.data.dataset import Dataset, TargetKind
+from cnn_jax.data.masks import BACKGROUND, LESION, MOST_REGIONS
 from cnn_jax.data.reading import Part, Reading, numbered_classes, numbered_ids
 from cnn_jax.errors import DataError
 
-Arrays = tuple[np.ndarray, np.ndarray]
+# Images and labels of a part; where there are masks, these, too.
+Arrays = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def from_arrays(
     images: np.ndarray,
     labels: np.ndarray,
     *,
+    masks: np.ndarray | None = None,
+    regions: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     ids: Sequence[str] | np.ndarray | None = None,
     groups: Sequence[object] | np.ndarray | None = None,
@@ -26,30 +30,38 @@ def from_arrays(
     split_seed: int = 0,
     name: str = "arrays",
 ) -> Dataset:
-    """A data set from images and labels.
+    """A data set from images and labels, or from images, labels and masks.
 
     Args:
-      images: uint8, or float32 within 0..1; `[N, H, W]` or `[N, H, W, C]`.
+      images: uint8, or float32 within 0..1; `[N, H, W]` or `[N, H, W, C]`; with masks also
+        volumes `[N, D, H, W, C]`.
       labels: integer class indices `[N]`; or floats `[N, K]`, taken for distributions over K
         classes where every row sums to 1, and for multi-label where all are 0 or 1.
+      masks: integers `[N, H, W]` (volumes `[N, D, H, W]`): the region of each pixel; 0 is the
+        background. A network then learns these, and labels only stratify the parts.
+      regions: names of the values of the masks, the background first; by default `background`
+        and `lesion`, or `region 1`, `region 2`, ....
       classes: K class names; numbers by default.
       ids: N unique strings; `train/00000`, ... by default.
       groups: N values; examples of one group stay in one part.
-      test: (images, labels) of the test part. Without it the data is split 70/15/15.
-      validation: (images, labels), or the fraction of train carved off beside a given test.
+      test: (images, labels) of the test part, with masks (images, labels, masks). Without it
+        the data is split 70/15/15.
+      validation: the same, or the fraction of train carved off beside a given test.
       split_seed: seed of the splits that are made.
       name: name of the data set.
 
     Raises:
       DataError: empty data, an unexpected dtype or shape, values out of range or not finite,
-        lengths that differ, or fewer than two classes.
+        lengths that differ, masks for some parts only, or fewer than two classes without masks.
     """
-    pairs = {"train": (images, labels)}
+    given: dict[str, Arrays] = {
+        "train": (images, labels) if masks is None else (images, labels, masks)
+    }
     if isinstance(validation, tuple):
-        pairs["validation"] = validation
+        given["validation"] = validation
     if test is not None:
-        pairs["test"] = test
-    parts = {part: _part(part, *pair) for part, pair in pairs.items()}
+        given["test"] = test
+    parts = {part: _part(part, *arrays) for part, arrays in given.items()}
     parts["train"] = _named(parts["train"], ids, groups)
     labels_of = [part.targets["label"] for part in parts.values()]
     kind = _kind(labels_of)
@@ -61,17 +73,52 @@ def from_arrays(
         names = tuple(str(k) for k in range(labels_of[0].shape[1]))
     fraction = 0.1 if isinstance(validation, tuple) else validation
     return assemble(
-        Reading(parts=parts, classes={"label": names}, kinds={"label": kind}),
+        Reading(
+            parts=parts,
+            classes={"label": names},
+            kinds={"label": kind},
+            regions=_regions(regions, parts.values()),
+        ),
         Options(validation=fraction, split_seed=split_seed),
         name,
     )
 
 
-def _part(name: str, images: np.ndarray, labels: np.ndarray) -> Part:
-    images, labels = _images(name, np.asarray(images)), _labels(name, np.asarray(labels))
+def _part(
+    name: str, images: np.ndarray, labels: np.ndarray, masks: np.ndarray | None = None
+) -> Part:
+    images = _images(name, np.asarray(images), volumes=masks is not None)
+    labels = _labels(name, np.asarray(labels))
     if len(images) != len(labels):
         raise DataError(f"{name}: {len(images)} images but {len(labels)} labels")
-    return Part(images, {"label": labels}, numbered_ids(name, len(images)))
+    found = None if masks is None else _masks(name, np.asarray(masks), images.shape[:-1])
+    return Part(images, {"label": labels}, numbered_ids(name, len(images)), masks=found)
+
+
+def _masks(name: str, masks: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of `shape`."""
+    if masks.dtype.kind not in "biu" or masks.shape != shape:
+        raise DataError(
+            f"{name} masks are {masks.dtype} {list(masks.shape)}, not integers {list(shape)}: one "
+            "for each pixel"
+        )
+    if masks.min() < 0 or masks.max() > MOST_REGIONS:
+        raise DataError(
+            f"{name} masks lie in {masks.min()}..{masks.max()}: 0 is the background, and regions "
+            f"count from 1 to at most {MOST_REGIONS}"
+        )
+    return masks.astype(np.uint8)
+
+
+def _regions(named: Sequence[str], parts: Iterable[Part]) -> tuple[str, ...]:
+    """Names of the values of the masks; empty without masks."""
+    masks = [part.masks for part in parts if isinstance(part.masks, np.ndarray)]
+    if named or not masks:
+        return tuple(map(str, named))
+    largest = max(int(some.max()) for some in masks)
+    if largest < 2:
+        return (BACKGROUND, LESION)
+    return (BACKGROUND, *(f"region {r}" for r in range(1, largest + 1)))
 
 
 def _named(
@@ -85,11 +132,12 @@ def _named(
         targets=part.targets,
         ids=part.ids if ids is None else np.array([str(i) for i in ids], dtype=np.str_),
         groups=None if groups is None else np.array([str(g) for g in groups], dtype=np.str_),
+        masks=part.masks,
     )
 
 
-def _images(name: str, images: np.ndarray) -> np.ndarray:
-    if images.ndim not in (3, 4) or 0 in images.shape:
+def _images(name: str, images: np.ndarray, *, volumes: bool) -> np.ndarray:
+    if images.ndim not in ((3, 4, 5) if volumes else (3, 4)) or 0 in images.shape:
         raise DataError(
             f"{name} images have shape {list(images.shape)}, not [N, H, W] or [N, H, W, C] with "
             "at least one image"
@@ -101,7 +149,7 @@ def _images(name: str, images: np.ndarray) -> np.ndarray:
             f"{name} images have float values outside 0..1 or not finite; divide by the largest "
             "possible value, or pass uint8"
         )
-    return images if images.ndim == 4 else images[..., None]
+    return images[..., None] if images.ndim == 3 else images
 
 
 def _labels(name: str, labels: np.ndarray) -> np.ndarray:

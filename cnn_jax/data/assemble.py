@@ -13,7 +13,8 @@ from cnn_jax.data.decode import Fit, check_fit
 from cnn_jax.data.decoded import keep_decoded
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.groups import keep_copies_together, keep_near_copies_together
-from cnn_jax.data.reading import PARTS, ImageList, Reading, some_of
+from cnn_jax.data.masks import read_masks
+from cnn_jax.data.reading import PARTS, ImageList, Part, Reading, counted, some_of
 from cnn_jax.data.sources import (
     ImageFiles,
     check_images,
@@ -79,6 +80,7 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
         licence=reading.licence,
         citation=reading.citation,
         notes=(*reading.notes, *pixel_notes, *copy_notes, *split_notes, *class_notes),
+        regions=reading.regions,
     )
 
 
@@ -114,13 +116,43 @@ def _with_pixels(reading: Reading, options: Options) -> tuple[dict[str, Split], 
             images = conform_arrays(part.images, options.image_size, options.channels, options.fit)
         else:
             images = ImageFiles(part.images, shape, options.fit)
-        splits[name] = Split(images, part.targets, part.ids, part.groups)
+        masks, mask_notes = _masks(name, part, images, options, reading)
+        splits[name] = Split(images, part.targets, part.ids, part.groups, masks)
+        notes = (*notes, *mask_notes)
     return splits, notes
 
 
+def _masks(
+    name: str, part: Part, images: np.ndarray | ImageFiles, options: Options, reading: Reading
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The masks of a part in memory, and a note on regions that were lost in making them fit."""
+    if part.masks is None or isinstance(part.masks, np.ndarray):
+        return part.masks, ()
+    assert isinstance(images, ImageFiles)  # mask files lie beside image files
+    masks, lost = read_masks(
+        images.images,
+        part.masks,
+        images.shape[:2],
+        options.fit,
+        reading.regions,
+        named=reading.named_regions,
+    )
+    if not lost:
+        return masks, ()
+    size = f"{images.shape[0]}×{images.shape[1]}"
+    found = counted(lost, f"{name} mask", f"{name} masks")
+    return masks, (
+        f"{found} lost a region at {size}, by size or by the crop: it is not learned. "
+        "data.fit pad shows the whole of each image, a larger image_size keeps what is small.",
+    )
+
+
 def _check_classes(name: str, splits: Mapping[str, Split], reading: Reading) -> tuple[str, ...]:
-    """Refuse data of one class; note the classes that have no image to learn from."""
-    if reading.kinds["label"] != "class":
+    """Refuse data of one class; note the classes that have no image to learn from.
+
+    Where masks are learned the classes only stratify the parts.
+    """
+    if reading.kinds["label"] != "class" or reading.regions:
         return ()
     classes = reading.classes["label"]
     labels = np.concatenate([split.targets["label"] for split in splits.values()])

@@ -10,7 +10,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +145,7 @@ def _carry_out(
 
 
 def _with_labels(split: Split, labels: np.ndarray, part: str) -> Split:
-    changed = Split(split.images, {**split.targets, "label": labels}, split.ids, split.groups)
+    changed = replace(split, targets={**split.targets, "label": labels})
     stay = np.flatnonzero(labels != _REMOVED)
     if not len(stay):
         raise DataError(f"the corrections remove every {part} image: none would be left")

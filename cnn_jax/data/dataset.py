@@ -44,6 +44,8 @@ class Split:
       ids: str `[N]`, unique, stable across runs and machines.
       groups: str `[N]` or None; examples of one group (patient, scene, near-copies)
         are never parted by a split, a fold or a bootstrap.
+      masks: uint8 `[N, H, W]` (of volumes `[N, D, H, W]`) or None: which region of
+        `Dataset.regions` each pixel belongs to; 0 is the background.
 
     Raises:
       DataError: lengths differ, ids repeat, or a dtype is not the contract's.
@@ -53,6 +55,7 @@ class Split:
     targets: Mapping[str, np.ndarray]
     ids: np.ndarray
     groups: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -67,6 +70,13 @@ class Split:
             raise DataError("ids repeat: every example needs its own")
         if self.groups is not None and len(self.groups) != n:
             raise DataError(f"{n} images but {len(self.groups)} groups")
+        if self.masks is not None:
+            wanted = (n, *shape[:-1])
+            if self.masks.dtype != np.uint8 or self.masks.shape != wanted:
+                raise DataError(
+                    f"masks must be uint8 {list(wanted)}, a value for each pixel, not "
+                    f"{self.masks.dtype} {list(self.masks.shape)}"
+                )
         for name, target in self.targets.items():
             if len(target) != n:
                 raise DataError(f"{n} images but {len(target)} targets called {name!r}")
@@ -113,6 +123,7 @@ class Split:
             targets={name: target[indices] for name, target in self.targets.items()},
             ids=self.ids[indices],
             groups=None if self.groups is None else self.groups[indices],
+            masks=None if self.masks is None else self.masks[indices],
         )
 
 
@@ -144,14 +155,17 @@ class Dataset:
       classes: target name -> class names; index k of a label means `classes[target][k]`.
       kinds: target name -> `class` (one of K), `multilabel` (any of K) or `soft`
         (a distribution over K).
-      digest: sha256 (hex) of images, targets and ids; two data sets with the same digest
-        hold the same examples.
+      digest: sha256 (hex) of images, targets, masks and ids; two data sets with the same
+        digest hold the same examples.
       licence, citation: as the source states them; empty if it does not.
       spacing: millimetres per pixel (or voxel) along each spatial axis, or None.
       notes: what was decided while reading (one sentence each), shown to the user.
+      regions: what the values of the masks mean, `("background", "lesion")` for example; empty
+        for data without masks. Data with masks are segmented, data without are classified.
 
     Raises:
-      DataError: no splits, splits of different image shape, or labels outside the classes.
+      DataError: no splits, splits of different image shape, labels outside the classes, masks
+        in some splits only, or with values that are no region.
     """
 
     name: str
@@ -163,6 +177,7 @@ class Dataset:
     citation: str = ""
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.splits:
@@ -173,6 +188,25 @@ class Dataset:
         for part, split in self.splits.items():
             for target, values in split.targets.items():
                 self._check_target(part, target, values, split.ids)
+            self._check_masks(part, split)
+
+    def _check_masks(self, part: str, split: Split) -> None:
+        if (split.masks is not None) != bool(self.regions) or len(self.regions) == 1:
+            raise DataError(
+                f"{self.name}: {part!r} has {'no ' if split.masks is None else ''}masks, but the "
+                f"regions are {list(self.regions)}: name the background and one region or more, "
+                "and give every part masks"
+            )
+        if split.masks is None or not split.masks.size:
+            return
+        if split.masks.max() >= len(self.regions):
+            outside = split.masks >= len(self.regions)
+            first = int(outside.reshape(len(split), -1).any(axis=1).argmax())
+            value = int(split.masks[first].max())
+            raise DataError(
+                f"{self.name}: the mask of {str(split.ids[first])!r} in {part!r} has the value "
+                f"{value}, outside 0..{len(self.regions) - 1} ({', '.join(self.regions)})"
+            )
 
     def _check_target(self, part: str, target: str, values: np.ndarray, ids: np.ndarray) -> None:
         if target not in self.classes:

@@ -22,6 +22,7 @@ from cnn_jax.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
+    from PIL.Image import Resampling
 
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
@@ -119,30 +120,94 @@ def resize_image(image: PillowImage, size: tuple[int, int], fit: Fit) -> np.ndar
     return pixels.reshape(height, width, -1)
 
 
+def resize_values(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """uint8 `[H, W]`: values `[h, w]` brought to `size` as images are, each the nearest one."""
+    from PIL import Image
+
+    height, width = size
+    picture = Image.fromarray(values)
+    if picture.size != (width, height):
+        picture = _resized(picture, height, width, fit, Image.Resampling.NEAREST)
+    return np.array(picture, dtype=np.uint8)
+
+
+def restore_values(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+    """uint8 `[h, w]` of `size`: what `resize_values` made of an image of that size, undone.
+
+    Each pixel gets the value of the nearest one; what a crop had cut off is 0.
+    """
+    from PIL import Image
+
+    check_fit(fit)
+    height, width = size
+    high, wide = values.shape
+    whole = np.zeros(size, np.uint8)
+    # The rows and columns of both between which the image lies, as `_resized` has them.
+    scale = (max if fit == "crop" else min)(high / height, wide / width)
+    scales = (high / height, wide / width) if fit == "stretch" else (scale, scale)
+    inside, outside = [], []
+    for length, old, by in zip(values.shape, size, scales, strict=True):
+        shown = min(length, max(1, round(by * old)))  # pixels of the network that show it
+        covers = min(old, max(1, round(length / by)))  # pixels of the image that they show
+        inside.append(slice((length - shown) // 2, (length - shown) // 2 + shown))
+        outside.append(slice((old - covers) // 2, (old - covers) // 2 + covers))
+    part = Image.fromarray(values[tuple(inside)])
+    covered = (outside[1].stop - outside[1].start, outside[0].stop - outside[0].start)
+    whole[tuple(outside)] = np.asarray(part.resize(covered, Image.Resampling.NEAREST))
+    return whole
+
+
+def mask_values(path: str | os.PathLike[str]) -> np.ndarray:
+    """The values of a mask file, int64 `[H, W]`, upright: grey values, or numbers of a palette.
+
+    Raises:
+      DataError: not an image, damaged, of several frames, or coloured.
+    """
+    with _opened(path) as opened:
+        frames = int(getattr(opened, "n_frames", 1))
+        if frames > 1:
+            raise DataError(f"mask {_name(path)} has {frames} frames: a mask is one picture")
+        values = np.asarray(_upright(opened))
+        mode = opened.mode
+    if values.ndim == 3:
+        colours = values[..., :-1] if mode in ("LA", "RGBA", "PA") else values
+        if (colours != colours[..., :1]).any():
+            raise DataError(
+                f"mask {_name(path)} is coloured: save it as grey values, or with a palette"
+            )
+        values = colours[..., 0]
+    if mode == "F":
+        raise DataError(f"mask {_name(path)} has floating-point pixels: save it as 8 bit")
+    return values.astype(np.int64)
+
+
 def check_fit(fit: str) -> None:
     """Raise `DataError` unless `fit` is one of the three ways."""
     if fit not in FITS:
         raise DataError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
 
 
-def _resized(image: PillowImage, height: int, width: int, fit: Fit) -> PillowImage:
+def _resized(
+    image: PillowImage, height: int, width: int, fit: Fit, resampling: Resampling | None = None
+) -> PillowImage:
     from PIL import Image
 
     check_fit(fit)
+    resampling = Image.Resampling.BILINEAR if resampling is None else resampling
     old_width, old_height = image.size
     if fit == "stretch":
-        return image.resize((width, height), Image.Resampling.BILINEAR)
+        return image.resize((width, height), resampling)
     if fit == "crop":
         scale = min(old_width / width, old_height / height)
         # Rounding may leave a hair's breadth below zero, which Pillow refuses.
         left = max(0.0, (old_width - scale * width) / 2)
         top = max(0.0, (old_height - scale * height) / 2)
         box = (left, top, old_width - left, old_height - top)
-        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+        return image.resize((width, height), resampling, box=box)
     scale = min(width / old_width, height / old_height)
     new_width = min(width, max(1, round(scale * old_width)))
     new_height = min(height, max(1, round(scale * old_height)))
-    inner = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
+    inner = image.resize((new_width, new_height), resampling)
     canvas = Image.new(image.mode, (width, height))
     canvas.paste(inner, ((width - new_width) // 2, (height - new_height) // 2))
     return canvas

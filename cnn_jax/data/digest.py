@@ -15,7 +15,7 @@ from cnn_jax.data.sources import ImageFiles, JoinedSource
 
 
 def dataset_digest(splits: Mapping[str, Split]) -> str:
-    """sha256 (hex) of the names of the splits and of their images, targets and ids, in order.
+    """sha256 (hex) of the names of the splits and of what they hold but for groups, in order.
 
     Images in memory enter as pixels. Images that are read from files when needed enter as
     the bytes of the files together with how they are decoded, since decoding them all would
@@ -32,6 +32,9 @@ def dataset_digest(splits: Mapping[str, Split]) -> str:
         for target in sorted(split.targets):
             _add_text(digest, ["target", target])
             _add_array(digest, split.targets[target])
+        if split.masks is not None:
+            _add_text(digest, ["masks"])
+            _add_array(digest, split.masks)
     return digest.hexdigest()
 
 

@@ -1,10 +1,9 @@
-"""Finding image files: by name, in folders, beside masks, and in groups."""
+"""Finding image files: by name, in folders, and in groups."""
 
 from __future__ import annotations
 
 import csv
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -31,8 +30,6 @@ IMAGE_SUFFIXES = frozenset(
     ]
 )
 GROUPS_FILE = "groups.csv"
-
-_MASK = re.compile(r"(?P<stem>.+)_mask(_\d+)?")
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -101,24 +98,6 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield from _walk(entry, (*above, resolved))
         else:
             yield entry
-
-
-def without_masks(images: Sequence[Path]) -> list[Path]:
-    """The images that are not the segmentation mask of another one.
-
-    A mask is `x_mask.png` or `x_mask_1.png` where there is an image `x`, or `x.png` where
-    there is `x.jpg`, in the same folder.
-    """
-    stems = {image.with_suffix("") for image in images}
-    photos = {i.with_suffix("") for i in images if i.suffix.lower() in (".jpg", ".jpeg")}
-
-    def is_mask(image: Path) -> bool:
-        match = _MASK.fullmatch(image.stem)
-        if match is not None and image.with_name(match["stem"]) in stems:
-            return True
-        return image.suffix.lower() == ".png" and image.with_suffix("") in photos
-
-    return [image for image in images if not is_mask(image)]
 
 
 def read_groups(folder: Path, ids: Sequence[str]) -> np.ndarray | None:

@@ -2,6 +2,8 @@
 
 FOLDER/<class>/[.../]image.png
 FOLDER/{train,val,test}/<class>/[.../]image.png
+
+With masks also FOLDER/[{train,val,test}/]{images,masks}/[.../]image.png; see `masks`.
 """
 
 from __future__ import annotations
@@ -12,32 +14,64 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data.files import GROUPS_FILE, is_image, read_groups, walk, without_masks
+from cnn_jax.data.files import GROUPS_FILE, is_image, read_groups, walk
+from cnn_jax.data.masks import (
+    BACKGROUND,
+    IMAGES_FOLDER,
+    LESION,
+    MASKS_FOLDER,
+    MOST_REGIONS,
+    masks_of,
+    split_off,
+)
 from cnn_jax.data.reading import PART_NAMES, PARTS, Part, Reading, encode_labels, some_of
 from cnn_jax.errors import DataError
 
 
-def read_class_folders(folder: Path) -> Reading:
+def read_class_folders(
+    folder: Path, *, masks: bool = False, regions: Sequence[str] = ()
+) -> Reading:
     """Images labelled by the folder they lie in; classes sorted by name.
 
     Ids are the paths relative to `folder`; groups come from `groups.csv` where it is present.
 
+    Args:
+      folder: see the layouts above.
+      masks: whether to read the masks of the images, too.
+      regions: names of what the values 1, 2, ... of the masks mean; empty for one region.
+
     Raises:
       DataError: a class folder has no image, an image lies in no class folder, folders of
         parts and of classes are mixed, a class of another part differs from one of train in
-        letter case only, or `groups.csv` does not fit.
+        letter case only, `groups.csv` does not fit, or an image has no mask.
     """
     parts_of = _part_folders(folder)
-    contents = {part: _list_classes(path) for part, path in parts_of.items()}
+    contents = {part: _list_classes(path, masks=masks) for part, path in parts_of.items()}
     _check_letter_case(parts_of, contents)
     classes = tuple(sorted({name for listing in contents.values() for name in listing.images}))
     if not classes:
         raise DataError(f"{str(folder)!r} has no folder per class with images")
     return Reading(
-        parts={part: _part(folder, contents[part], classes) for part in PARTS if part in contents},
+        parts={
+            part: _part(folder, contents[part], classes, masks=masks)
+            for part in PARTS
+            if part in contents
+        },
         classes={"label": classes},
-        notes=_notes(folder, list(contents.values())),
+        notes=_notes(folder, list(contents.values()), masks=masks),
+        regions=_regions(regions) if masks else (),
+        named_regions=bool(regions),
     )
+
+
+def _regions(named: Sequence[str]) -> tuple[str, ...]:
+    names = (BACKGROUND, *(named or (LESION,)))
+    if len(set(names)) < len(names) or len(names) - 1 > MOST_REGIONS:
+        raise DataError(
+            f"data.regions must be 1 to {MOST_REGIONS} different names, none of them "
+            f"{BACKGROUND!r}, which is value 0: not {some_of(list(named))}"
+        )
+    return names
 
 
 @dataclass(frozen=True)
@@ -45,7 +79,7 @@ class _Listing:
     """The images of each class below a folder, and which files were left aside."""
 
     images: dict[str, list[Path]]
-    masks: int
+    masks: list[Path]
     others: list[str]
 
 
@@ -78,8 +112,12 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _list_classes(folder: Path) -> _Listing:
+def _list_classes(folder: Path, *, masks: bool) -> _Listing:
     folders = _folders(folder)
+    apart: list[Path] = []
+    if masks and {IMAGES_FOLDER, MASKS_FOLDER} <= {path.name for path in folders}:
+        apart = [path for path in folders if path.name == MASKS_FOLDER]
+        folders = [path for path in folders if path.name != MASKS_FOLDER]
     stray = [path.name for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)]
     if stray:
         raise DataError(
@@ -87,16 +125,16 @@ def _list_classes(folder: Path) -> _Listing:
         )
     listing: dict[str, list[Path]] = {}
     others: list[str] = []
-    masks = 0
+    found = [file for path in apart for file in walk(path) if is_image(file)]
     for path in folders:
         files = list(walk(path))
         images = [file for file in files if is_image(file)]
-        listing[path.name] = without_masks(images)
+        listing[path.name], own = split_off(images)
         if not listing[path.name]:
             raise DataError(f"class folder {str(path)!r} has no image: remove it or fill it")
         others += [file.name for file in files if not is_image(file)]
-        masks += len(images) - len(listing[path.name])
-    return _Listing(listing, masks, others)
+        found += own
+    return _Listing(listing, found, others)
 
 
 def _check_letter_case(parts_of: Mapping[str, Path], contents: Mapping[str, _Listing]) -> None:
@@ -113,7 +151,7 @@ def _check_letter_case(parts_of: Mapping[str, Path], contents: Mapping[str, _Lis
                 )
 
 
-def _part(folder: Path, listing: _Listing, classes: Sequence[str]) -> Part:
+def _part(folder: Path, listing: _Listing, classes: Sequence[str], *, masks: bool) -> Part:
     labelled = [(path, name) for name in sorted(listing.images) for path in listing.images[name]]
     ids = [path.relative_to(folder).as_posix() for path, _ in labelled]
     return Part(
@@ -121,14 +159,15 @@ def _part(folder: Path, listing: _Listing, classes: Sequence[str]) -> Part:
         targets={"label": encode_labels([name for _, name in labelled], classes)},
         ids=np.array(ids, dtype=np.str_),
         groups=read_groups(folder, ids),
+        masks=masks_of([path for path, _ in labelled], listing.masks) if masks else None,
     )
 
 
-def _notes(folder: Path, listings: Sequence[_Listing]) -> tuple[str, ...]:
+def _notes(folder: Path, listings: Sequence[_Listing], *, masks: bool) -> tuple[str, ...]:
     notes = []
-    masks = sum(listing.masks for listing in listings)
-    if masks:
-        notes.append(f"Files left out as masks of other images: {masks}.")
+    count = sum(len(listing.masks) for listing in listings)
+    if count and not masks:
+        notes.append(f"Files left out as masks of other images: {count}.")
     others = [name for listing in listings for name in listing.others]
     others += [
         path.name

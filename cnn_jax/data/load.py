@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from cnn_jax.data.assemble import Options, assemble
 from cnn_jax.data.cifar import read_cifar10, read_cifar100
@@ -37,6 +38,8 @@ def load(
     split_seed: int = 0,
     memory_limit: int = 4 * 2**30,
     group_near_duplicates: bool = False,
+    masks: bool = False,
+    regions: Sequence[str] = (),
 ) -> Dataset:
     """A data set with the splits `train`, `validation` and `test`, in that order.
 
@@ -65,6 +68,9 @@ def load(
         once to the user's cache folder, or, where that has no room, each time they are needed.
       group_near_duplicates: keep near-copies (see `near_duplicates`) in one part where parts
         are made, as equal images always are, and give them a group in parts that exist.
+      masks: also read the segmentation masks that lie beside the images of class folders.
+      regions: names of what the values 1, 2, ... of the masks mean; without them masks are black
+        and one other value, whichever it is, which is the region `lesion`.
 
     Raises:
       DataError: the data cannot be found or read, or does not fit together.
@@ -73,7 +79,7 @@ def load(
         image_size, channels, fit, validation, split_seed, memory_limit, group_near_duplicates
     )
     columns = Columns(path=path_column, label=label, split=split_column, group=group_column)
-    name, reading = read(spec, data_dir, columns)
+    name, reading = read(spec, data_dir, columns, masks=masks, regions=regions)
     dataset = assemble(reading, options, name)
     if name not in KNOWN:
         return dataset
@@ -84,17 +90,42 @@ def load(
 
 
 def read(
-    spec: str, data_dir: str | os.PathLike[str] | None, columns: Columns
+    spec: str,
+    data_dir: str | os.PathLike[str] | None,
+    columns: Columns,
+    *,
+    masks: bool = False,
+    regions: Sequence[str] = (),
 ) -> tuple[str, Reading]:
     """The name of a data set and what is on disk of it, before parts are made.
 
     Raises:
       DataError: the data cannot be found or read.
     """
+    if regions and not masks:
+        raise DataError("data.regions names what masks show: set data.masks, too")
     if spec.startswith(PREFIX):
+        _check_no_masks(spec, masks)
         return read_tfds(spec, data_dir, columns)
     location = locate(spec, data_dir)
+    if location.layout == "class folders" and masks:
+        _check_no_columns(location, columns)
+        return location.name, read_class_folders(location.path, masks=True, regions=regions)
+    _check_no_masks(location.name, masks)
     return location.name, _read(location, columns)
+
+
+def _check_no_masks(name: str, masks: bool) -> None:
+    if masks:
+        raise DataError(
+            f"masks are read beside the images of folders, and {name!r} is none: lay its files "
+            "out in folders, or give arrays (from_arrays, masks=)"
+        )
+
+
+def _check_no_columns(location: Location, columns: Columns) -> None:
+    if columns.path is not None or columns.split is not None or columns.group is not None:
+        raise DataError(f"{location.name!r} is no table: it has no columns to choose from")
 
 
 def _read(location: Location, columns: Columns) -> Reading:
@@ -103,8 +134,7 @@ def _read(location: Location, columns: Columns) -> Reading:
         return read_table(path, columns)
     if location.layout == "part tables":
         return read_part_tables(path, columns)
-    if columns.path is not None or columns.split is not None or columns.group is not None:
-        raise DataError(f"{location.name!r} is no table: it has no columns to choose from")
+    _check_no_columns(location, columns)
     if location.layout == "cifar100":
         return read_cifar100(path, columns.label)
     if columns.label not in (None, "label"):

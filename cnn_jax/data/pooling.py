@@ -50,7 +50,13 @@ def pool(dataset: Dataset, parts: Sequence[str], otherwise: str) -> Split:
         },
         ids=ids,
         groups=groups,
+        masks=_joined_masks(list(splits.values())),
     )
+
+
+def _joined_masks(splits: Sequence[Split]) -> np.ndarray | None:
+    masks = [split.masks for split in splits if split.masks is not None]
+    return np.concatenate(masks) if masks else None
 
 
 def _joined(

@@ -45,12 +45,14 @@ class Part:
       targets: name -> int32 `[N]` or float32 `[N, K]`; the main one is `label`.
       ids: str `[N]`.
       groups: str `[N]` or None.
+      masks: uint8 `[N, H, W]`, or the mask files of each encoded image, or None.
     """
 
     images: np.ndarray | ImageList
     targets: Mapping[str, np.ndarray]
     ids: np.ndarray
     groups: np.ndarray | None = None
+    masks: np.ndarray | Sequence[tuple[Path, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -68,6 +70,8 @@ class Reading:
       image_shape: (H, W, C) of every encoded image, where the source states it; otherwise
         their headers are looked at.
       licence, citation: as the source states them; empty if it does not.
+      regions: what the values of masks mean, the background first; empty without masks.
+      named_regions: whether mask files hold numbers of regions, rather than one other value.
     """
 
     parts: Mapping[str, Part]
@@ -77,6 +81,8 @@ class Reading:
     image_shape: tuple[int, int, int] | None = None
     licence: str = ""
     citation: str = ""
+    regions: tuple[str, ...] = ()
+    named_regions: bool = False
 
 
 def numbered_ids(part: str, n: int) -> np.ndarray:

@@ -172,6 +172,9 @@ class Plan:
         arrays: dict[str, Any] = {"image": np.concatenate(images)}  # type: ignore[arg-type]
         for name in parts[0].targets:
             arrays[name] = np.concatenate([split.targets[name] for split in parts])
+        masks = [split.masks for split in parts if split.masks is not None]
+        if masks:
+            arrays["mask"] = np.concatenate(masks)
         place = {i: n for n, i in enumerate(np.concatenate([s.ids for s in parts]).tolist())}
         rows = [
             np.array([place[i] for i in assembly.dataset.splits["train"].ids.tolist()])

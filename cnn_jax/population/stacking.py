@@ -13,7 +13,7 @@ from cnn_jax import environment
 from cnn_jax.population.plan import Plan
 from cnn_jax.training import population, strategy
 from cnn_jax.training.devices import numerics
-from cnn_jax.training.evaluate import EvalStep, predict_logits
+from cnn_jax.training.evaluate import EvalStep, predict_examples
 from cnn_jax.training.loop import Validate
 from cnn_jax.training.population import PopulationChunk, PopulationFeed, Stacked
 from cnn_jax.training.state import PyTree, State
@@ -136,8 +136,8 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
     eval_step = stacked(name, plan).eval_step
 
     def validate(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
-        logits = predict_logits(eval_step, variables, first.feeds["validation"])
-        return lambda number: first.task.score(first.predictions("validation", logits[:, number]))
+        kept = predict_examples(eval_step, variables, first.feeds["validation"])
+        return lambda number: first.task.score(first.answers_of("validation", kept[:, number]))
 
     return validate
 
@@ -145,4 +145,4 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
 def score(plan: Plan, number: int, variables: Mapping[str, PyTree]) -> dict[str, float]:
     """Validation loss and accuracy of one member."""
     assembly = plan.assemblies[number]
-    return assembly.task.score(assembly.predict("validation", variables, final=False))
+    return assembly.task.score(assembly.answers("validation", variables, final=False))

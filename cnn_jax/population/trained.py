@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -15,7 +15,13 @@ from cnn_jax.classifier import Classified
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_prediction_sets, fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError
-from cnn_jax.evaluation import CalibrationPredictions, Estimate, Gain, Predictions
+from cnn_jax.evaluation import (
+    CalibrationPredictions,
+    Estimate,
+    Gain,
+    MaskPredictions,
+    Predictions,
+)
 from cnn_jax.execution import check_baselines
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from cnn_jax.new_images import Images
 
 MOST_MEMBERS = 10_000
+
+A = TypeVar("A", Predictions, MaskPredictions)
 
 
 class Population(Recorded):
@@ -90,40 +98,63 @@ class Population(Recorded):
         Raises:
           EvaluationError: no member is finished, or a fold is missing.
         """
+        return self._saved(part, lambda run: run.predictions(part), evaluation.out_of_fold)
+
+    def masks(self, part: str = "test") -> list[MaskPredictions]:
+        """`predictions` of runs that segment: the saved masks of the finished members.
+
+        Raises:
+          EvaluationError: no member is finished, or a fold is missing.
+          RunError: the members classify.
+        """
+        return self._saved(part, lambda run: run.masks(part), evaluation.out_of_fold_masks)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """What the members' masks show; nothing of members that classify."""
+        return next((run.regions for run in self.members.values()), ())
+
+    def _saved(
+        self, part: str, of: Callable[[Run], A], together: Callable[[Sequence[A]], A]
+    ) -> list[A]:
+        """What is saved of each finished member; with folds, of each seed, put together."""
         runs = self.members
         if not runs:
             raise EvaluationError(f"no member of {self.shown!r} is finished")
         if not self.folds or part != "test":
-            return [run.predictions(part) for run in runs.values()]
-        of_seed: dict[int, list[Predictions]] = {}
+            return [of(run) for run in runs.values()]
+        of_seed: dict[int, list[A]] = {}
         for run in runs.values():
-            of_seed.setdefault(run.recipe.seed, []).append(run.predictions(part))
+            of_seed.setdefault(run.recipe.seed, []).append(of(run))
         whole = [folds for folds in of_seed.values() if len(folds) == self.folds]
         if not whole:
             raise EvaluationError(
                 f"{self.shown!r} has no seed whose {self.folds} folds are all there"
             )
-        return [evaluation.out_of_fold(folds) for folds in whole]
+        return [together(folds) for folds in whole]
 
     def figures(self, metric: str | None = None, *, level: float = 0.95) -> dict[str, Estimate]:
         """The mean of a figure of the test part, with each interval that can be had.
 
         Args:
-          metric: of `classification_metrics`; None for the first of the task.
+          metric: of `classification_metrics`, or of masks `segmentation_metrics`; None for the
+            first of the task.
           level: confidence level.
 
         Raises:
           EvaluationError: members differ in more than seed and fold, or as `predictions`.
 
         Returns:
-          `test-set`: of a single run, or of the folds of a single seed; `seed` and `both` of
-          several seeds. What each covers is told in `evaluation.seeds`.
+          `test-set`: of a single run, or of the folds of a single seed; `seed` and, where they
+          classify, `both` of several seeds. What each covers is told in `evaluation.seeds`.
         """
         if others := self._settings():
             raise EvaluationError(
                 f"the members of {self.shown!r} differ in {', '.join(others)}, not in seed or fold "
                 "alone: their mean would say nothing"
             )
+        if self.regions:
+            return self._figures_of_masks(metric, level)
         runs = self.predictions()
         name = metric or evaluation.metric_names(runs[0])[0]
         if len(runs) == 1:
@@ -134,6 +165,17 @@ class Population(Recorded):
             "seed": evaluation.over_seeds(values, len(runs[0]), level=level, percent=percent),
             "both": evaluation.over_seeds_and_test_sets(runs, metric=name, level=level),
         }
+
+    def _figures_of_masks(self, metric: str | None, level: float) -> dict[str, Estimate]:
+        runs = self.masks()
+        of_each = [evaluation.segmentation_metrics(masks, level=level) for masks in runs]
+        name = metric or next(iter(of_each[0]))
+        if name not in of_each[0]:
+            raise EvaluationError(f"no metric {name!r}: choose one of {', '.join(of_each[0])}")
+        if len(runs) == 1:
+            return {"test-set": of_each[0][name]}
+        first, values = of_each[0][name], [figures[name].value for figures in of_each]
+        return {"seed": evaluation.over_seeds(values, first.n, level=level, percent=first.percent)}
 
     def ensemble(self, part: str = "test", *, calibrated: bool = False) -> Predictions:
         """The finished members as one deep ensemble; see `evaluation.ensemble`.
@@ -175,7 +217,13 @@ class Population(Recorded):
         }
 
     def cross_validated(self) -> dict[str, Estimate]:
-        """Every figure of all out-of-fold predictions; of several seeds the mean, over both."""
+        """Every figure of all out-of-fold predictions; of several seeds the mean.
+
+        With an interval over seeds and test sets or, of masks, over seeds.
+        """
+        if self.regions:
+            names = evaluation.segmentation_metrics(self.masks()[0], resamples=1)
+            return {n: next(iter(self._figures_of_masks(n, 0.95).values())) for n in names}
         runs = self.predictions()
         if len(runs) == 1:
             return evaluation.classification_metrics(runs[0])
@@ -187,7 +235,7 @@ class Population(Recorded):
     def log_use(self, command: str) -> None:
         """Write down, in each member, that its test predictions were looked at."""
         for run in self.members.values():
-            run.log_use("test", len(run.predictions("test")), command)
+            run.log_use("test", len(_examples(run)), command)
 
     def disagreement(self) -> evaluation.Disagreement:
         """Where the members differ on the test part, by example; see `evaluation.disagreement`."""
@@ -268,6 +316,11 @@ class Population(Recorded):
             carry_out(self._folder, plan, reporter or Console(self.recipe.train.epochs), command)
 
 
+def _examples(run: Run) -> Predictions | MaskPredictions:
+    """What is saved of the test part."""
+    return run.masks("test") if run.regions else run.predictions("test")
+
+
 def train_population(
     recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
@@ -295,7 +348,8 @@ def train_population(
         its own. `vmap`: all at once in one program; `map`: in turns within one program; both
         equal the runs of their own to rounding after a step, and in distribution after many.
         `auto` measures a few steps of each and takes the fastest that fits into memory.
-      baselines: also evaluate pixel 1-nearest neighbour and logistic regression, once.
+      baselines: also evaluate pixel 1-nearest neighbour and logistic regression; of masks
+        Otsu's threshold, once.
 
     Raises:
       CnnJaxError: whatever is wrong, in one line, before any work begins.

@@ -37,6 +37,10 @@ class DataRecipe:
       folds: of a cross-validation; 0 for none. See `data.fold`. A test part that the data came
         with is left out, but for `duplicates = "regroup"`, which pools it, too.
       fold: the one that is tested on, from 1.
+      masks: whether the segmentation masks beside the images are read, and learned: the network
+        then says of each pixel what it belongs to.
+      regions: names of what the values 1, 2, ... of the masks mean; without them masks are black
+        and one other value, the region `lesion`.
     """
 
     source: str = "digits"
@@ -55,6 +59,8 @@ class DataRecipe:
     group_near_duplicates: bool = False
     folds: int = 0
     fold: int = 1
+    masks: bool = False
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,10 @@ class AugmentRecipe:
     Crop to rotate and the geometry of the policy are one resampling, linear between pixels.
 
     Attributes:
+      patch: side in pixels of a random part of each image and its mask, at its own scale, that a
+        segmentation is trained on; it is then evaluated by windows of that size that overlap.
+        0 for whole images.
+      patch_marked: probability that a patch lies around a pixel that the mask marks.
       crop: smallest share of the area that a random part, resized to the whole, may have.
       crop_ratio: its largest change of aspect ratio, log-uniform in [1 / ratio, ratio].
       shear: angle by which vertical lines lean, degrees.
@@ -81,7 +91,7 @@ class AugmentRecipe:
       policy: `trivial` for TrivialAugment (Müller and Hutter 2021): one of 14 operations of
         random strength for each image; or `none`.
       translate: shift along each axis, whole pixels.
-      padding: what geometry uncovers: `zero` (black) or `reflect`.
+      padding: what geometry uncovers: `zero` (black; in masks background) or `reflect`.
       flip: mirror left and right with probability 1/2; `alternating` mirrors at random in
         the first epoch and every other epoch from then on (Jordan 2024).
       flip_vertical, flip_depth: mirror top and bottom, or the slices of a volume, with
@@ -97,6 +107,8 @@ class AugmentRecipe:
         each image draws one of the two.
     """
 
+    patch: int = 0
+    patch_marked: float = 1 / 3
     crop: float = 0.0
     crop_ratio: float = 4 / 3
     shear: float = 0.0
@@ -134,12 +146,14 @@ class LossRecipe:
         the training part (of several labels, of its odds) is added to the logits (Menon et al.
         2021). With 1 the network learns probabilities for classes that are equally frequent,
         which is best for balanced accuracy; 0 for none.
+      dice: of a segmentation: weight of the Dice loss beside cross-entropy.
     """
 
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal: float = 0.0
     logit_adjustment: float = 0.0
+    dice: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,37 @@ class ErrorsOfClass:
 
 
 @dataclass(frozen=True, eq=False)
+class MaskCase:
+    """An example with the mask that was given and the one that was predicted.
+
+    Attributes:
+      id: the example's id in its split.
+      dice: of the case, in 0..1.
+      given, predicted: uint8 `[H, W]`, the number of the region of each pixel.
+      image: uint8 `[H, W, C]`, or None if it cannot be read.
+
+    Raises:
+      EvaluationError: shapes that do not fit; pass one slice of a volume.
+    """
+
+    id: str
+    dice: float
+    given: np.ndarray
+    predicted: np.ndarray
+    image: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        shapes = {self.given.shape, self.predicted.shape}
+        if self.image is not None:
+            shapes.add(self.image.shape[:2])
+        if len(shapes) > 1 or self.given.ndim != 2:
+            raise EvaluationError(
+                f"masks and image of {self.id!r} are {sorted(map(list, shapes))}: a page shows "
+                "planes of one size"
+            )
+
+
+@dataclass(frozen=True, eq=False)
 class Page:
     """Everything the page of a run shows; what is missing is left out or shown as missing.
 
@@ -100,6 +131,7 @@ class Page:
         None if there is none, because training diverged for example.
       sentence: what the headline means, in one or two sentences.
       figures: (name, figure) for the test split, then the validation split.
+      policy: what the figures do about cases in which there is nothing to mark; or empty.
       baselines: simpler methods on the same examples.
       baselines_note: why a baseline comes close, or empty.
       history: one mapping an epoch: `epoch`, `train_loss`, `train_accuracy`,
@@ -119,6 +151,8 @@ class Page:
       temperature: the fitted temperature.
       hardest: the examples with the highest loss, highest first.
       errors_by_class: the errors of each class that has some, most first.
+      measure: what the history calls accuracy: of masks it is the mean Dice.
+      mask_cases: of masks, the cases that came out worst.
       filters: float `[h, w, in, out]`, kernel of the first convolution.
       facts: (label, value): data digest, licence, seeds, device, versions, commit, ...
       notes: what a reader should know, a sentence each.
@@ -136,6 +170,7 @@ class Page:
     headline: Estimate | None = None
     sentence: str = ""
     figures: tuple[tuple[str, Estimate], ...] = ()
+    policy: str = ""
     baselines: tuple[Baseline, ...] = ()
     baselines_note: str = ""
     history: tuple[Mapping[str, float | None], ...] = ()
@@ -154,6 +189,8 @@ class Page:
     temperature: float | None = None
     hardest: tuple[HardExample, ...] = ()
     errors_by_class: tuple[ErrorsOfClass, ...] = ()
+    measure: str = "accuracy"
+    mask_cases: tuple[MaskCase, ...] = ()
     filters: np.ndarray | None = None
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

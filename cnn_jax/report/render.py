@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from importlib import resources
 
-from cnn_jax.report import classes, hardest, running, sections
+from cnn_jax.report import classes, hardest, masks, running, sections
 from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.page import Page
 from cnn_jax.whole_files import write_whole
@@ -18,6 +18,7 @@ _SECTIONS = (
     sections.title,
     sections.figures,
     sections.baselines,
+    masks.cases,
     hardest.hardest,
     classes.classes,
     hardest.errors_by_class,

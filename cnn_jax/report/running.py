@@ -11,6 +11,8 @@ from cnn_jax.report.layout import NOTHING, section, table
 from cnn_jax.report.markup import Markup, element, name_of
 from cnn_jax.report.page import Page
 
+_MEASURE = "Accuracy, %"
+
 # Title, whether it is a fraction, and the lines: label, key in the history, colour.
 _CHARTS = (
     (
@@ -19,7 +21,7 @@ _CHARTS = (
         (("training", "train_loss", "two"), ("validation", "validation_loss", "one")),
     ),
     (
-        "Accuracy, %",
+        _MEASURE,
         True,
         (("training", "train_accuracy", "two"), ("validation", "validation_accuracy", "one")),
     ),
@@ -33,15 +35,16 @@ def training(page: Page) -> Markup:
     """What happened over the epochs, and why training ended."""
     charts = []
     epochs = [_epoch(row, k) for k, row in enumerate(page.history)]
-    for title, fractions, lines in _CHARTS:
+    for name, fractions, lines in _CHARTS:
+        title = f"{page.measure.capitalize()}, %" if name == _MEASURE else name
         series = [
             Series(label, color, tuple(row.get(key) for row in page.history))
             for label, key, color in lines
         ]
         shown = [line for line in series if any(v is not None for v in line.values)]
         if any(v is not None and math.isfinite(v) for line in shown for v in line.values):
-            name = title.lower().partition(",")[0].replace(" ", "-")
-            charts.append(line_chart(name, title, epochs, shown, fractions=fractions))
+            anchor = name.lower().partition(",")[0].replace(" ", "-")
+            charts.append(line_chart(anchor, title, epochs, shown, fractions=fractions))
     summary = _summary(page)
     if not charts and not summary:
         return NOTHING
@@ -57,8 +60,8 @@ def _epoch(row: Mapping[str, float | None], position: int) -> int:
 
 def _summary(page: Page) -> Markup:
     facts = (
-        ("accuracy on training data", page.train_accuracy, wording.percent),
-        ("above validation accuracy by", page.accuracy_gap, _points),
+        (f"{page.measure} on training data", page.train_accuracy, wording.percent),
+        (f"above validation {page.measure} by", page.accuracy_gap, _points),
         ("last gradient norm", page.gradient_norm, wording.number),
         ("images per second", page.throughput, wording.number),
     )

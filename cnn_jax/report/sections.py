@@ -66,7 +66,7 @@ def figures(page: Page) -> Markup:
     ]
     return section(
         "Figures",
-        "",
+        page.policy,
         table(
             ("figure", "value", "interval", ends_worded(ends)),
             rows,

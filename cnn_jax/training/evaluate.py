@@ -16,8 +16,11 @@ EvalStep = Callable[
 ]
 
 
-def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed) -> np.ndarray:
-    """Logits float32 `[N, K]` in the order of the split; of several members `[N, M, K]`.
+def predict_examples(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed) -> np.ndarray:
+    """What the task keeps of each example, in the order of the split.
+
+    Logits float32 `[N, K]`, or probabilities of pixels float16 `[N, spatial axes, R - 1]`; of
+    several members with their axis second, `[N, M, ...]`.
 
     Batches are padded to one shape and the padding is thrown away; that every example
     came out exactly once is counted, not assumed.
@@ -26,15 +29,16 @@ def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed
       EvaluationError: an example was left out or predicted twice.
     """
     counts = np.zeros(len(feed), np.int64)
-    logits: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
     def keep(item: dict[str, np.ndarray], outputs: dict[str, jax.Array]) -> None:
-        nonlocal logits
-        rows = np.asarray(outputs["logits"])[item["valid"]]
-        if logits is None:
-            logits = np.zeros((len(feed), *rows.shape[1:]), np.float32)
+        nonlocal kept
+        (output,) = outputs.values()  # a task keeps one array
+        rows = np.asarray(output)[item["valid"]]
+        if kept is None:
+            kept = np.zeros((len(feed), *rows.shape[1:]), rows.dtype)
         index = item["index"][item["valid"]]
-        logits[index] = rows
+        kept[index] = rows
         np.add.at(counts, index, 1)
 
     # One call late: the device computes the next batches while the host stores these.
@@ -46,9 +50,9 @@ def predict_logits(eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed
         pending = (item, outputs)
     if pending is not None:
         keep(*pending)
-    if logits is None or not (counts == 1).all():
+    if kept is None or not (counts == 1).all():
         raise EvaluationError(
             f"{int((counts == 0).sum())} examples were left out and "
             f"{int((counts > 1).sum())} counted twice: evaluation is not exact"
         )
-    return logits
+    return kept

@@ -76,8 +76,14 @@ class Feed:
         if self.streamed:
             return {}
         # A copy of our own: on a CPU device_put may alias the caller's memory.
-        arrays = {"image": self._split.images, **self._split.targets}
+        arrays = {"image": self._split.images, **self._beside}
         return dict(self._placement.replicate({k: np.array(v) for k, v in arrays.items()}))
+
+    @property
+    def _beside(self) -> dict[str, np.ndarray]:
+        """What a batch holds beside the images: targets, and masks as `mask`."""
+        masks = self._split.masks
+        return {**self._split.targets, **({} if masks is None else {"mask": masks})}
 
     def __len__(self) -> int:
         return len(self._split)
@@ -165,6 +171,6 @@ class Feed:
             flat = index.reshape(-1)
             images = self._split.read_images(flat)
             item["image"] = images.reshape(*index.shape, *images.shape[1:])
-            for name, target in self._split.targets.items():
+            for name, target in self._beside.items():
                 item[name] = target[flat].reshape(*index.shape, *target.shape[1:])
         return item

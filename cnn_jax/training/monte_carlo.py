@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cnn_jax import nn
-from cnn_jax.training.evaluate import predict_logits
+from cnn_jax.training.evaluate import predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.state import purpose_key
@@ -40,7 +40,7 @@ def dropout_logits(
     step = make_eval_step(_dropping(model), task, preprocess)
     root = purpose_key(jax.random.key(seed), "monte_carlo_dropout")
     return [
-        predict_logits(step, {**variables, _KEY: jax.random.fold_in(root, number)}, feed)
+        predict_examples(step, {**variables, _KEY: jax.random.fold_in(root, number)}, feed)
         for number in range(samples)
     ]
 

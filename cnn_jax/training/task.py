@@ -27,7 +27,7 @@ class Task(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """K, the number of logits."""
+        """K, the number of logits (of an image, or of each pixel)."""
         ...
 
     def loss(
@@ -42,18 +42,20 @@ class Task(Protocol):
         ...
 
     def predictions(self, outputs: Any) -> dict[str, jax.Array]:
-        """What is kept of every example; `logits` float32 `[B, K]` among it."""
+        """What is kept of every example, one array: `logits` float32 `[B, K]`, or
+        `probabilities` of pixels (see `segmentation.Segmentation`)."""
         ...
 
-    def score(self, predictions: CalibrationPredictions) -> dict[str, float]:
+    def score(self, predictions: Any) -> dict[str, float]:
         """Mean `loss` and `accuracy`, in float64 on the host, without intervals.
 
-        What early stopping and the choice of the best state see: never the test part.
+        What early stopping and the choice of the best state see: `CalibrationPredictions`, or
+        `MaskPredictions` of the validation part; never the test part.
         """
         ...
 
-    def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
-        """Every figure of the task, with its interval."""
+    def metrics(self, predictions: Any) -> dict[str, Estimate]:
+        """Every figure of the task, with its interval, of `Predictions` or `MaskPredictions`."""
         ...
 
 

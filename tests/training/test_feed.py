@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnn_jax.data import Split
 from cnn_jax.errors import EvaluationError, RecipeError
 from cnn_jax.training.devices import place
-from cnn_jax.training.evaluate import predict_logits
+from cnn_jax.training.evaluate import predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.step import gather_batch, over_batches
 
@@ -122,7 +122,7 @@ def echo(variables, resident, item):
 def test_evaluation_is_exact_and_in_the_order_of_the_split(make, batch_size, devices, together):
     feed = Feed(make(10), batch_size, place(devices), memory_limit=2**30, together=together)
     np.testing.assert_array_equal(
-        predict_logits(jax.jit(over_batches(echo)), {}, feed)[:, 0], np.arange(10)
+        predict_examples(jax.jit(over_batches(echo)), {}, feed)[:, 0], np.arange(10)
     )
 
 
@@ -133,7 +133,7 @@ def test_evaluation_that_drops_or_repeats_an_example_fails(monkeypatch, fault):
     items = items[:-1] if fault == "dropped" else [*items, items[0]]
     monkeypatch.setattr(feed, "eval_items", lambda: iter(items))
     with pytest.raises(EvaluationError, match="not exact"):
-        predict_logits(jax.jit(over_batches(echo)), {}, feed)
+        predict_examples(jax.jit(over_batches(echo)), {}, feed)
 
 
 def test_the_callers_arrays_are_copied():

@@ -1,0 +1,151 @@
+"""Segmentation masks that lie beside images: which belong to which, and reading them.
+
+The masks of an image `x` are `x_mask.png`, `x_mask_1.png`, ... in its folder; or `x.png` where
+the image is `x.jpg`; or a file of its name, with or without `_mask`, in a folder `masks` that
+stands where the image's folder `images` stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.data.decode import Fit, mask_values, read_header, resize_values
+from cnn_jax.data.reading import ImageList, some_of
+from cnn_jax.data.sources import for_each
+from cnn_jax.errors import DataError
+
+BACKGROUND = "background"
+# What the one region is called that a mask without named regions has.
+LESION = "lesion"
+# The folders that may stand beside each other.
+IMAGES_FOLDER, MASKS_FOLDER = "images", "masks"
+# A mask is one byte a pixel.
+MOST_REGIONS = 255
+
+MASK_NAME = re.compile(r"(?P<stem>.+)_mask(_\d+)?")
+
+
+def split_off(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The images among some image files of a folder, and the masks; each in their order."""
+    stems = {image.with_suffix("") for image in images}
+    photos = {i.with_suffix("") for i in images if i.suffix.lower() in (".jpg", ".jpeg")}
+
+    def is_mask(image: Path) -> bool:
+        match = MASK_NAME.fullmatch(image.stem)
+        if match is not None and image.with_name(match["stem"]) in stems:
+            return True
+        return image.suffix.lower() == ".png" and image.with_suffix("") in photos
+
+    masks = [image for image in images if is_mask(image)]
+    taken = set(masks)
+    return [image for image in images if image not in taken], masks
+
+
+def masks_of(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """The masks of each image, sorted by name.
+
+    Args:
+      images: image files.
+      masks: files among which their masks are.
+
+    Raises:
+      DataError: an image has none; a picture in which there is nothing needs a black one, lest a
+        forgotten mask count as healthy.
+    """
+    found: dict[Path, list[Path]] = {}
+    for mask in sorted(masks):
+        match = MASK_NAME.fullmatch(mask.stem)
+        names = {mask.with_suffix("")}
+        if match is not None:
+            names.add(mask.with_name(match["stem"]))
+        for name in names:
+            found.setdefault(_as_image(name), []).append(mask)
+    listed = [tuple(found.get(image.with_suffix(""), ())) for image in images]
+    without = [image for image, own in zip(images, listed, strict=True) if not own]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(images)} images have no mask: {some_of(without)}. Where there "
+            "is nothing to mark an image needs a black mask; see 'masks' in the README for names"
+        )
+    return listed
+
+
+def _as_image(name: Path) -> Path:
+    """A mask's path without suffix as that of its image: `masks` in it becomes `images`."""
+    parts = [IMAGES_FOLDER if part == MASKS_FOLDER else part for part in name.parts]
+    return Path(*parts)
+
+
+def read_masks(
+    images: ImageList,
+    masks: Sequence[tuple[Path, ...]],
+    shape: tuple[int, int],
+    fit: Fit,
+    regions: Sequence[str],
+    *,
+    named: bool,
+) -> tuple[np.ndarray, int]:
+    """Masks uint8 `[N, H, W]`, brought to the shape as their images are, but to nearest pixels.
+
+    Args:
+      images: the image files, whose size a mask must have.
+      masks: the files of each; where several mark a pixel, the last counts.
+      shape: (H, W).
+      fit: as of the images.
+      regions: what the values mean, the background first.
+      named: whether the values of the files are numbers of regions; if not, each file has black
+        and one other value.
+
+    Returns:
+      The masks, and how many lost a region: now smaller than a pixel, or outside of a crop.
+
+    Raises:
+      DataError: a mask cannot be read, is of another size than its image, or has values that are
+        no region; names the first twenty.
+    """
+    values = np.zeros((len(masks), *shape), np.uint8)
+
+    def read(index: int) -> bool:
+        image = images[index]
+        header = read_header(image)
+        whole = np.zeros((header.height, header.width), np.uint8)
+        for path in masks[index]:
+            found = mask_values(path)
+            if found.shape != whole.shape:
+                raise DataError(
+                    f"mask {str(path)!r} is {found.shape[1]}×{found.shape[0]}, but its image is "
+                    f"{header.width}×{header.height} pixels: a mask has the size of its image"
+                )
+            found = _numbered(found, path, regions) if named else _binary(found, path)
+            whole = np.where(found > 0, found, whole)
+        values[index] = resize_values(whole, shape, fit)
+        return not set(np.unique(whole)) - {0} <= set(np.unique(values[index]))
+
+    lost = for_each(read, len(masks))
+    return values, sum(lost)
+
+
+def _binary(values: np.ndarray, path: Path) -> np.ndarray:
+    """uint8 `[H, W]` of 0 and 1."""
+    others = np.unique(values[values > 0])
+    if len(others) > 1:
+        raise DataError(
+            f"mask {str(path)!r} has {len(others)} values beside black ({some_of(others.tolist())})"
+            ": a mask is black and one other value. Save it without smoothing, as PNG; or, where "
+            "values are regions, name these in data.regions"
+        )
+    return (values > 0).astype(np.uint8)
+
+
+def _numbered(values: np.ndarray, path: Path, regions: Sequence[str]) -> np.ndarray:
+    """uint8 `[H, W]` of the numbers of regions."""
+    if values.max(initial=0) >= len(regions):
+        raise DataError(
+            f"mask {str(path)!r} has the value {values.max()}, but data.regions names "
+            f"{len(regions) - 1}: values are 0 (background) to {len(regions) - 1} ({regions[-1]})"
+        )
+    return values.astype(np.uint8)

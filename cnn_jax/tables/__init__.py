@@ -1,0 +1,23 @@
+"""What the command line prints: aligned text, CSV or JSON."""
+
+from cnn_jax.tables.answers import answers, compared, fates, relabelled, segmented
+from cnn_jax.tables.data_and_models import audit, dataset, learning_rates, models
+from cnn_jax.tables.figures import decision, figures, gains, population, settings, verdict
+
+__all__ = [
+    "answers",
+    "audit",
+    "compared",
+    "dataset",
+    "decision",
+    "fates",
+    "figures",
+    "gains",
+    "learning_rates",
+    "models",
+    "population",
+    "relabelled",
+    "segmented",
+    "settings",
+    "verdict",
+]
