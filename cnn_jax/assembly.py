@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
-import flax.errors
 import jax
 import numpy as np
 
-from cnn_jax import fields, models, nn
+from cnn_jax import models, nn
 from cnn_jax.augment import Augment, window_of
 from cnn_jax.classifier import build_model
-from cnn_jax.data import Dataset, Split
+from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, ModelError, RecipeError
 from cnn_jax.evaluation import (
     CalibrationPredictions,
@@ -24,8 +21,10 @@ from cnn_jax.evaluation import (
     Predictions,
     predictions_type,
 )
-from cnn_jax.recipe import AugmentRecipe, LossRecipe, Recipe, ScheduleRecipe
-from cnn_jax.training import optimizers, schedules
+from cnn_jax.programs import hyper_of
+from cnn_jax.recipe import AugmentRecipe, Recipe, ScheduleRecipe
+from cnn_jax.shapes import abstract_state, check_signature, logits_shape
+from cnn_jax.tasks import check_segmentation, make_task
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, predict_examples
 from cnn_jax.training.feed import Feed
@@ -35,7 +34,7 @@ from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.segmentation import Segmentation, pixel_logits
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import ApplyFn, TrainStep, linen_apply, make_eval_step, make_run_chunk
-from cnn_jax.training.task import Classification, MultiLabel, Task
+from cnn_jax.training.task import Task
 from cnn_jax.training.windows import slide
 
 
@@ -197,8 +196,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     train = dataset.splits["train"]
     shape = logits_shape(image_shape, dataset.classes["label"], dataset.regions)
     model = model or build_model(recipe, shape[-1], image_shape)
-    _check_signature(model)
-    _check_segmentation(recipe, dataset)
+    check_signature(model)
+    check_segmentation(recipe, dataset)
     augment = make_augment(recipe.augment, image_shape)
     task = make_task(recipe.loss, dataset, train)
     if recipe.train.sampling == "balanced" and dataset.kinds["label"] != "class":
@@ -265,13 +264,6 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     )
 
 
-def logits_shape(
-    image_shape: tuple[int, ...], classes: Sequence[str], regions: Sequence[str]
-) -> tuple[int, ...]:
-    """Shape of the logits of an image: (K,), or where there are regions (H, W, R)."""
-    return (*image_shape[:-1], len(regions)) if regions else (len(classes),)
-
-
 def evaluating(recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...]) -> ApplyFn:
     """The model as it is evaluated: where it was trained on patches, by windows of their size."""
     whole = linen_apply(model)
@@ -290,33 +282,6 @@ def evaluating(recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...]) -
     return apply
 
 
-def abstract_state(
-    recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...], shape: tuple[int, ...]
-) -> tuple[State, Optimizer]:
-    """The state's structure without arrays, and the optimizer it is for.
-
-    Args:
-      recipe: of the run.
-      model: the module.
-      image_shape: (H, W, C) or (D, H, W, C).
-      shape: of the logits of an image; see `logits_shape`.
-
-    Raises:
-      ModelError: the model does not take such images or does not return such logits.
-      RecipeError: a pattern matches no parameter, or no submodule.
-    """
-    variables = _abstract_variables(model, image_shape, shape)
-    if recipe.train.remat:
-        _check_remat(model, recipe.train.remat, variables, image_shape)
-    optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
-
-    def create(variables: Any) -> State:
-        opt_state = optimizer.init(variables["params"])
-        return create_state(variables, opt_state, hyper_of(recipe), jax.random.key(recipe.seed))
-
-    return jax.eval_shape(create, variables), optimizer
-
-
 def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augment:
     """The transforms of a recipe.
 
@@ -326,125 +291,6 @@ def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augmen
     transforms = Augment(**dataclasses.asdict(augment))
     transforms.check(image_shape)
     return transforms
-
-
-def _check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
-    """Raise `RecipeError` for what only classification, or only segmentation, has."""
-    if not dataset.regions:
-        if recipe.augment.patch:
-            raise RecipeError("augment.patch is for segmentation (data.masks): set it to 0")
-        return
-    loss, augment, train = recipe.loss, recipe.augment, recipe.train
-    for name, given in (
-        ("loss.class_weights", loss.class_weights != "none"),
-        ("loss.focal", loss.focal),
-        ("loss.logit_adjustment", loss.logit_adjustment),
-        ("augment.mixup", augment.mixup),
-        ("augment.cutmix", augment.cutmix),
-        ("train.views", train.views != "one"),
-    ):
-        if given:
-            raise RecipeError(f"{name} is for classification: leave it out where masks are learned")
-
-
-def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
-    """The task that masks, or else the kind of the labels, ask for.
-
-    Raises:
-      RecipeError: the class weights do not fit, or logits are to be adjusted as well.
-    """
-    if dataset.regions:
-        return Segmentation(dataset.regions, loss.dice)
-    k = len(dataset.classes["label"])
-    weights: tuple[float, ...] | None = None
-    if loss.class_weights == "balanced":
-        weights = _balanced(train.targets["label"], k)
-    elif loss.class_weights != "none":
-        weights = tuple(loss.class_weights)
-        if len(weights) != k:
-            raise RecipeError(f"loss.class_weights has {len(weights)} weights for {k} classes")
-    several = dataset.kinds["label"] == "multilabel"
-    priors: tuple[float, ...] | None = None
-    if loss.logit_adjustment:
-        if weights is not None:
-            raise RecipeError(
-                "loss.logit_adjustment and loss.class_weights both make up for rare classes: "
-                "choose one"
-            )
-        priors = _log_priors(train.targets["label"], k, several=several)
-    kind = MultiLabel if several else Classification
-    return kind(k, weights, focal=loss.focal > 0, log_priors=priors)
-
-
-def _log_priors(labels: np.ndarray, k: int, *, several: bool) -> tuple[float, ...]:
-    """Logarithm of each class's share, or of each label's odds; half a count more for each.
-
-    The half keeps classes without examples finite.
-    """
-    counts = np.bincount(labels, minlength=k) if labels.ndim == 1 else labels.sum(axis=0)
-    counts = counts.astype(np.float64) + 0.5
-    rest = len(labels) + 1 - counts if several else counts.sum()
-    return tuple(np.log(counts / rest).tolist())
-
-
-def _balanced(labels: np.ndarray, k: int) -> tuple[float, ...]:
-    """n / (K n_k): every class has the same total weight, and the mean weight is 1."""
-    if labels.ndim == 1:
-        counts = np.bincount(labels, minlength=k).astype(np.float64)
-    else:
-        counts = labels.sum(axis=0, dtype=np.float64)
-    return tuple((counts.sum() / (k * np.maximum(counts, 1))).tolist())
-
-
-def hyper_of(recipe: Recipe) -> dict[str, float]:
-    """Every scalar that the step reads from the state."""
-    return {
-        **optimizers.hyper_of(recipe.optimizer),
-        **schedules.hyper_of(recipe.schedule),
-        "label_smoothing": recipe.loss.label_smoothing,
-        **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
-        **(
-            {"logit_adjustment": recipe.loss.logit_adjustment}
-            if recipe.loss.logit_adjustment
-            else {}
-        ),
-        **({"ema": recipe.train.ema} if recipe.train.ema else {}),
-    }
-
-
-# Fields that the step reads from the state, so that one program serves recipes that differ in
-# them; those of the second kind are part of the program in so far as they are 0 or not.
-_FREE = (
-    "optimizer.learning_rate",
-    "optimizer.weight_decay",
-    "optimizer.beta2",
-    "optimizer.epsilon",
-    "optimizer.trust_coefficient",
-    "optimizer.other_learning_rate",
-    "schedule.warmup_epochs",
-    "schedule.final_fraction",
-    "schedule.drop",
-    "loss.label_smoothing",
-)
-_FREE_UNLESS_0 = (
-    "optimizer.momentum",
-    "optimizer.clip_norm",
-    "optimizer.sam",
-    "loss.focal",
-    "loss.logit_adjustment",
-    "train.ema",
-)
-
-
-def program_of(recipe: Recipe) -> Recipe:
-    """The recipe without what recipes may differ in and still be trained by one program.
-
-    These are the seed, the fold, and every scalar that the step reads from its state.
-    """
-    usual = Recipe()
-    neutral = {"seed": 0, "data.fold": 1, **{name: fields.get(usual, name) for name in _FREE}}
-    used = {name: 0.5 for name in _FREE_UNLESS_0 if fields.get(recipe, name)}
-    return recipe.override({**neutral, **used})
 
 
 def _schedule(recipe: Recipe) -> ScheduleRecipe:
@@ -472,72 +318,3 @@ def _compiler_options(recipe: Recipe) -> dict[str, Any]:
                 f"train.compiler_options: {reason}; leave it out, or use another jaxlib"
             ) from error
     return options
-
-
-def _check_signature(model: nn.Module) -> None:
-    if "train" not in inspect.signature(type(model).__call__).parameters:
-        raise ModelError(
-            f"{type(model).__name__}.__call__ must take `train`: "
-            "def __call__(self, image, *, train: bool = False)"
-        )
-
-
-def _check_remat(
-    model: nn.Module, remat: Sequence[str], variables: Any, image_shape: tuple[int, ...]
-) -> None:
-    """Raise `RecipeError` unless every pattern of `train.remat` matches a submodule."""
-    try:
-        _abstract_outputs(model, variables, image_shape, train=True, remat=remat)
-    except ModelError as error:
-        raise RecipeError(f"train.remat: {error}") from error
-
-
-def _abstract_outputs(
-    model: nn.Module,
-    variables: Any,
-    image_shape: tuple[int, ...],
-    *,
-    train: bool,
-    remat: Sequence[str] = (),
-) -> Any:
-    """Shapes of what the model returns for a batch of 2."""
-    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
-    apply = linen_apply(model, remat=remat)
-
-    def outputs(variables: Any, image: jax.Array) -> Any:
-        return apply(variables, image, train, {"dropout": jax.random.key(0)})[0]
-
-    return jax.eval_shape(outputs, variables, image)
-
-
-def _abstract_variables(
-    model: nn.Module, image_shape: tuple[int, ...], wanted: tuple[int, ...]
-) -> Any:
-    """Shapes of the variables, and a check that the logits of an image have the wanted shape."""
-    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
-    init = functools.partial(model.init, train=False)
-    try:
-        variables = dict(jax.eval_shape(init, jax.random.key(0), image))
-        _abstract_outputs(model, variables, image_shape, train=True)
-        outputs = _abstract_outputs(model, variables, image_shape, train=False)
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(
-            f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"
-        ) from error
-    logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
-    shape = getattr(logits, "shape", None)
-    if shape != (2, *wanted):
-        k, name = wanted[-1], type(model).__name__
-        inside = ", ".join(["B", *map(str, wanted)])
-        what = f"{k} classes" if len(wanted) == 1 else f"{k} regions of each pixel"
-        hint = ""
-        if shape and len(shape) == 2 and len(wanted) > 1:
-            hint = ". It answers for whole images: to learn masks take model unet"
-        elif shape and len(shape) > 2 and len(wanted) == 1:
-            hint = ". It answers for pixels: learn masks with --data.masks true"
-        raise ModelError(
-            f"{name} must return logits [{inside}] for {what}; for a batch of 2 it returns "
-            f"{list(shape) if shape else type(outputs).__name__}{hint}"
-        )
-    return variables

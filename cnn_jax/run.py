@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from cnn_jax import environment, nn
-from cnn_jax.assembly import Assembly, abstract_state, assemble_run, logits_shape
+from cnn_jax.assembly import Assembly, assemble_run
 from cnn_jax.classifier import Classified, Classifier, build_model
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_prediction_sets
@@ -30,6 +30,7 @@ from cnn_jax.recorded import Recorded
 from cnn_jax.run_data import group_data, load_again, load_data, located, resolve_data
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.segmenter import Segmented, Segmenter
+from cnn_jax.shapes import abstract_state, logits_shape
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training import tensorboard
 from cnn_jax.training.devices import numerics

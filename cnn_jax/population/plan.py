@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from cnn_jax import nn
-from cnn_jax.assembly import Assembly, assemble_run, program_of
+from cnn_jax.assembly import Assembly, assemble_run
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RecipeError, RunError
 from cnn_jax.file_names import safe_names
+from cnn_jax.programs import program_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_data import load_data, resolve_data
 from cnn_jax.training.state import Batch

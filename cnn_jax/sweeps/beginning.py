@@ -10,11 +10,12 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from cnn_jax import nn
-from cnn_jax.assembly import Assembly, program_of
+from cnn_jax.assembly import Assembly
 from cnn_jax.data import Dataset
 from cnn_jax.errors import RecipeError
 from cnn_jax.population.plan import Plan
 from cnn_jax.population.stacking import Wanted
+from cnn_jax.programs import program_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.run import named_overrides
 from cnn_jax.run_data import load_data, located

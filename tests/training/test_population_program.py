@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from small import Tiny, small_set
 
-from cnn_jax.assembly import assemble_run, program_of
+from cnn_jax.assembly import assemble_run
 from cnn_jax.augment import Augment
 from cnn_jax.errors import RecipeError
+from cnn_jax.programs import program_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import population
 from cnn_jax.training.devices import place

@@ -1,0 +1,58 @@
+"""What of a recipe is part of the compiled program, and which scalars the step reads instead."""
+
+from __future__ import annotations
+
+from cnn_jax import fields
+from cnn_jax.recipe import Recipe
+from cnn_jax.training import optimizers, schedules
+
+
+def hyper_of(recipe: Recipe) -> dict[str, float]:
+    """Every scalar that the step reads from the state."""
+    return {
+        **optimizers.hyper_of(recipe.optimizer),
+        **schedules.hyper_of(recipe.schedule),
+        "label_smoothing": recipe.loss.label_smoothing,
+        **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
+        **(
+            {"logit_adjustment": recipe.loss.logit_adjustment}
+            if recipe.loss.logit_adjustment
+            else {}
+        ),
+        **({"ema": recipe.train.ema} if recipe.train.ema else {}),
+    }
+
+
+# Fields that the step reads from the state, so that one program serves recipes that differ in
+# them; those of the second kind are part of the program in so far as they are 0 or not.
+_FREE = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.beta2",
+    "optimizer.epsilon",
+    "optimizer.trust_coefficient",
+    "optimizer.other_learning_rate",
+    "schedule.warmup_epochs",
+    "schedule.final_fraction",
+    "schedule.drop",
+    "loss.label_smoothing",
+)
+_FREE_UNLESS_0 = (
+    "optimizer.momentum",
+    "optimizer.clip_norm",
+    "optimizer.sam",
+    "loss.focal",
+    "loss.logit_adjustment",
+    "train.ema",
+)
+
+
+def program_of(recipe: Recipe) -> Recipe:
+    """The recipe without what recipes may differ in and still be trained by one program.
+
+    These are the seed, the fold, and every scalar that the step reads from its state.
+    """
+    usual = Recipe()
+    neutral = {"seed": 0, "data.fold": 1, **{name: fields.get(usual, name) for name in _FREE}}
+    used = {name: 0.5 for name in _FREE_UNLESS_0 if fields.get(recipe, name)}
+    return recipe.override({**neutral, **used})
