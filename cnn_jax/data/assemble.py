@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from cnn_jax.data.groups import keep_copies_together, keep_near_copies_together
 from cnn_jax.data.masks import read_masks
 from cnn_jax.data.reading import PARTS, ImageList, Part, Reading, counted, some_of
 from cnn_jax.data.sources import (
+    DEEP,
     ImageFiles,
     check_images,
     choose_shape,
@@ -24,6 +25,9 @@ from cnn_jax.data.sources import (
 )
 from cnn_jax.data.splits import LEAK, complete_splits, leak_notes
 from cnn_jax.errors import DataError
+
+# Of 255: files of 12 bits in 16 reach 15.
+_DARK = 64
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,23 @@ def _decoded(reading: Reading, options: Options) -> tuple[dict[str, Split], tupl
     given, notes = _with_pixels(reading, options)
     size = sum(len(split) * math.prod(split.image_shape) for split in given.values())
     if size <= options.memory_limit:
-        return {part: read_into_memory(split) for part, split in given.items()}, notes
+        read = {part: read_into_memory(split) for part, split in given.items()}
+        return read, (*notes, *_dark(read, notes))
     given, cache_notes = keep_decoded(given)
     return given, (*notes, *cache_notes)
+
+
+def _dark(splits: Mapping[str, Split], notes: Sequence[str]) -> tuple[str, ...]:
+    """A note where files of 16 bits use so few of them that little is left in 8."""
+    if not any(DEEP in note for note in notes):
+        return ()
+    brightest = max(int(split.images.max()) for split in splits.values())  # type: ignore[union-attr]
+    if brightest >= _DARK:
+        return ()
+    return (
+        f"The brightest pixel of all is {brightest} of 255: these files use few of their 16 bits, "
+        "such as 12. Stretch their values to 0..65535 first, or contrast is lost.",
+    )
 
 
 def _encoded(reading: Reading) -> list[ImageList]:

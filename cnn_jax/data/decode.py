@@ -57,12 +57,16 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of an image file says: its size once upright, whether grey, animated."""
+    """What the header of an image file says.
+
+    Its size once upright, whether it is grey, animated, and of 16 bits a value.
+    """
 
     height: int
     width: int
     grey: bool
     animated: bool
+    deep: bool
 
 
 def decode_image(
@@ -108,6 +112,7 @@ def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHe
             width=width,
             grey=opened.mode in _GREY_MODES,
             animated=bool(getattr(opened, "is_animated", False)),
+            deep=opened.mode.startswith("I"),
         )
 
 

@@ -25,6 +25,9 @@ from cnn_jax.errors import DataError
 
 LARGEST_DEFAULT_SIDE = 224
 
+# What the note says of files with 16 bits a value.
+DEEP = "image files have 16 bits a value"
+
 # Images that a thread works through at a time: a task for each would cost memory of its own.
 _BLOCK = 32
 
@@ -149,6 +152,9 @@ def choose_shape(
         notes.append(f"Images are {height} x {width}: {reason}.")
     else:
         height = width = image_size
+    deep = sum(header.deep for header in headers)
+    if deep:
+        notes.append(f"{deep} of {len(headers)} {DEEP}: 65535 becomes 255.")
     animated = sum(header.animated for header in headers)
     if animated:
         files = counted(animated, "animated file", "animated files")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_jax.data import decode_image, list_images
+from cnn_jax.data import decode_image, list_images, load
 from cnn_jax.data.decode import read_header
 from cnn_jax.errors import DataError
 
@@ -199,3 +199,15 @@ def test_list_images_keeps_the_order_and_searches_folders(tmp_path, write_image)
         list_images([tmp_path / "empty"])
     with pytest.raises(DataError, match="does not exist"):
         list_images(["nowhere"])
+
+
+@pytest.mark.parametrize(("brightest", "told"), [(4095, True), (65535, False)])
+def test_files_that_use_few_of_their_16_bits_are_told(tmp_path, brightest, told):
+    for i in range(12):
+        values = np.random.default_rng(i).integers(0, brightest, (6, 8)).astype(np.uint16)
+        values[0, 0] = brightest
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    notes = load(str(tmp_path)).notes
+    assert "12 of 12 image files have 16 bits a value: 65535 becomes 255." in notes
+    assert any("The brightest pixel of all is 16 of 255" in note for note in notes) == told
