@@ -13,14 +13,28 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cnn_jax import augment, data, decision, evaluation, models, nn, ops, report, training
+    from cnn_jax import (
+        anomaly,
+        augment,
+        data,
+        decision,
+        evaluation,
+        explain,
+        models,
+        nn,
+        ops,
+        report,
+        training,
+    )
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.comparing import compare
+    from cnn_jax.detecting import detect
     from cnn_jax.errors import CnnJaxError
     from cnn_jax.evaluation import Estimate, Predictions
     from cnn_jax.kept_memory import keep_freed_memory
     from cnn_jax.learning_rates import RangeTest, range_test
     from cnn_jax.population import Population, train_population
+    from cnn_jax.pretraining import Pretrained, pretrain
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
     from cnn_jax.sweeps import Sweep, sweep
@@ -31,23 +45,28 @@ _HOME = {
     "CnnJaxError": "errors",
     "Estimate": "evaluation",
     "Population": "population",
+    "Pretrained": "pretraining",
     "Predictions": "evaluation",
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
     "Sweep": "sweeps",
     "compare": "comparing",
+    "detect": "detecting",
     "keep_freed_memory": "kept_memory",
+    "pretrain": "pretraining",
     "range_test": "learning_rates",
     "sweep": "sweeps",
     "train": "run",
     "train_population": "population",
 }
 _ROOMS = (
+    "anomaly",
     "augment",
     "data",
     "decision",
     "evaluation",
+    "explain",
     "models",
     "nn",
     "ops",
@@ -62,19 +81,24 @@ __all__ = [
     "Estimate",
     "Population",
     "Predictions",
+    "Pretrained",
     "RangeTest",
     "Recipe",
     "Run",
     "Sweep",
+    "anomaly",
     "augment",
     "compare",
     "data",
     "decision",
+    "detect",
     "evaluation",
+    "explain",
     "keep_freed_memory",
     "models",
     "nn",
     "ops",
+    "pretrain",
     "range_test",
     "report",
     "sweep",

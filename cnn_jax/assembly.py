@@ -235,7 +235,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         apply=linen_apply(model, remat=recipe.train.remat),
         task=task,
         optimizer=optimizer,
-        schedule=_schedule(recipe),
+        schedule=schedule_of(recipe),
         augment=augment,
         preprocess=preprocess,
         steps_per_epoch=feeds["train"].steps,
@@ -244,7 +244,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         accumulate=recipe.train.accumulate,
         sharpness=recipe.optimizer.sam > 0,
     )
-    options = _compiler_options(recipe)
+    options = compiler_options_of(recipe)
     return Assembly(
         recipe=recipe,
         dataset=dataset,
@@ -293,14 +293,14 @@ def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augmen
     return transforms
 
 
-def _schedule(recipe: Recipe) -> ScheduleRecipe:
+def schedule_of(recipe: Recipe) -> ScheduleRecipe:
     """The recipe's; until convergence the rate is constant and only plateaus lower it."""
     if recipe.train.until == "converged":
         return dataclasses.replace(recipe.schedule, name="constant")
     return recipe.schedule
 
 
-def _compiler_options(recipe: Recipe) -> dict[str, Any]:
+def compiler_options_of(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options of XLA that concern this platform.
 
     Raises:

@@ -12,8 +12,8 @@ OPTIONAL = [
     *("tensorflow", "tensorflow_datasets", "array_record", "torch"),
 ]
 ROOMS = [
-    *("augment", "bench.session", "data", "decision", "evaluation", "models", "nn", "ops"),
-    *("report", "training"),
+    *("anomaly", "augment", "bench.session", "data", "decision", "evaluation", "explain"),
+    *("models", "nn", "ops", "report", "training"),
 ]
 
 SCRIPT = """

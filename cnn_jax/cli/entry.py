@@ -22,6 +22,7 @@ usage: cnn-jax COMMAND [...]
   evaluate   figures of a run on its test, validation or train part
   compare    is one run better than another, or can it not be told?
   decide     yes or no: where to draw the line, and how often that is right
+  detect     what is not normal, by a detector that has seen normal images only
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples of a run, and a folder to relabel them
@@ -47,6 +48,7 @@ _COMMANDS = {
     "evaluate": "runs",
     "compare": "compare",
     "decide": "decide",
+    "detect": "detect",
     "predict": "runs",
     "report": "runs",
     "errors": "errors",

@@ -1,5 +1,6 @@
 """What is fitted on the predictions of a validation split, and never on those of test."""
 
+from cnn_jax.decision.alarm import Alarm, PromiseCheck, check_promise, fit_alarm
 from cnn_jax.decision.conformal import PredictionSets, SetFigures, fit_prediction_sets
 from cnn_jax.decision.crossfit import Calibrator, cross_fitted
 from cnn_jax.decision.fitted import FittedOn
@@ -12,10 +13,12 @@ from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
 from cnn_jax.decision.vector_scaling import VectorScaling, fit_vector_scaling
 
 __all__ = [
+    "Alarm",
     "Calibrator",
     "FittedOn",
     "Isotonic",
     "PredictionSets",
+    "PromiseCheck",
     "Referral",
     "SetFigures",
     "Temperature",
@@ -23,7 +26,9 @@ __all__ = [
     "VectorScaling",
     "adjust_prevalence",
     "allowed_beyond",
+    "check_promise",
     "cross_fitted",
+    "fit_alarm",
     "fit_isotonic",
     "fit_prediction_sets",
     "fit_referral",

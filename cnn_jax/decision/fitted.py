@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.predictions import (
-    CalibrationPredictions,
-    Predictions,
-    check_calibration,
-)
+from cnn_jax.evaluation.predictions import CalibrationPredictions, check_calibration
+
+
+class Judged(Protocol):
+    """What something fitted is judged by: predictions, or scores."""
+
+    @property
+    def split(self) -> str:
+        """Name of the split."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """str `[N]`."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """str `[N]` or None."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class FittedOn:
         groups = len(names) if names else len(predictions)
         return cls(predictions.split, len(predictions), groups, _ids(predictions), names)
 
-    def check_apart(self, predictions: Predictions, what: str) -> None:
+    def check_apart(self, predictions: Judged, what: str) -> None:
         """Refuse to judge what was fitted by the examples, or the groups, it was fitted on.
 
         An example is known by its id, whatever the split is called or became of its logits.
@@ -70,5 +85,5 @@ class FittedOn:
             )
 
 
-def _ids(predictions: Predictions) -> frozenset[str]:
+def _ids(predictions: Judged) -> frozenset[str]:
     return frozenset(str(name) for name in predictions.ids)

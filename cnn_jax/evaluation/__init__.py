@@ -1,5 +1,13 @@
 """Figures with intervals from predictions; knows no model and no data set."""
 
+from cnn_jax.evaluation.anomaly import anomaly_metrics
+from cnn_jax.evaluation.anomaly_maps import FPR_LIMIT, anomaly_map_metrics, au_pro
+from cnn_jax.evaluation.anomaly_scores import (
+    AnomalyScores,
+    CalibrationScores,
+    check_calibration_scores,
+    scores_type,
+)
 from cnn_jax.evaluation.by_class import ClassRow, per_class
 from cnn_jax.evaluation.calibration import Reliability, calibration_figures, reliability
 from cnn_jax.evaluation.classification import (
@@ -9,6 +17,14 @@ from cnn_jax.evaluation.classification import (
     metric_names,
 )
 from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.curves import (
+    Band,
+    PrecisionRecallCurve,
+    RocCurve,
+    calibration_curve,
+    precision_recall_curve,
+    roc_curve,
+)
 from cnn_jax.evaluation.delong import auroc_interval, delong
 from cnn_jax.evaluation.ensemble import (
     Disagreement,
@@ -65,9 +81,13 @@ __all__ = [
     "CALIBRATION_SPLITS",
     "COVERS",
     "EMPTY_POLICY",
+    "FPR_LIMIT",
     "IN_PERCENT",
     "SEGMENTATION_IN_PERCENT",
+    "AnomalyScores",
+    "Band",
     "CalibrationPredictions",
+    "CalibrationScores",
     "CaseFigures",
     "ClassErrors",
     "ClassRow",
@@ -80,16 +100,23 @@ __all__ = [
     "LesionFigures",
     "MaskPredictions",
     "OperatingFigures",
+    "PrecisionRecallCurve",
     "Predictions",
     "Reliability",
     "RiskCoverage",
+    "RocCurve",
     "Significance",
     "Verdict",
+    "anomaly_map_metrics",
+    "anomaly_metrics",
+    "au_pro",
     "auroc_interval",
     "bootstrap",
+    "calibration_curve",
     "calibration_figures",
     "case_figures",
     "check_calibration",
+    "check_calibration_scores",
     "classification_metrics",
     "compare",
     "compare_segmentations",
@@ -121,11 +148,14 @@ __all__ = [
     "paired_difference",
     "per_class",
     "power",
+    "precision_recall_curve",
     "predictions_type",
     "proportion",
     "reliability",
     "risk_coverage",
+    "roc_curve",
     "runs_needed",
+    "scores_type",
     "segmentation_metrics",
     "sign_flip",
     "tango",

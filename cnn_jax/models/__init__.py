@@ -1,5 +1,6 @@
 """Architectures, one file a family, and the registry that makes them by name."""
 
+from cnn_jax.models.autoencoder import Autoencoder
 from cnn_jax.models.compact import Compact
 from cnn_jax.models.lenet import LeNet5
 from cnn_jax.models.preact_resnet import PreactResNet
@@ -16,6 +17,7 @@ from cnn_jax.models.summary import ModelSummary, count_flops, count_parameters, 
 from cnn_jax.models.unet import UNet
 
 __all__ = [
+    "Autoencoder",
     "Compact",
     "LeNet5",
     "ModelSummary",

@@ -2,7 +2,15 @@
 
 from cnn_jax.tables.answers import answers, compared, fates, relabelled, segmented
 from cnn_jax.tables.data_and_models import audit, dataset, learning_rates, models
-from cnn_jax.tables.figures import decision, figures, gains, population, settings, verdict
+from cnn_jax.tables.figures import (
+    decision,
+    detection,
+    figures,
+    gains,
+    population,
+    settings,
+    verdict,
+)
 
 __all__ = [
     "answers",
@@ -10,6 +18,7 @@ __all__ = [
     "compared",
     "dataset",
     "decision",
+    "detection",
     "fates",
     "figures",
     "gains",

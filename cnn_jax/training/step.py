@@ -14,10 +14,12 @@ from jax import lax
 
 from cnn_jax import nn
 from cnn_jax.augment import Augment
+from cnn_jax.errors import RecipeError
 from cnn_jax.recipe import ScheduleRecipe
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.schedules import learning_rate
+from cnn_jax.training.selfsupervised import Preparing
 from cnn_jax.training.state import Batch, PyTree, State, purpose_key, update_average
 from cnn_jax.training.task import Task
 from cnn_jax.training.views import Views, views_of
@@ -80,6 +82,9 @@ class TrainStep:
       accumulate: parts that a batch is worked through in; divides its rows.
       sharpness: whether the gradient is taken after a step of `hyper["sam"]` uphill
         (sharpness-aware minimisation, Foret et al. 2021).
+
+    Raises:
+      RecipeError: a batch is worked through in parts, but the task compares all its examples.
     """
 
     apply: ApplyFn
@@ -93,6 +98,13 @@ class TrainStep:
     padded: bool
     accumulate: int = 1
     sharpness: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accumulate > 1 and isinstance(self.task, Preparing) and self.task.whole_batch:
+            raise RecipeError(
+                f"train.accumulate is {self.accumulate}, but {type(self.task).__name__} compares "
+                "all examples of a batch with each other: set it to 1"
+            )
 
     def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """Forward, loss, gradients, update.
@@ -112,6 +124,8 @@ class TrainStep:
             root=purpose_key(state.key, "flip"),
             epoch=state.step // self.steps_per_epoch,
         )
+        if isinstance(self.task, Preparing):
+            batch = self.task.prepare(batch, key=purpose_key(state.key, "task", state.step))
         batch = {**batch, "image": self.preprocess.normalise(batch["image"])}
         grads, (model_state, sums) = self._gradients(state.params, state, batch)
         norm = optax.tree.norm(grads)

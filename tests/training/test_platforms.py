@@ -24,7 +24,18 @@ def steps(name):
     return assembly, (assembly.template, {}, chunk), (assembly.template.variables, {}, evaluated)
 
 
-@pytest.mark.parametrize("name", [n for n in models.names() if not models.segments(n)])
+# Deeper ones of a family repeat its blocks, at ten seconds each.
+DEEPER = ("resnet34", "resnet101", "resnet152")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name
+        for name in models.names()
+        if not models.segments(name)
+    ],
+)
 def test_steps_are_lowered_for_all_platforms(name):
     assembly, training, evaluation = steps(name)
     for step, arguments in ((assembly.run_chunk, training), (assembly.eval_step, evaluation)):

@@ -1,0 +1,82 @@
+"""Grad-CAM: where the maps of a layer speak for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnn_jax import nn
+from cnn_jax.errors import ModelError
+
+
+def grad_cam(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    image: jax.Array,
+    target: jax.Array,
+    *,
+    at: str | None = None,
+    positive: bool = True,
+) -> jax.Array:
+    """relu(sum_k a_k A_k), a_k the mean over pixels of the gradient of the logit at the map A_k.
+
+    Selvaraju et al. 2017. Where global average pooling and a linear layer follow, a_k is the
+    weight of map k divided by the number of its pixels: then it is the class activation map of
+    Zhou et al. 2016, and, before the cut at 0, it sums over the pixels to the logit less its bias.
+
+    Args:
+      model: a Linen module that returns logits `[B, K]`, or a dict with them.
+      variables: its variables; used as in evaluation.
+      image: float `[B, H, W, C]`, normalised.
+      target: int32 `[B]`, the class of each image.
+      at: path of a submodule that gives maps; None for `last_maps`.
+      positive: whether negative values, which speak against the class, become 0.
+
+    Returns:
+      float32 `[B, H, W]`: the map, linear between its pixels.
+
+    Raises:
+      ModelError: no such path, or its output is no map `[B, h, w, C]`.
+    """
+    path = last_maps(model, variables, image) if at is None else at
+    maps = jax.eval_shape(lambda x: nn.tap(model, variables, x, at=(path,))[1][path], image)
+    if getattr(maps, "ndim", 0) != 4:
+        raise ModelError(f"{path!r} gives no maps [B, h, w, C]: choose a convolutional stage")
+
+    def of_target(change: jax.Array) -> tuple[jax.Array, jax.Array]:
+        outputs, found = nn.tap(model, variables, image, at=(path,), add={path: change})
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
+        chosen = jnp.take_along_axis(logits, target[:, None], axis=1)
+        return chosen.sum().astype(jnp.float32), found[path]
+
+    nothing = jnp.zeros(maps.shape, maps.dtype)
+    gradient, values = jax.grad(of_target, has_aux=True)(nothing)
+    weights = gradient.astype(jnp.float32).mean(axis=(1, 2), keepdims=True)
+    heat = (weights * values.astype(jnp.float32)).sum(axis=-1)
+    heat = jax.nn.relu(heat) if positive else heat
+    return jax.image.resize(heat, image.shape[:3], "bilinear")
+
+
+def last_maps(model: nn.Module, variables: Mapping[str, Any], image: jax.Array) -> str:
+    """Path of the submodule whose maps are the nearest to the answer, such as `stage3`.
+
+    Of those that the model calls itself, and that give maps `[B, h, w, C]`, the one with the
+    smallest maps; of several the one with the most channels, and of these the last by name.
+
+    Raises:
+      ModelError: no submodule gives maps.
+    """
+    found = {
+        path: output.shape
+        for path, output in nn.tap_paths(model, variables, image).items()
+        if getattr(output, "ndim", 0) == 4 and "/" not in path
+    }
+    if not found:
+        raise ModelError(
+            f"no submodule of {type(model).__name__} gives maps [B, h, w, C]: there is nothing to "
+            "draw; take occlusion"
+        )
+    return max(found, key=lambda path: (-found[path][1] * found[path][2], found[path][3], path))

@@ -1,0 +1,189 @@
+"""`cnn-jax detect`: from images to an alarm with a promise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import small_set
+
+from cnn_jax import data, train
+from cnn_jax.cli import main
+from cnn_jax.detecting import auroc_gain, detect
+from cnn_jax.errors import DataError, EvaluationError, RecipeError
+from cnn_jax.evaluation import AnomalyScores
+from cnn_jax.recipe import Recipe
+from cnn_jax.training.progress import Silent
+
+LEARN = Recipe().override(
+    {
+        "train.epochs": 2,
+        "train.batch_size": 16,
+        "model.options": {"widths": [4, 8], "units": 1},
+        "augment.translate": 1,
+    }
+)
+
+
+def stripes(n=300, size=12, odd=60, seed=0):
+    """Bright vertical stripes, noise on them; the odd ones lie."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(n, int)
+    labels[rng.permutation(n)[:odd]] = 1
+    wave = 100 + 60 * np.sin(np.arange(size) * 2 * np.pi / 4 + rng.uniform(0, 1, n)[:, None])
+    upright = np.repeat(wave[:, None, :], size, axis=1)
+    images = np.where(labels[:, None, None] == 1, upright.transpose(0, 2, 1), upright)
+    noisy = np.clip(images + rng.normal(0, 12, images.shape), 0, 255).astype(np.uint8)
+    return noisy, labels
+
+
+def striped(**more):
+    images, labels = stripes()
+    test = stripes(120, odd=40, seed=1)
+    held = stripes(140, odd=20, seed=2)
+    return data.from_arrays(
+        images, labels, classes=("upright", "lying"), test=test, validation=held, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def found():
+    return detect(striped(), "upright")
+
+
+def test_it_sees_normal_images_only_and_the_alarm_those_of_validation(found):
+    assert found.figures["auroc"].value > 0.95
+    assert found.alarm.n == 120 and not found.calibration.anomalous.any()
+    assert found.promise.kept and "Nothing speaks against" in found.promise.text
+    assert found.test.anomalous.sum() == 40
+    # Other anomalies, other labels of them: what was learned is the same bit for bit.
+    dataset = striped()
+    splits = {}
+    for part, split in dataset.splits.items():
+        images = split.images.copy()
+        images[split.targets["label"] == 1] = 255
+        splits[part] = split.__class__(images, split.targets, split.ids)
+    other = detect(dataset.replace(splits=splits), "upright")
+    assert other.alarm.threshold == found.alarm.threshold
+    normal = ~found.test.anomalous
+    np.testing.assert_array_equal(other.test.scores[normal], found.test.scores[normal])
+
+
+def test_new_images_are_scored_alike(found):
+    images = found.dataset.splits["test"].images
+    np.testing.assert_allclose(found.score(images[3:9]), found.test.scores[3:9], rtol=1e-6)
+
+
+def test_the_promise_is_withdrawn_where_test_comes_from_elsewhere():
+    images, labels = stripes(120, odd=40, seed=1)
+    shifted = np.clip(images.astype(int) + np.random.default_rng(3).integers(-60, 60, images.shape), 0, 255)  # fmt: skip # noqa: E501
+    trained, held = stripes(), stripes(140, odd=20, seed=2)
+    dataset = data.from_arrays(
+        *trained, classes=("upright", "lying"), validation=held,
+        test=(shifted.astype(np.uint8), labels),
+    )  # fmt: skip
+    promise = detect(dataset, "upright").promise
+    assert not promise.kept and "is withdrawn" in promise.text
+
+
+@pytest.mark.parametrize(
+    ("method", "features"),
+    [
+        *(("mahalanobis", "pixels"), ("pca", "pixels"), ("autoencoder", "pixels")),
+        *(("padim", "rotation"), ("patchcore", "cutpaste"), ("neighbours", "contrastive")),
+    ],
+)
+def test_every_method_finds_what_is_plain(method, features):
+    found = detect(
+        striped(), "upright", method=method, features=features, recipe=LEARN, reporter=Silent()
+    )
+    # After two epochs on 240 images a network knows little; a detector knows the rest.
+    assert found.figures["auroc"].value > (0.6 if method == "autoencoder" else 0.75)
+    assert set(found.baselines) == {"PCA of pixels", "nearest neighbour on pixels"}
+
+
+def test_the_network_of_a_run_gives_features(tmp_path):
+    run = train(
+        data=striped(), out=tmp_path / "run", epochs=1, reporter=Silent(),
+        **{"model.options": {"widths": [4, 8], "units": 1}},
+    )  # fmt: skip
+    found = detect(striped(), "upright", method="padim", features=str(run.path))
+    assert found.figures["auroc"].value > 0.9
+    with pytest.raises(RecipeError, match=r"takes images of \[12, 12, 1\], and these are"):
+        other = small_set(n=400, size=6).replace(
+            splits={
+                part: data.from_arrays(*squares(150)).splits["train"]
+                for part in ("train", "validation", "test")
+            }
+        )
+        detect(other, "0", features=str(run.path))
+
+
+def squares(n):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (n, 6, 6), np.uint8), np.r_[
+        np.zeros(n - 20, int), np.arange(20) % 3
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"normal": "sitting"}, DataError, "has no class 'sitting'; it has upright, lying"),
+        ({"method": "magic"}, RecipeError, "no method 'magic'"),
+        ({"method": "padim"}, RecipeError, "compares what a network sees"),
+        ({"features": "nowhere"}, RecipeError, "neither pixels, rotation"),
+        ({"normal": "lying"}, EvaluationError, "59 are needed"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_any_work(changes, error, words):
+    with pytest.raises(error, match=words):
+        detect(striped(), **{"normal": "upright", **changes})
+
+
+def test_a_gain_is_the_difference_of_the_two_figures():
+    rng = np.random.default_rng(0)
+    truth = rng.random(80) < 0.4
+    ids = np.arange(80).astype(str)
+    a, b = (
+        AnomalyScores("test", ids, truth * strength + rng.normal(size=80), truth)
+        for strength in (2.0, 0.5)
+    )
+    from sklearn.metrics import roc_auc_score
+
+    gain = auroc_gain(a, b)
+    expected = roc_auc_score(truth, a.scores) - roc_auc_score(truth, b.scores)
+    assert gain.value == pytest.approx(expected, abs=1e-12) and gain.low > 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    from PIL import Image
+
+    for part, (images, labels) in {
+        "train": stripes(90, odd=20),
+        "val": stripes(100, odd=20, seed=2),
+        "test": stripes(60, odd=20, seed=1),
+    }.items():
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = tmp_path / "set" / part / ("lying" if label else "upright")
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{i}.png")
+    return tmp_path / "set"
+
+
+def test_the_command_prints_and_writes(folder, capsys):
+    asked = ["detect", "--data", str(folder), "--normal", "upright"]
+    assert main([*asked, "--out", "found", "--false-alarm", "0.06"]) == 0
+    printed = capsys.readouterr().out
+    assert "auroc above PCA of pixels" in printed and "at most 6 % raise" in printed
+    saved = json.loads(Path("found/detection.json").read_text())
+    assert saved["alarm"]["false_alarm"] == 0.06 and saved["figures"]["auroc"]["value"] > 0.9
+    assert len(AnomalyScores.load("found/scores-test.npz")) == 60
+    assert main([*asked, "--out", "found"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main([*asked, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["promise"]["kept"] in (True, False)
+    assert main([*asked, "--confidence", "0.999"]) == 2
+    assert "are needed" in capsys.readouterr().err
+    assert main(["detect", "--normal", "upright"]) == 2
