@@ -36,7 +36,6 @@ usage: cnn-jax COMMAND [...]
 examples:
   cnn-jax train                            handwritten digits, half a minute
   cnn-jax train --data path/to/folder      a folder of images for each class
-  cnn-jax train --data cifar10 --data-dir ~/sets --epochs 20
   cnn-jax predict runs/digits-compact-001 image.png
 'cnn-jax COMMAND --help' has more."""
 

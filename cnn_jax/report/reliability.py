@@ -33,7 +33,11 @@ class _Bin:
 
 
 def reliability_diagram(
-    name: str, title: str, reliability: Reliability, ece: Estimate | None
+    name: str,
+    title: str,
+    reliability: Reliability,
+    ece: Estimate | None,
+    words: tuple[str, str] = ("confidence", "accuracy"),
 ) -> Markup:
     """A `<figure>`: the accuracy of each bin with its interval, and its count below.
 
@@ -44,6 +48,7 @@ def reliability_diagram(
       title: what the confidence comes from.
       reliability: the bins.
       ece: expected calibration error, for the caption.
+      words: what lies across and what lies up.
     """
     caption = ""
     if ece is not None:
@@ -61,7 +66,7 @@ def reliability_diagram(
             LEFT + SIDE + 20,
             BASE + 26,
             _axes(),
-            *(_drawn(b, int(r.count.max())) for b in bins),
+            *(_drawn(b, int(r.count.max()), words) for b in bins),
         ),
     )
 
@@ -78,13 +83,13 @@ def _axes() -> Markup:
     return join(parts)
 
 
-def _drawn(b: _Bin, largest_count: int) -> Markup:
+def _drawn(b: _Bin, largest_count: int, words: tuple[str, str]) -> Markup:
     start, width = _X(b.start) + 1, _X(b.end) - _X(b.start) - 2
     bar = BAR_HEIGHT * b.count / largest_count
     band = {"y": _Y(b.high), "height": max(_Y(b.low) - _Y(b.high), 1)}
     worded = (
-        f"{b.count} examples, confidence {wording.percent(b.confidence)}, "
-        f"accuracy {wording.percent(b.accuracy)}"
+        f"{b.count} examples, {words[0]} {wording.percent(b.confidence)}, "
+        f"{words[1]} {wording.percent(b.accuracy)}"
     )
     return element(
         "g",

@@ -1,0 +1,213 @@
+"""ROC, precision-recall and decision curves as SVG, with the line that was drawn on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnn_jax.evaluation import DecisionCurve, Estimate, PrecisionRecallCurve, RocCurve
+from cnn_jax.report import wording
+from cnn_jax.report.charts import label, svg
+from cnn_jax.report.layout import NOTHING
+from cnn_jax.report.markup import Markup, element, join
+from cnn_jax.report.scale import Scale, round_ticks
+
+LEFT, TOP, SIDE = 54, 10, 236
+_RIGHT, _BASE = LEFT + SIDE, TOP + SIDE
+WIDTH, HEIGHT = _RIGHT + 18, _BASE + 42
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_X = Scale(0, 1, LEFT, _RIGHT)
+_Y = Scale(0, 1, _BASE, TOP)
+
+
+def roc_chart(curve: RocCurve, point: tuple[float, float]) -> Markup:
+    """A `<figure>`: sensitivity against the share of false alarms.
+
+    Args:
+      curve: with its band.
+      point: false positive and true positive rate of the line.
+    """
+    band = curve.band
+    x, y = _stairs(curve.false_positive_rate, curve.true_positive_rate, up_first=False)
+    chance = element("line", x1=LEFT, y1=_BASE, x2=_RIGHT, y2=TOP, class_="ideal")
+    return _figure(
+        "roc",
+        "ROC curve",
+        _area("area", curve.area),
+        ("false alarms among those without, %", "found among those with, %"),
+        (chance, _band(band.at, band.low, band.high, _X, _Y), _path(x, y, _X, _Y, "line one")),
+        point,
+    )
+
+
+def precision_recall_chart(
+    curve: PrecisionRecallCurve, point: tuple[float, float] | None, prevalence: float
+) -> Markup:
+    """A `<figure>`: precision, which is the PPV, against recall, which is the sensitivity.
+
+    Args:
+      curve: with its band.
+      point: recall and precision of the line; None where it flags no one.
+      prevalence: precision of flagging by chance, dashed.
+    """
+    band = curve.band
+    # Flagging no one has no precision: the curve begins with the first that is flagged.
+    precision = np.concatenate([curve.precision[1:2], curve.precision[1:]])
+    x, y = _stairs(curve.recall, precision, up_first=True)
+    chance = element("line", x1=LEFT, x2=_RIGHT, y1=_Y(prevalence), y2=_Y(prevalence),
+                     class_="ideal")  # fmt: skip
+    return _figure(
+        "precision-recall",
+        "Precision and recall",
+        _area("average precision", curve.area),
+        ("found among those with, %", "right among the flagged, %"),
+        (chance, _band(band.at, band.low, band.high, _X, _Y), _path(x, y, _X, _Y, "line one")),
+        point,
+    )
+
+
+def benefit_chart(curve: DecisionCurve, line: float | None) -> Markup:
+    """A `<figure>`: net benefit of flagging by the model, of flagging all, and of flagging none.
+
+    Args:
+      curve: with its interval.
+      line: probability from which the line flags, marked if it is given.
+    """
+    top = max(float(np.nanmax(curve.model)), curve.prevalence)
+    ticks = [tick for tick in round_ticks(0, top) if tick >= 0]
+    y = Scale(-0.12 * ticks[-1], ticks[-1], _BASE, TOP)
+    inside = "url(#benefit-inside)"
+    marked = NOTHING
+    if line is not None and 0 < line < 1:
+        at = _X(line)
+        anchor, beside = ("end", -6) if line > 0.6 else ("start", 6)
+        marked = join(
+            [
+                element("line", x1=at, x2=at, y1=TOP, y2=_BASE, class_="drawn-line"),
+                label(at + beside, TOP + 12, "the line", f"haloed name {anchor}"),
+            ]
+        )
+    content = [
+        element("clipPath", element("rect", x=LEFT, y=TOP, width=SIDE, height=SIDE),
+                id="benefit-inside"),
+        _axes(_QUARTERS, [(tick, wording.tick(round(tick, 6))) for tick in ticks], y),
+        element("line", x1=LEFT, x2=_RIGHT, y1=y(0), y2=y(0), class_="ideal"),
+        element(
+            "g",
+            _band(curve.thresholds, curve.low, curve.high, _X, y),
+            _path(curve.thresholds, curve.treat_all, _X, y, "line two"),
+            _path(curve.thresholds, curve.model, _X, y, "line one"),
+            clip_path=inside,
+        ),
+        marked,
+        *_axis_names("flagged from this probability on, %", "net benefit"),
+    ]  # fmt: skip
+    caption = element(
+        "figcaption",
+        element("b", "Net benefit"),
+        " ",
+        element("span", "by the model", class_="key one"),
+        ", ",
+        element("span", "flagging all", class_="key two"),
+        ", ",
+        element("span", "flagging none (dashed)"),
+    )
+    description = "Net benefit by threshold probability, of the model, of flagging all and none."
+    return element(
+        "figure", caption, svg("benefit", "Decision curve", description, WIDTH, HEIGHT, *content)
+    )
+
+
+def _figure(
+    name: str,
+    title: str,
+    caption: str,
+    axes: tuple[str, str],
+    content: Sequence[str],
+    point: tuple[float, float] | None,
+) -> Markup:
+    ticks = [(tick, f"{100 * tick:g}") for tick in _QUARTERS]
+    marked, worded = NOTHING, caption
+    if point is not None:
+        across, up = (wording.percent(value) for value in point)
+        worded = f"{caption}; the line lies at {across} across, {up} up"
+        marked = _point(*point, f"the line: {across} across, {up} up")
+    return element(
+        "figure",
+        element("figcaption", element("b", title), " ", element("span", caption)),
+        svg(
+            name, title, worded, WIDTH, HEIGHT,
+            _axes(_QUARTERS, ticks, _Y), *content, marked, *_axis_names(*axes),
+        ),
+    )  # fmt: skip
+
+
+def _area(name: str, area: Estimate) -> str:
+    return f"{name} {wording.value(area)} ({wording.interval(area)})"
+
+
+def _axes(across: Sequence[float], up: Sequence[tuple[float, str]], y: Scale) -> Markup:
+    parts = []
+    for value, text in up:
+        height = y(value)
+        parts.append(element("line", x1=LEFT, x2=_RIGHT, y1=height, y2=height, class_="grid"))
+        parts.append(label(LEFT - 8, height + 4, text, "tick end"))
+    parts += [label(_X(v), _BASE + 17, f"{100 * v:g}", "tick middle") for v in across]
+    return join(parts)
+
+
+def _axis_names(across: str, up: str) -> tuple[Markup, Markup]:
+    turned = f"translate(12 {TOP + SIDE / 2:g}) rotate(-90)"
+    return (
+        label(LEFT + SIDE / 2, _BASE + 36, across, "axis middle"),
+        element("text", up, class_="axis middle", transform=turned),
+    )
+
+
+def _point(across: float, up: float, worded: str) -> Markup:
+    x, y = _X(across), _Y(up)
+    # Below the curve, on the side where there is room.
+    anchor, beside = ("end", -11) if across > 0.55 else ("start", 11)
+    return join(
+        [
+            element(
+                "g",
+                element("title", worded),
+                element("circle", cx=x, cy=y, r=5.5),
+                class_="drawn-point",
+            ),
+            label(x + beside, min(y + 20, _BASE - 6), "the line", f"haloed name {anchor}"),
+        ]
+    )
+
+
+def _stairs(across: np.ndarray, up: np.ndarray, *, up_first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of the steps between points; `up_first` goes up or down before across."""
+    x, y = np.repeat(across, 2), np.repeat(up, 2)
+    return (x[:-1], y[1:]) if up_first else (x[1:], y[:-1])
+
+
+def _path(across: np.ndarray, up: np.ndarray, x: Scale, y: Scale, class_: str) -> Markup:
+    return element("path", d="M" + "L".join(_corners(across, up, x, y)), class_=class_)
+
+
+def _band(across: np.ndarray, low: np.ndarray, high: np.ndarray, x: Scale, y: Scale) -> Markup:
+    """The space between the two, where both are known."""
+    known = np.isfinite(low) & np.isfinite(high)
+    runs = np.split(np.arange(len(known)), np.flatnonzero(np.diff(known.astype(int))) + 1)
+    parts = []
+    for run in runs:
+        if known[run[0]] and len(run) > 1:
+            there = _corners(across[run], high[run], x, y)
+            back = _corners(across[run][::-1], low[run][::-1], x, y)
+            parts.append(
+                element("path", d="M" + "L".join([*there, *back]) + "Z", class_="band one")
+            )
+    return join(parts)
+
+
+def _corners(across: np.ndarray, up: np.ndarray, x: Scale, y: Scale) -> list[str]:
+    """Tenths of a pixel, each place once: a curve of many examples needs no more."""
+    places = [f"{x(a):.1f} {y(b):.1f}" for a, b in zip(across.tolist(), up.tolist(), strict=True)]
+    return [place for k, place in enumerate(places) if k == 0 or place != places[k - 1]]
