@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # What an accelerator image may lack. Blocking them shows that they are imported lazily.
 OPTIONAL = [
     *("PIL", "orbax", "filelock", "safetensors", "tomli_w", "sklearn", "matplotlib", "grain"),
-    *("tensorflow", "tensorflow_datasets", "array_record", "torch"),
+    *("tensorflow", "tensorflow_datasets", "array_record", "torch", "pydicom"),
 ]
 ROOMS = [
     *("anomaly", "augment", "bench.session", "data", "decision", "evaluation", "explain"),

@@ -2,7 +2,7 @@
 
 Grey, RGB, palette and 1-bit images are read as they are; transparency is composited over
 white; 16-bit grey is scaled by 1/257, so that 65535 becomes 255; the orientation that EXIF
-states is applied; of an animation the first frame is taken.
+states is applied; of an animation the first frame is taken. DICOM files: see `dicom`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from cnn_jax.data.dicom import is_dicom, picture, size_of
 from cnn_jax.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHe
     Raises:
       DataError: not an image, or larger than Pillow's limit.
     """
+    if is_dicom(image):
+        height, width, grey = size_of(image)  # type: ignore[arg-type]
+        return ImageHeader(height, width, grey, animated=False, deep=False)
     with _opened(image) as opened:
         width, height = opened.size
         if _orientation(opened) in _ROTATED_BY_90_DEGREES:
@@ -225,6 +229,8 @@ def _opened(
     """An open image; whatever Pillow raises inside becomes a `DataError` with its name."""
     from PIL import Image, UnidentifiedImageError
 
+    if is_dicom(image):
+        image = picture(image)  # type: ignore[arg-type]
     contents = image.contents if isinstance(image, EncodedImage) else image
     try:
         with (

@@ -6,11 +6,11 @@ as `KEY.part` by the process that holds `KEY.lock`, and renamed when it is whole
     pixels.npy   uint8 [N, H, W, C]
     crc32.npy    uint32 [N], the CRC-32 of each image
 
-KEY follows from the paths, sizes and times of the files, the shape, and the version of Pillow:
-a file that changes, or another size of image, is another entry. The times are those of the last
-change of the contents and of the file's record: copying and unpacking can set the first one, and
-so make another image of the same size look the same, but not the second. Entries may be deleted
-at any time.
+KEY follows from the paths, sizes and times of the files, the shape, and the version of Pillow (and
+of pydicom, where it decodes): a file that changes, or another size of image, is another entry. The
+times are those of the last change of the contents and of the file's record: copying and unpacking
+can set the first one, and so make another image of the same size look the same, but not the second.
+Entries may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 
 from cnn_jax import environment
 from cnn_jax.data.dataset import Split
+from cnn_jax.data.dicom import is_dicom, pydicom_version
 from cnn_jax.data.sources import ImageFiles, for_each
 
 # Left free on the disk for others.
@@ -197,5 +198,7 @@ def _key(files: ImageFiles) -> str | None:
         times = [status.st_mtime_ns, status.st_ctime_ns]
         described.append([os.fspath(path.absolute()), status.st_size, *times])
     settings = [list(files.shape), files.fit, PIL.__version__]
+    if any(is_dicom(path) for path, *_ in described):
+        settings.append(pydicom_version())
     encoded = json.dumps([settings, described]).encode()
     return hashlib.sha256(encoded).hexdigest()[:32]

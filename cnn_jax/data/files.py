@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax.data.decode import decode_image
+from cnn_jax.data.dicom import DICOM_SUFFIXES
 from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError
 
@@ -27,6 +28,7 @@ IMAGE_SUFFIXES = frozenset(
         ".ppm",
         ".pbm",
         ".pnm",
+        *DICOM_SUFFIXES,
     ]
 )
 GROUPS_FILE = "groups.csv"

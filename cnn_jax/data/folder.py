@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax.data.dicom import patients
 from cnn_jax.data.files import GROUPS_FILE, is_image, read_groups, walk
 from cnn_jax.data.masks import (
     BACKGROUND,
@@ -33,7 +34,8 @@ def read_class_folders(
 ) -> Reading:
     """Images labelled by the folder they lie in; classes sorted by name.
 
-    Ids are the paths relative to `folder`; groups come from `groups.csv` where it is present.
+    Ids are the paths relative to `folder`; groups come from `groups.csv` where it is present, else
+    from the patients where all files are DICOM and state one.
 
     Args:
       folder: see the layouts above.
@@ -154,11 +156,12 @@ def _check_letter_case(parts_of: Mapping[str, Path], contents: Mapping[str, _Lis
 def _part(folder: Path, listing: _Listing, classes: Sequence[str], *, masks: bool) -> Part:
     labelled = [(path, name) for name in sorted(listing.images) for path in listing.images[name]]
     ids = [path.relative_to(folder).as_posix() for path, _ in labelled]
+    groups = read_groups(folder, ids)
     return Part(
         images=[path for path, _ in labelled],
         targets={"label": encode_labels([name for _, name in labelled], classes)},
         ids=np.array(ids, dtype=np.str_),
-        groups=read_groups(folder, ids),
+        groups=patients([path for path, _ in labelled]) if groups is None else groups,
         masks=masks_of([path for path, _ in labelled], listing.masks) if masks else None,
     )
 
