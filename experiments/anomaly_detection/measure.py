@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -69,8 +71,11 @@ def learning(recipe: Recipe) -> Recipe:
     )
 
 
-def detectors(folder: str, only: str | None) -> Iterator[Row]:
-    """A detector's figures, its gains over the baselines, and its promise."""
+def detectors(folder: str, only: str | None, networks: str) -> Iterator[Row]:
+    """A detector's figures, its gains over the baselines, and its promise.
+
+    In `networks` lies what each learned; detectors on the same features read it there.
+    """
     recipe, dataset = loaded(folder)
     known: set[str] = set()
     for method, features in DETECTORS:
@@ -85,6 +90,7 @@ def detectors(folder: str, only: str | None) -> Iterator[Row]:
             false_alarm=FALSE_ALARM,
             confidence=CONFIDENCE,
             recipe=learning(recipe),
+            folder=None if features == "pixels" else Path(networks) / features,
         )
         common = {
             "command": COMMAND.format("detectors"),
@@ -184,12 +190,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", help="of the detectors, those of this method")
     options = parser.parse_args(arguments)
     try:
-        found = (
-            promise(options.data_dir)
-            if options.what == "promise"
-            else detectors(options.data_dir, options.only)
-        )
-        append(PATH, list(found))
+        with tempfile.TemporaryDirectory() as networks:
+            for row in (
+                promise(options.data_dir)
+                if options.what == "promise"
+                else detectors(options.data_dir, options.only, networks)
+            ):
+                append(PATH, [row])
     except (CnnJaxError, ResultsError) as error:
         print(f"measure: {error}", file=sys.stderr)
         return 2
