@@ -17,7 +17,7 @@ from cnn_jax import anomaly, nn
 from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.decision import Alarm, PromiseCheck, check_promise, fit_alarm
-from cnn_jax.errors import DataError, ModelError, RecipeError, RunError
+from cnn_jax.errors import DataError, EvaluationError, ModelError, RecipeError, RunError
 from cnn_jax.evaluation import (
     AnomalyScores,
     CalibrationScores,
@@ -55,7 +55,9 @@ class Detection:
       calibration: scores of the normal images of the validation part.
       test: scores of all images of the test part.
       alarm: fitted on `calibration`.
-      promise: whether the test part can be one for which the alarm's promise is kept.
+      promise: whether the test part can be one for which the alarm's promise is kept; None where
+        that cannot be checked.
+      promise_text: that in words.
       baselines: name -> scores of a simpler method on the test part.
     """
 
@@ -67,7 +69,8 @@ class Detection:
     calibration: CalibrationScores
     test: AnomalyScores
     alarm: Alarm
-    promise: PromiseCheck
+    promise: PromiseCheck | None
+    promise_text: str
     baselines: dict[str, AnomalyScores]
 
     @functools.cached_property
@@ -76,7 +79,12 @@ class Detection:
         return self.alarm.figures(self.test)
 
     def gains(self) -> dict[str, tuple[Estimate, Estimate]]:
-        """Baseline -> its AUROC on test, and that of the detector minus it, paired by image."""
+        """Baseline -> its AUROC on test, and that of the detector minus it, paired by image.
+
+        Nothing where the test part has only normal images, or none.
+        """
+        if "auroc" not in self.figures:
+            return {}
         return {
             name: (anomaly_metrics(scores)["auroc"], auroc_gain(self.test, scores))
             for name, scores in self.baselines.items()
@@ -108,7 +116,7 @@ class Detection:
                 name: getattr(self.alarm, name)
                 for name in ("threshold", "n", "k", "false_alarm", "confidence")
             },
-            "promise": self.promise.text,
+            "promise": self.promise_text,
             "figures": {name: one.to_dict() for name, one in self.figures.items()},
         }
         path = folder / "detection.json"
@@ -147,9 +155,11 @@ def detect(
         (squared error of its reconstruction).
       features: `pixels` (32×32, mean-free, of unit length); what a network has learned from the
         normal images without labels (`rotation`, `cutpaste`, `contrastive`); or the folder of a
-        run, whose network is used. An autoencoder has its own.
+        run, whose network is used: it may have seen what is not normal, and labels. An
+        autoencoder has its own.
       false_alarm, confidence: of the alarm; see `decision.fit_alarm`.
-      recipe: how a network learns; its data fields are not looked at.
+      recipe: how a network learns; its data fields are not looked at. The last state is taken
+        and no epoch is chosen by validation, whose normal images are there to draw the alarm.
       reporter: what shows how that goes.
       folder: where the checkpoints of that lie, to go on after an interruption.
 
@@ -160,16 +170,27 @@ def detect(
     """
     if method not in get_args(Method):
         raise RecipeError(f"no method {method!r}: there are {', '.join(get_args(Method))}")
+    if method == "autoencoder" and features != PIXELS:
+        raise RecipeError("an autoencoder learns features of its own: leave features out")
     parts = _normal_parts(dataset, normal)
     check_enough(parts["validation"], false_alarm, confidence)
+    learning = (recipe or Recipe()).override({"train.select": "last", "train.patience": 0})
+    if features not in (PIXELS, *LEARNED):
+        _check_unseen(features, parts["validation"], dataset)
     seen = dataset.replace(splits=parts, digest=dataset_digest(parts))
-    score = _detector(seen, method, features, recipe or Recipe(), reporter, folder)
+    score = _detector(seen, method, features, learning, reporter, folder)
     calibration = _scores(score, parts["validation"], "validation")
     assert isinstance(calibration, CalibrationScores)
     alarm = fit_alarm(calibration, false_alarm=false_alarm, confidence=confidence)
     whole = dataset.splits["test"]
     anomalous = whole.targets["label"] != dataset.classes["label"].index(normal)
     test = _scores(score, whole, "test", anomalous)
+    promise: PromiseCheck | None = None
+    try:
+        promise = check_promise(alarm, test)
+        text = promise.text
+    except EvaluationError as error:  # groups of several, or no normal image in test
+        text = f"Whether it is kept on test cannot be checked: {error}."
     simpler = {"PCA of pixels": "pca", "nearest neighbour on pixels": "neighbours"}
     baselines = {
         name: _scores(_of_pixels(parts["train"], plain, k=1), whole, "test", anomalous)
@@ -185,7 +206,8 @@ def detect(
         calibration=calibration,
         test=test,
         alarm=alarm,
-        promise=check_promise(alarm, test),
+        promise=promise,
+        promise_text=text,
         baselines=baselines,
     )
 
@@ -331,9 +353,28 @@ def _of_run(place: str, train: Split) -> Pretrained:
             f"the network of {place!r} takes images of {list(classifier.image_shape)}, and these "
             f"are {list(train.image_shape)}: set data.image_size and data.channels alike"
         )
-    return Pretrained(
-        model=classifier.model,
-        variables=dict(classifier.variables),
-        preprocess=classifier.preprocess,
-        image_shape=classifier.image_shape,
+    return Pretrained.of(
+        classifier.model, classifier.variables, classifier.preprocess, classifier.image_shape
     )
+
+
+def _check_unseen(place: str, calibration: Split, dataset: Dataset) -> None:
+    """Refuse a run whose network learned from images that the alarm is drawn on or judged by.
+
+    Images are known by their ids, in data of the same name.
+    """
+    if not (Path(place) / "run.json").exists():
+        return  # `_of_run` says what it may be
+    run = Run.load(place)
+    if run.info["data"]["name"] != dataset.name:
+        return
+    known = set(run.ids("train"))
+    if run.recipe.train.select == "best" or run.recipe.train.patience:
+        known |= set(run.ids("validation"))
+    own = [*calibration.ids.tolist(), *dataset.splits["test"].ids.tolist()]
+    if shared := sum(name in known for name in own):
+        raise RecipeError(
+            f"the network of {place!r} learned from, or was chosen by, {shared} of the {len(own)} "
+            "images that the alarm is drawn on or judged by: train it on other images, or learn "
+            f"features here ({', '.join(LEARNED)})"
+        )

@@ -164,6 +164,10 @@ class Run(Recorded):
         described = self.info["data"]
         return logits_shape(tuple(described["image_shape"]), described["classes"], self.regions)
 
+    def ids(self, part: str) -> list[str]:
+        """The ids of the examples of a part, as they were when the run began."""
+        return self._folder.read_splits()[part]
+
     @property
     def regions(self) -> tuple[str, ...]:
         """What its masks show, the background first; nothing of a run that classifies."""

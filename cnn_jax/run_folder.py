@@ -212,6 +212,18 @@ class RunFolder:
         """Write recipe.toml."""
         write_text(self.recipe, recipe.to_toml())
 
+    def read_splits(self) -> dict[str, list[str]]:
+        """Part -> the ids of its examples.
+
+        Raises:
+          RunError: they cannot be read.
+        """
+        try:
+            found: dict[str, list[str]] = json.loads(self.splits.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {str(self.splits)!r}: {error}") from error
+        return found
+
     def write_splits(self, dataset: Dataset) -> None:
         """Write the ids of each part."""
         ids = {name: split.ids.tolist() for name, split in dataset.splits.items()}

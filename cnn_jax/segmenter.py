@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,8 +41,8 @@ class Segmented:
     Attributes:
       ids: path of each image, or its position.
       regions: R names, the background first.
-      masks: uint8 `[H, W]` of each, as large as its image (upright, where EXIF turns it); the
-        number of the region of each pixel.
+      masks: uint8 `[H, W]` (of volumes `[D, H, W]`) of each, as large as its image (upright,
+        where EXIF turns it); the number of the region of each pixel.
       highest: float64 `[N, R - 1]`, the highest probability of each region at any pixel.
     """
 
@@ -72,18 +72,15 @@ class Segmented:
         several regions, in colours; `data.load` reads them as masks.
 
         Raises:
-          DataError: a file is there already, two images have one name, or it cannot be written;
-            nothing is written unless all can have a name of their own.
+          DataError: as `mask_paths`, before anything is written; or it cannot be written, or these
+            are volumes.
         """
         from PIL import Image
 
         folder = Path(folder)
-        paths = [folder / f"{Path(name).stem}_mask.png" for name in self.ids]
-        twice = sorted({path.name for path in paths if paths.count(path) > 1})
-        there = [str(path) for path in paths if path.exists()]
-        if twice or there:
-            problem = f"{there[0]!r} is there already" if there else f"two would be {twice[0]!r}"
-            raise DataError(f"masks are not written: {problem}; choose another folder")
+        paths = mask_paths(folder, self.ids)
+        if self.masks and self.masks[0].ndim != 2:
+            raise DataError("masks of volumes are no pictures: save `masks` as arrays (np.savez)")
         colours = (_COLOURS * len(self.regions))[: len(self.regions) - 1]
         if len(colours) == 1:
             colours = ((255, 255, 255),)
@@ -98,6 +95,27 @@ class Segmented:
         except OSError as error:
             raise DataError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
         return paths
+
+
+def mask_paths(folder: str | os.PathLike[str], ids: Sequence[str]) -> list[Path]:
+    """Where `Segmented.save` writes the masks of images with these ids.
+
+    `NAME_mask.png`; where images of several folders have one name, with that of the folder before.
+
+    Raises:
+      DataError: two would still have one name, or one is there already.
+    """
+    stems = [Path(name).stem for name in ids]
+    if len(set(stems)) < len(stems):
+        stems = [f"{Path(name).parent.name}_{Path(name).stem}" for name in ids]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise DataError(f"two masks would be '{twice[0]}_mask.png': predict their images apart")
+    paths = [Path(folder) / f"{stem}_mask.png" for stem in stems]
+    for path in paths:
+        if path.exists():
+            raise DataError(f"{str(path)!r} is there already: choose another folder for the masks")
+    return paths
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """`cnn-jax detect`: from images to an alarm with a promise."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def found():
 def test_it_sees_normal_images_only_and_the_alarm_those_of_validation(found):
     assert found.figures["auroc"].value > 0.95
     assert found.alarm.n == 120 and not found.calibration.anomalous.any()
-    assert found.promise.kept and "Nothing speaks against" in found.promise.text
+    assert found.promise.kept and "Nothing speaks against" in found.promise_text
     assert found.test.anomalous.sum() == 40
     # Other anomalies, other labels of them: what was learned is the same bit for bit.
     dataset = striped()
@@ -107,6 +108,10 @@ def test_the_network_of_a_run_gives_features(tmp_path):
         data=striped(), out=tmp_path / "run", epochs=1, reporter=Silent(),
         **{"model.options": {"widths": [4, 8], "units": 1}},
     )  # fmt: skip
+    with pytest.raises(
+        RecipeError, match="learned from, or was chosen by, 300 of the 420 images that"
+    ):
+        detect(other_parts(), "upright", method="padim", features=str(run.path))
     found = detect(striped(), "upright", method="padim", features=str(run.path))
     assert found.figures["auroc"].value > 0.9
     with pytest.raises(RecipeError, match=r"takes images of \[12, 12, 1\], and these are"):
@@ -117,6 +122,13 @@ def test_the_network_of_a_run_gives_features(tmp_path):
             }
         )
         detect(other, "0", features=str(run.path))
+
+
+def other_parts():
+    """The same images, of which train and test have changed places."""
+    dataset = striped()
+    train, test = dataset.splits["train"], dataset.splits["test"]
+    return dataset.replace(splits={**dataset.splits, "train": test, "test": train})
 
 
 def squares(n):
@@ -132,6 +144,7 @@ def squares(n):
         ({"normal": "sitting"}, DataError, "has no class 'sitting'; it has upright, lying"),
         ({"method": "magic"}, RecipeError, "no method 'magic'"),
         ({"method": "padim"}, RecipeError, "compares what a network sees"),
+        ({"method": "autoencoder", "features": "rotation"}, RecipeError, "features of its own"),
         ({"features": "nowhere"}, RecipeError, "neither pixels, rotation"),
         ({"normal": "lying"}, EvaluationError, "59 are needed"),
     ],
@@ -139,6 +152,19 @@ def squares(n):
 def test_what_does_not_fit_is_told_before_any_work(changes, error, words):
     with pytest.raises(error, match=words):
         detect(striped(), **{"normal": "upright", **changes})
+
+
+def test_a_test_part_of_normal_images_and_one_in_groups_are_judged_as_far_as_can_be(found):
+    dataset = striped()
+    test = dataset.splits["test"]
+    normal = test.take(np.flatnonzero(test.targets["label"] == 0))
+    alone = detect(dataset.replace(splits={**dataset.splits, "test": normal}), "upright")
+    assert set(alone.figures) == {"false_alarm_rate"} and alone.gains() == {}
+    pairs = np.array([f"patient {i // 2}" for i in range(len(test))])
+    grouped = dataclasses.replace(test, groups=pairs)
+    together = detect(dataset.replace(splits={**dataset.splits, "test": grouped}), "upright")
+    assert together.promise is None and "cannot be checked" in together.promise_text
+    assert together.figures["auroc"].value == found.figures["auroc"].value
 
 
 def test_a_gain_is_the_difference_of_the_two_figures():
@@ -183,7 +209,11 @@ def test_the_command_prints_and_writes(folder, capsys):
     assert main([*asked, "--out", "found"]) == 2
     assert "is there already" in capsys.readouterr().err
     assert main([*asked, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["promise"]["kept"] in (True, False)
+    assert json.loads(capsys.readouterr().out)["promise"]["kept"] is True
+    learned = ["--features", "rotation", "--train.epochs", "1", "--train.select", "best"]
+    small = ["--model.options.widths", "[4, 8]", "--model.options.units", "1", "--out", "again"]
+    assert main([*asked, "--format", "json", *learned, *small]) == 0
+    assert json.loads(capsys.readouterr().out)["features"] == "rotation"
     assert main([*asked, "--confidence", "0.999"]) == 2
     assert "are needed" in capsys.readouterr().err
     assert main(["detect", "--normal", "upright"]) == 2

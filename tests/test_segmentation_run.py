@@ -10,7 +10,7 @@ from small import Interrupting
 
 from cnn_jax import Run, data, train, train_population
 from cnn_jax.cli import main
-from cnn_jax.errors import ModelError, RecipeError, RunError
+from cnn_jax.errors import DataError, ModelError, RecipeError, RunError
 from cnn_jax.evaluation import segmentation_metrics
 from cnn_jax.population import Population
 from cnn_jax.training.progress import Silent
@@ -115,6 +115,13 @@ def test_masks_are_never_overwritten(run, folder, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_masks_beside_images_are_not_marked_themselves(run, folder, capsys):
+    assert main(["predict", str(run.path), str(folder), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 48
+    assert "48 files left out as masks of others" in printed.err
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -155,7 +162,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path):
     assert whole.metrics == resumed.metrics
 
 
-def test_folds_are_put_together(folder, tmp_path):
+def test_folds_are_put_together(folder, tmp_path, capsys):
     population = train_population(
         data=str(folder), out=tmp_path / "folds", folds=3, epochs=1, strategy="vmap",
         reporter=Silent(), **{"data.masks": True, **SMALL},
@@ -168,6 +175,8 @@ def test_folds_are_put_together(folder, tmp_path):
     assert Population.load(population.path).regions == ("background", "lesion")
     with pytest.raises(RunError, match="segments"):
         population.predictions()
+    assert main(["predict", str(population.path), str(folder)]) == 2
+    assert "segment: name one, such as" in capsys.readouterr().err
 
 
 def test_patches_are_trained_on_and_whole_images_answered(tmp_path):
@@ -191,6 +200,8 @@ def test_volumes_are_segmented(tmp_path):
     assert (run.path / "report.html").read_text().count("given and predicted outline") > 0
     found = run.segment(volumes[:2, ..., None])
     assert found.masks[0].shape == (3, 16, 16) and found.shares.shape == (2, 1)
+    with pytest.raises(DataError, match="masks of volumes are no pictures"):
+        found.save(tmp_path / "masks")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ def decide(arguments: list[str]) -> int:
     if options.page:
         clinic.check_place(options.page)  # before the use of the test part is logged
     run = Run.load(options.run, data=options.data)
+    if options.data:
+        _ = run.dataset  # rather now than after the figures
     command = shlex.join(["cnn-jax", "decide", *arguments])
     decision = deciding.decide(
         run,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
+from cnn_jax.errors import printable
 
 _HELP = """\
 usage: cnn-jax detect --data NAME|PATH --normal CLASS [options]
@@ -47,6 +48,7 @@ def detect(arguments: list[str]) -> int:
     from cnn_jax import detecting, tables
     from cnn_jax.recipe import resolve
     from cnn_jax.run_data import load_data, resolve_data
+    from cnn_jax.training.progress import Silent
 
     named = {"data": options.data, **dotted}
     if options.data_dir is not None:
@@ -59,11 +61,14 @@ def detect(arguments: list[str]) -> int:
         for name in ("method", "features", "false_alarm", "confidence")
         if (value := getattr(options, name)) is not None
     }
+    if options.format == "json":  # nothing else belongs on stdout
+        given["reporter"] = Silent()
     found = detecting.detect(
         resolve_data(recipe, load_data(recipe)), options.normal, recipe=recipe, **given
     )
     print(tables.detection(found, options.format or "table"))
     if options.out is not None:
         found.save(options.out, shlex.join(["cnn-jax", "detect", *arguments]))
-        print(f"scores and figures in {options.out}")
+        if options.format != "json":
+            print(f"scores and figures in {printable(options.out)}")
     return 0

@@ -127,6 +127,11 @@ def predict(arguments: list[str]) -> int:
         source = Run.load(options.run)
         if source.regions:
             return _segment(source, images, options)
+    if isinstance(source, Population) and source.regions:
+        raise UsageError(
+            f"the members of {options.run!r} segment: name one, such as "
+            f"{options.run}/{next(iter(source.members))}"
+        )
     if options.masks:
         raise UsageError(f"--masks: {options.run!r} classifies, it has no masks to write")
 
@@ -152,10 +157,17 @@ def _segment(run: Run, images: list[Path], options: argparse.Namespace) -> int:
     """Mark images, readable ones at least, and write the masks where that is wanted."""
     from cnn_jax import tables
     from cnn_jax.data.files import unreadable
+    from cnn_jax.data.masks import masks_among
     from cnn_jax.errors import DataError
+    from cnn_jax.segmenter import mask_paths
 
     if options.labels or options.coverage is not None:
         raise UsageError("--labels and --coverage are of classes, and this run segments")
+    if masks := set(masks_among(images)):
+        images = [image for image in images if image not in masks]
+        print(f"cnn-jax: {len(masks)} files left out as masks of others", file=sys.stderr)
+    if options.masks:
+        mask_paths(options.masks, [str(image) for image in images])  # before any work
     try:
         found, bad = run.segment(images), {}
     except DataError:

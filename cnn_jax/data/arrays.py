@@ -22,6 +22,7 @@ def from_arrays(
     *,
     masks: np.ndarray | None = None,
     regions: Sequence[str] = (),
+    spacing: Sequence[float] | None = None,
     classes: Sequence[str] | None = None,
     ids: Sequence[str] | np.ndarray | None = None,
     groups: Sequence[object] | np.ndarray | None = None,
@@ -41,6 +42,8 @@ def from_arrays(
         background. A network then learns these, and labels only stratify the parts.
       regions: names of the values of the masks, the background first; by default `background`
         and `lesion`, or `region 1`, `region 2`, ....
+      spacing: millimetres from pixel to pixel along each spatial axis; distances between masks are
+        then in mm, else in pixels.
       classes: K class names; numbers by default.
       ids: N unique strings; `train/00000`, ... by default.
       groups: N values; examples of one group stay in one part.
@@ -72,7 +75,10 @@ def from_arrays(
     else:
         names = tuple(str(k) for k in range(labels_of[0].shape[1]))
     fraction = 0.1 if isinstance(validation, tuple) else validation
-    return assemble(
+    axes = parts["train"].images.ndim - 2  # type: ignore[union-attr]
+    if spacing is not None and (len(spacing) != axes or not min(spacing) > 0):
+        raise DataError(f"spacing must be {axes} positive numbers, not {list(spacing)}")
+    dataset = assemble(
         Reading(
             parts=parts,
             classes={"label": names},
@@ -82,6 +88,7 @@ def from_arrays(
         Options(validation=fraction, split_seed=split_seed),
         name,
     )
+    return dataset if spacing is None else dataset.replace(spacing=tuple(map(float, spacing)))
 
 
 def _part(

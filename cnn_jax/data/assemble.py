@@ -143,7 +143,7 @@ def _with_pixels(reading: Reading, options: Options) -> tuple[dict[str, Split], 
 def _masks(
     name: str, part: Part, images: np.ndarray | ImageFiles, options: Options, reading: Reading
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The masks of a part in memory, and a note on regions that were lost in making them fit."""
+    """The masks of a part in memory, and a note on what was lost outside of the crop."""
     if part.masks is None or isinstance(part.masks, np.ndarray):
         return part.masks, ()
     assert isinstance(images, ImageFiles)  # mask files lie beside image files
@@ -160,8 +160,8 @@ def _masks(
     size = f"{images.shape[0]}×{images.shape[1]}"
     found = counted(lost, f"{name} mask", f"{name} masks")
     return masks, (
-        f"{found} lost a region at {size}, by size or by the crop: it is not learned. "
-        "data.fit pad shows the whole of each image, a larger image_size keeps what is small.",
+        f"{found} lost a part outside of the crop to {size}: it counts as background, in every "
+        "figure, too. data.fit pad or stretch shows the whole of each image.",
     )
 
 

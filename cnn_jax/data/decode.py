@@ -11,7 +11,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +23,6 @@ from cnn_jax.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
-    from PIL.Image import Resampling
 
 Fit = Literal["crop", "pad", "stretch"]
 FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
@@ -129,15 +128,51 @@ def resize_image(image: PillowImage, size: tuple[int, int], fit: Fit) -> np.ndar
     return pixels.reshape(height, width, -1)
 
 
-def resize_values(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """uint8 `[H, W]`: values `[h, w]` brought to `size` as images are, each the nearest one."""
+def resize_values(values: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.ndarray, int]:
+    """Values uint8 `[h, w]` brought to `size` as images are, and how many pieces were lost.
+
+    Each pixel gets the value with the largest share of it; shares are interpolated as the pixels
+    of images are. A connected piece of a value other than 0 that would so vanish, because it is
+    smaller than a pixel, keeps the pixel of which it has most: what is to be found must not become
+    nothing. Only what lies outside of a crop is lost.
+    """
     from PIL import Image
 
     height, width = size
-    picture = Image.fromarray(values)
-    if picture.size != (width, height):
-        picture = _resized(picture, height, width, fit, Image.Resampling.NEAREST)
-    return np.array(picture, dtype=np.uint8)
+    if values.shape == (height, width):
+        return values.astype(np.uint8), 0
+
+    def share(of: np.ndarray) -> np.ndarray:
+        return np.asarray(_resized(Image.fromarray(of.astype(np.float32)), height, width, fit))
+
+    present = np.unique(values)
+    shares = np.stack([share(values == value) for value in present])
+    if 0 in present:  # what padding adds is of no value: background
+        shares[0] += 1 - shares.sum(axis=0)
+        found = present[shares.argmax(axis=0)].astype(np.uint8)
+    else:
+        outside = shares.sum(axis=0) < 0.5
+        found = np.where(outside, 0, present[shares.argmax(axis=0)]).astype(np.uint8)
+    return found, _keep_pieces(values, found, share)
+
+
+def _keep_pieces(
+    values: np.ndarray, found: np.ndarray, share: Callable[[np.ndarray], np.ndarray]
+) -> int:
+    """Give each piece that vanished a pixel of `found`; returns how many lie outside of it."""
+    from scipy.ndimage import label  # type: ignore[attr-defined]
+
+    lost = 0
+    around = np.ones((3, 3), bool)
+    for value in np.unique(values[values > 0]).tolist():
+        pieces, count = label(values == value, structure=around)
+        for number in range(1, count + 1):
+            held = share(pieces == number)
+            if held.max() <= 0:
+                lost += 1
+            elif not (held[found == value] > 0).any():
+                found[np.unravel_index(held.argmax(), held.shape)] = value
+    return lost
 
 
 def restore_values(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
@@ -179,7 +214,12 @@ def mask_values(path: str | os.PathLike[str]) -> np.ndarray:
         values = np.asarray(_upright(opened))
         mode = opened.mode
     if values.ndim == 3:
-        colours = values[..., :-1] if mode in ("LA", "RGBA", "PA") else values
+        opaque = mode not in ("LA", "RGBA", "PA")
+        if not opaque and (values[..., -1] != values.flat[values.shape[-1] - 1]).any():
+            raise DataError(
+                f"mask {_name(path)} marks by transparency: save it as grey values without it"
+            )
+        colours = values if opaque else values[..., :-1]
         if (colours != colours[..., :1]).any():
             raise DataError(
                 f"mask {_name(path)} is coloured: save it as grey values, or with a palette"
@@ -196,13 +236,11 @@ def check_fit(fit: str) -> None:
         raise DataError(f"fit must be one of {', '.join(FITS)}, not {fit!r}")
 
 
-def _resized(
-    image: PillowImage, height: int, width: int, fit: Fit, resampling: Resampling | None = None
-) -> PillowImage:
+def _resized(image: PillowImage, height: int, width: int, fit: Fit) -> PillowImage:
     from PIL import Image
 
     check_fit(fit)
-    resampling = Image.Resampling.BILINEAR if resampling is None else resampling
+    resampling = Image.Resampling.BILINEAR
     old_width, old_height = image.size
     if fit == "stretch":
         return image.resize((width, height), resampling)

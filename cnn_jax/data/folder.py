@@ -131,7 +131,7 @@ def _list_classes(folder: Path, *, masks: bool) -> _Listing:
     for path in folders:
         files = list(walk(path))
         images = [file for file in files if is_image(file)]
-        listing[path.name], own = split_off(images)
+        listing[path.name], own = split_off(path, images)
         if not listing[path.name]:
             raise DataError(f"class folder {str(path)!r} has no image: remove it or fill it")
         others += [file.name for file in files if not is_image(file)]
@@ -162,7 +162,7 @@ def _part(folder: Path, listing: _Listing, classes: Sequence[str], *, masks: boo
         targets={"label": encode_labels([name for _, name in labelled], classes)},
         ids=np.array(ids, dtype=np.str_),
         groups=patients([path for path, _ in labelled]) if groups is None else groups,
-        masks=masks_of([path for path, _ in labelled], listing.masks) if masks else None,
+        masks=masks_of(folder, [path for path, _ in labelled], listing.masks) if masks else None,
     )
 
 

@@ -29,12 +29,16 @@ MOST_REGIONS = 255
 MASK_NAME = re.compile(r"(?P<stem>.+)_mask(_\d+)?")
 
 
-def split_off(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The images among some image files of a folder, and the masks; each in their order."""
+def split_off(folder: Path, images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The images among some image files below a folder, and the masks; each in their order."""
+    places = {image.parent for image in images}
     stems = {image.with_suffix("") for image in images}
     photos = {i.with_suffix("") for i in images if i.suffix.lower() in (".jpg", ".jpeg")}
 
     def is_mask(image: Path) -> bool:
+        as_image = _as_image(image, folder)
+        if as_image != image and as_image.parent in places:
+            return True
         match = MASK_NAME.fullmatch(image.stem)
         if match is not None and image.with_name(match["stem"]) in stems:
             return True
@@ -45,25 +49,41 @@ def split_off(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return [image for image in images if image not in taken], masks
 
 
-def masks_of(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, ...]]:
+def masks_among(files: Sequence[Path]) -> list[Path]:
+    """Those of some image files that are masks of others among them."""
+    by_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        top = (
+            file.parent.parent if file.parent.name in (IMAGES_FOLDER, MASKS_FOLDER) else file.parent
+        )
+        by_folder.setdefault(top, []).append(file)
+    return [mask for folder, some in by_folder.items() for mask in split_off(folder, some)[1]]
+
+
+def masks_of(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, ...]]:
     """The masks of each image, sorted by name.
 
     Args:
+      folder: below which all lie.
       images: image files.
       masks: files among which their masks are.
 
     Raises:
-      DataError: an image has none; a picture in which there is nothing needs a black one, lest a
-        forgotten mask count as healthy.
+      DataError: a mask belongs to no image, or an image has none; a picture in which there is
+        nothing needs a black one, lest a forgotten mask count as healthy.
     """
+    stems = {image.with_suffix("") for image in images}
     found: dict[Path, list[Path]] = {}
     for mask in sorted(masks):
         match = MASK_NAME.fullmatch(mask.stem)
         names = {mask.with_suffix("")}
         if match is not None:
             names.add(mask.with_name(match["stem"]))
-        for name in names:
-            found.setdefault(_as_image(name), []).append(mask)
+        of = {_as_image(name, folder) for name in names} & stems
+        if not of:
+            raise DataError(f"mask {str(mask)!r} belongs to no image: see 'masks' in the README")
+        for name in of:
+            found.setdefault(name, []).append(mask)
     listed = [tuple(found.get(image.with_suffix(""), ())) for image in images]
     without = [image for image, own in zip(images, listed, strict=True) if not own]
     if without:
@@ -74,10 +94,10 @@ def masks_of(images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, 
     return listed
 
 
-def _as_image(name: Path) -> Path:
-    """A mask's path without suffix as that of its image: `masks` in it becomes `images`."""
-    parts = [IMAGES_FOLDER if part == MASKS_FOLDER else part for part in name.parts]
-    return Path(*parts)
+def _as_image(name: Path, folder: Path) -> Path:
+    """A mask's path without suffix as that of its image: `masks` below the folder is `images`."""
+    parts = name.relative_to(folder).parts
+    return folder.joinpath(*(IMAGES_FOLDER if part == MASKS_FOLDER else part for part in parts))
 
 
 def read_masks(
@@ -89,7 +109,7 @@ def read_masks(
     *,
     named: bool,
 ) -> tuple[np.ndarray, int]:
-    """Masks uint8 `[N, H, W]`, brought to the shape as their images are, but to nearest pixels.
+    """Masks uint8 `[N, H, W]`, brought to the shape as their images are; see `resize_values`.
 
     Args:
       images: the image files, whose size a mask must have.
@@ -101,7 +121,7 @@ def read_masks(
         and one other value.
 
     Returns:
-      The masks, and how many lost a region: now smaller than a pixel, or outside of a crop.
+      The masks, and how many lost a piece of a region outside of the crop.
 
     Raises:
       DataError: a mask cannot be read, is of another size than its image, or has values that are
@@ -122,8 +142,8 @@ def read_masks(
                 )
             found = _numbered(found, path, regions) if named else _binary(found, path)
             whole = np.where(found > 0, found, whole)
-        values[index] = resize_values(whole, shape, fit)
-        return not set(np.unique(whole)) - {0} <= set(np.unique(values[index]))
+        values[index], pieces = resize_values(whole, shape, fit)
+        return pieces > 0
 
     lost = for_each(read, len(masks))
     return values, sum(lost)

@@ -191,8 +191,8 @@ def check_promise(
         text = f"Nothing speaks against the {promised}: {seen} (p = {p_value:.2g})."
     else:
         text = (
-            f"The {promised} is withdrawn: {seen} (p = {p_value:.2g}), so that {scores.split!r} is "
-            f"not exchangeable with {alarm.fitted_on.split!r}; if it were, so many would be seen "
-            f"with probability {chance:.2g}."
+            f"The {promised} is withdrawn: {seen} (p = {p_value:.2g}). It holds for images that "
+            f"are exchangeable with {alarm.fitted_on.split!r}; if these were, so many would be "
+            f"seen with probability {chance:.2g}."
         )
     return PromiseCheck(kept, a, m, p_value, chance, text)

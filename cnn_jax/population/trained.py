@@ -167,12 +167,20 @@ class Population(Recorded):
         }
 
     def _figures_of_masks(self, metric: str | None, level: float) -> dict[str, Estimate]:
-        runs = self.masks()
-        of_each = [evaluation.segmentation_metrics(masks, level=level) for masks in runs]
+        of_each = self._metrics_of_masks(level)
         name = metric or next(iter(of_each[0]))
         if name not in of_each[0]:
             raise EvaluationError(f"no metric {name!r}: choose one of {', '.join(of_each[0])}")
-        if len(runs) == 1:
+        return self._over_seeds(of_each, name, level)
+
+    def _metrics_of_masks(self, level: float) -> list[dict[str, Estimate]]:
+        return [evaluation.segmentation_metrics(masks, level=level) for masks in self.masks()]
+
+    @staticmethod
+    def _over_seeds(
+        of_each: Sequence[Mapping[str, Estimate]], name: str, level: float
+    ) -> dict[str, Estimate]:
+        if len(of_each) == 1:
             return {"test-set": of_each[0][name]}
         first, values = of_each[0][name], [figures[name].value for figures in of_each]
         return {"seed": evaluation.over_seeds(values, first.n, level=level, percent=first.percent)}
@@ -222,8 +230,8 @@ class Population(Recorded):
         With an interval over seeds and test sets or, of masks, over seeds.
         """
         if self.regions:
-            names = evaluation.segmentation_metrics(self.masks()[0], resamples=1)
-            return {n: next(iter(self._figures_of_masks(n, 0.95).values())) for n in names}
+            of_each = self._metrics_of_masks(0.95)
+            return {n: next(iter(self._over_seeds(of_each, n, 0.95).values())) for n in of_each[0]}
         runs = self.predictions()
         if len(runs) == 1:
             return evaluation.classification_metrics(runs[0])

@@ -199,7 +199,10 @@ def detection(found: Detection, form: Literal["table", "json"]) -> str:
                 name: getattr(alarm, name)
                 for name in ("threshold", "n", "k", "false_alarm", "confidence")
             },
-            "promise": {"kept": found.promise.kept, "text": found.promise.text},
+            "promise": {
+                "kept": None if found.promise is None else found.promise.kept,
+                "text": found.promise_text,
+            },
             "test": {name: one.to_dict() for name, one in found.figures.items()},
             "baselines": {
                 name: {"auroc": auroc.to_dict(), "difference": gain.to_dict()}
@@ -215,7 +218,7 @@ def detection(found: Detection, form: Literal["table", "json"]) -> str:
         f"An alarm is a score above {alarm.threshold:.4g}: the {alarm.k:,} lowest of {alarm.n:,} "
         f"{things} of {alarm.fitted_on.split} lie at or below it. Of {things} like these at most "
         f"{100 * alarm.false_alarm:g} % raise one, with confidence {100 * alarm.confidence:g} %. "
-        f"{found.promise.text}"
+        f"{found.promise_text}"
     )
     head = f"{printable(found.normal)} is normal; {found.method} of {printable(found.features)}"
     return "\n".join([head, "", aligned(rows), "", *textwrap.wrap(promised, 79)])

@@ -100,7 +100,7 @@ def detectors(folder: str, only: str | None, networks: str) -> Iterator[Row]:
             "data_digest": dataset.digest[:16],
             **here(),
         }
-        print(f"{name}: {found.figures['auroc']}; {found.promise.text}", flush=True)
+        print(f"{name}: {found.figures['auroc']}; {found.promise_text}", flush=True)
         for metric in SHOWN:
             yield row_of(found.figures[metric], experiment=name, metric=metric, **common)
         for baseline, (auroc, gain) in found.gains().items():

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_jax.data import Split, fold, from_arrays, load
+from cnn_jax.data import Split, fold, from_arrays, load, tfds_place
 from cnn_jax.data.decode import decode_image, resize_values, restore_values
 from cnn_jax.errors import DataError
 
@@ -146,13 +146,60 @@ def test_masks_are_asked_only_of_what_has_them(folder, tmp_path):
         load("digits", masks=True)
 
 
-def test_what_gets_lost_in_making_images_smaller_is_told(folder):
-    tiny = np.zeros((24, 20), np.uint8)
-    tiny[0, 0] = 255
-    write(folder / "ill" / "x 5_mask.png", tiny)
+def test_what_the_crop_cuts_off_is_told(folder):
+    cut = np.zeros((24, 20), np.uint8)
+    cut[0, 3] = cut[12, 12] = 255
+    write(folder / "ill" / "x 5_mask.png", cut)
     notes = load(str(folder), masks=True, image_size=8).notes
-    assert sum("1 " in note and "lost a region at 8×8" in note for note in notes) == 1
-    assert not any("lost" in note for note in load(str(folder), masks=True).notes)
+    assert sum("1 train mask lost a part outside of the crop to 8×8" in note for note in notes) == 1
+    for more in ({}, {"image_size": 8, "fit": "pad"}):
+        assert not any("lost" in note for note in load(str(folder), masks=True, **more).notes)
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_no_piece_vanishes_in_making_images_smaller(fit):
+    """Three lesions of two pixels in each image, at an eighth of its size: none is lost."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        values = np.zeros((128, 120), np.uint8)
+        for value in (1, 1, 2):
+            row, column = 8 * rng.integers(0, 15, 2)
+            values[row : row + 2, column : column + 1] = value
+        small, lost = resize_values(values, (16, 15), fit)
+        assert lost == 0 and set(np.unique(values)) <= set(np.unique(small)) | {0}
+        if fit == "stretch":
+            # Pieces that begin at different pixels of the small image stay apart.
+            at = {(r // 8, c // 8): values[r, c] for r, c in np.argwhere(values)}
+            assert (small > 0).sum() == len(at)
+
+
+def test_marks_by_transparency_are_no_black_mask(folder):
+    pixels = np.zeros((24, 20, 4), np.uint8)
+    pixels[..., 3] = blob(5) * np.uint8(255)
+    write(folder / "ill" / "x 5_mask.png", pixels)
+    with pytest.raises(DataError, match="marks by transparency"):
+        load(str(folder), masks=True)
+
+
+def test_folders_called_masks_above_and_below(folder, tmp_path):
+    place = tmp_path / "masks" / "of all"
+    folder.rename(place.parent.mkdir() or place)
+    assert load(str(place), masks=True).regions
+    for name in ("ill", "well"):
+        for kind in ("images", "masks"):
+            (place / name / kind).mkdir()
+        for file in list((place / name).glob("*.png")):
+            file.rename(file.parent / ("masks" if "_mask" in file.stem else "images") / file.name)
+    dataset = load(str(place), masks=True)
+    assert sum(len(split) for split in dataset.splits.values()) == 24
+    write(place / "ill" / "masks" / "y 1_mask.png", blob(1) * np.uint8(255))
+    with pytest.raises(DataError, match=r"y 1_mask\.png' belongs to no image"):
+        load(str(place), masks=True)
+
+
+def test_masks_are_not_lost_in_writing_a_set_of_tfds(folder, tmp_path):
+    with pytest.raises(DataError, match="masks of 'set' would be lost"):
+        tfds_place(load(str(folder), masks=True), tmp_path / "out")
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -168,7 +215,7 @@ def test_masks_go_where_pixels_go_and_back(fit, shape, size):
     disc = (row - shape[0] / 2) ** 2 + (column - shape[1] / 2) ** 2 < radius**2
     picture = Image.fromarray(disc * np.uint8(255))
     shown = decode_image(picture, (*size, 1), fit)[..., 0] > 127
-    marked = resize_values(disc.astype(np.uint8), size, fit) > 0
+    marked = resize_values(disc.astype(np.uint8), size, fit)[0] > 0
     # Pixels on the outline may differ: one of antialiasing, one of rounding.
     outline = 2 * np.pi * max(size) * max(1, size[0] / shape[0], size[1] / shape[1])
     assert (shown != marked).sum() <= outline
@@ -199,7 +246,11 @@ def test_arrays_with_masks():
     assert several.regions == ("background", "region 1", "region 2")
     volumes = np.repeat(images[..., None, None], 3, axis=3)
     dataset = from_arrays(volumes, labels, masks=np.repeat(masks[..., None], 3, axis=3))
-    assert dataset.image_shape == (8, 8, 3, 1)
+    assert dataset.image_shape == (8, 8, 3, 1) and dataset.spacing is None
+    spaced = from_arrays(images, labels, masks=masks, spacing=(2, 0.5))
+    assert spaced.spacing == (2.0, 0.5)
+    with pytest.raises(DataError, match="2 positive numbers"):
+        from_arrays(images, labels, masks=masks, spacing=(1, 1, 1))
 
 
 @pytest.mark.parametrize(

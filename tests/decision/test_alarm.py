@@ -168,9 +168,9 @@ def test_the_promise_is_withdrawn_where_normal_images_are_not_exchangeable():
     assert not other.kept and other.p_value < 1e-9 and other.chance < 1e-6
     assert other.text == (
         f"The promise of at most 5 % false alarms is withdrawn: {other.alarms} of 200 normal "
-        f"images of 'site B' raise one (p = {other.p_value:.2g}), so that 'site B' is not "
-        f"exchangeable with 'calibration'; if it were, so many would be seen with probability "
-        f"{other.chance:.2g}."
+        f"images of 'site B' raise one (p = {other.p_value:.2g}). It holds for images that "
+        f"are exchangeable with 'calibration'; if these were, so many would be seen with "
+        f"probability {other.chance:.2g}."
     )
     none = check_promise(alarm, normal(drawn(1) - 1))
     assert none.kept and (none.alarms, none.p_value, none.chance) == (0, 1, 1)

@@ -60,6 +60,10 @@ def tfds_place(dataset: Dataset, data_dir: str | os.PathLike[str]) -> Path:
     Raises:
       DataError: the set exists already, or holds what TFDS cannot.
     """
+    if dataset.regions:
+        raise DataError(
+            f"the masks of {dataset.name!r} would be lost: sets of TFDS are written for classes"
+        )
     _check(dataset)
     folder = Path(data_dir).expanduser().absolute() / tfds_name(dataset.name) / VERSION
     if folder.exists():
