@@ -340,7 +340,9 @@ def test_what_lies_in_the_way_is_never_overwritten(capsys, trained, tmp_path):
     assert run(capsys, "train", *SMALL, "--out", str(file / "below"))[0] == 2
 
 
-def test_report_data_models_and_doctor(capsys, trained):
+def test_report_data_models_and_doctor(capsys, trained, monkeypatch):
+    # All of them take ten seconds to be traced; their figures are tested in tests/models.
+    monkeypatch.setattr("cnn_jax.models.names", lambda: ("compact", "resnet18", "unet"))
     page = trained / "report.html"
     page.unlink()
     status, out, _ = run(capsys, "report", str(trained))
@@ -351,6 +353,7 @@ def test_report_data_models_and_doctor(capsys, trained):
     assert status == 0 and "CC BY 4.0" in out and "1,257" in out
     status, out, _ = run(capsys, "models")
     assert status == 0 and "resnet18" in out and "compact" in out
+    assert [line.split()[-1] for line in out.splitlines()[1:4]] == ["image", "image", "pixel"]
     status, out, _ = run(capsys, "doctor")
     assert status == 0 and "float32" in out and "compile cache" in out
 
