@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -25,10 +25,12 @@ from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from cnn_jax.shapes import abstract_state, check_signature, logits_shape
 from cnn_jax.tasks import check_segmentation, make_task
+from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.loop import RunChunk
+from cnn_jax.training.member import Progress
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.segmentation import Segmentation, pixel_logits
@@ -85,6 +87,17 @@ class Assembly:
             opt_state = self.optimizer.init(variables["params"])
             states.append(create_state(variables, opt_state, hyper_of(recipe), key))
         return states
+
+    def restored(
+        self, checkpoints: Checkpoints, say: Callable[[str], None]
+    ) -> tuple[State, Progress] | None:
+        """State and progress of the newest sound checkpoint, on the devices; None without one."""
+        found = checkpoints.restore(self.template)
+        if found is None:
+            return None
+        state, progress = self.placement.replicate(found[0]), Progress.from_dict(found[1])
+        say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
+        return state, progress
 
     def of(self, recipe: Recipe) -> Assembly:
         """The same for a recipe with the same program and data; what is compiled is shared."""
@@ -231,19 +244,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     apply = evaluating(recipe, model, image_shape)
     eval_step = make_eval_step(apply, task, preprocess)
     views = recipe.train.views
-    step = TrainStep(
-        apply=linen_apply(model, remat=recipe.train.remat),
-        task=task,
-        optimizer=optimizer,
-        schedule=schedule_of(recipe),
-        augment=augment,
-        preprocess=preprocess,
-        steps_per_epoch=feeds["train"].steps,
-        epochs=recipe.train.epochs,
-        padded=feeds["train"].padded,
-        accumulate=recipe.train.accumulate,
-        sharpness=recipe.optimizer.sam > 0,
-    )
+    step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
     options = compiler_options_of(recipe)
     return Assembly(
         recipe=recipe,
@@ -261,6 +262,31 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         template=template,
         optimizer=optimizer,
         compiler_options=options,
+    )
+
+
+def train_step(
+    recipe: Recipe,
+    model: nn.Module,
+    task: Task,
+    optimizer: Optimizer,
+    augment: Augment,
+    preprocess: Preprocess,
+    feed: Feed,
+) -> TrainStep:
+    """One step of training a model on the batches of a feed, as the recipe says."""
+    return TrainStep(
+        apply=linen_apply(model, remat=recipe.train.remat),
+        task=task,
+        optimizer=optimizer,
+        schedule=_schedule(recipe),
+        augment=augment,
+        preprocess=preprocess,
+        steps_per_epoch=feed.steps,
+        epochs=recipe.train.epochs,
+        padded=feed.padded,
+        accumulate=recipe.train.accumulate,
+        sharpness=recipe.optimizer.sam > 0,
     )
 
 
@@ -293,7 +319,7 @@ def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augmen
     return transforms
 
 
-def schedule_of(recipe: Recipe) -> ScheduleRecipe:
+def _schedule(recipe: Recipe) -> ScheduleRecipe:
     """The recipe's; until convergence the rate is constant and only plateaus lower it."""
     if recipe.train.until == "converged":
         return dataclasses.replace(recipe.schedule, name="constant")

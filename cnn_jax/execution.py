@@ -77,15 +77,10 @@ def carry_out(
 def _train(
     folder: RunFolder, assembly: Assembly, checkpoints: Checkpoints, reporter: Reporter
 ) -> Outcome:
-    restored = checkpoints.restore(assembly.template)
-    if restored is None:
-        if folder.metrics.exists():
-            reporter.say("no sound checkpoint is left: training starts from the beginning")
-        state, progress = assembly.initial_state(), Progress()
-    else:
-        state = assembly.placement.replicate(restored[0])
-        progress = Progress.from_dict(restored[1])
-        reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
+    restored = assembly.restored(checkpoints, reporter.say)
+    if restored is None and folder.metrics.exists():
+        reporter.say("no sound checkpoint is left: training starts from the beginning")
+    state, progress = restored or (assembly.initial_state(), Progress())
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
         answers = functools.partial(assembly.answers, "validation", variables, final=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.errors
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from cnn_jax import nn
-from cnn_jax.errors import ModelError, RecipeError
+from cnn_jax.errors import CnnJaxError, ModelError, RecipeError
 from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import optimizers
@@ -45,7 +45,16 @@ def abstract_state(
     """
     variables = _abstract_variables(model, image_shape, shape)
     if recipe.train.remat:
-        _check_remat(model, recipe.train.remat, variables, image_shape)
+        check_remat(model, recipe.train.remat, variables, image_shape)
+    return state_for(recipe, variables)
+
+
+def state_for(recipe: Recipe, variables: Any) -> tuple[State, Optimizer]:
+    """`abstract_state` of variables without arrays.
+
+    Raises:
+      RecipeError: a pattern matches no parameter.
+    """
     optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
 
     def create(variables: Any) -> State:
@@ -64,7 +73,29 @@ def check_signature(model: nn.Module) -> None:
         )
 
 
-def _check_remat(
+def variables_for(
+    model: nn.Module, image_shape: tuple[int, ...], use: Callable[[Any], Any]
+) -> tuple[dict[str, Any], Any]:
+    """Shapes of the variables of a model, and what `use` makes of them.
+
+    Raises:
+      ModelError: the model does not take such images, or `use` cannot be traced with it.
+    """
+    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
+    init = functools.partial(model.init, train=False)
+    try:
+        variables = dict(jax.eval_shape(init, jax.random.key(0), image))
+        return variables, use(variables)
+    except (TypeError, ValueError, flax.errors.FlaxError) as error:
+        if isinstance(error, CnnJaxError):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise ModelError(
+            f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"
+        ) from error
+
+
+def check_remat(
     model: nn.Module, remat: Sequence[str], variables: Any, image_shape: tuple[int, ...]
 ) -> None:
     """Raise `RecipeError` unless every pattern of `train.remat` matches a submodule."""
@@ -96,17 +127,12 @@ def _abstract_variables(
     model: nn.Module, image_shape: tuple[int, ...], wanted: tuple[int, ...]
 ) -> Any:
     """Shapes of the variables, and a check that the logits of an image have the wanted shape."""
-    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
-    init = functools.partial(model.init, train=False)
-    try:
-        variables = dict(jax.eval_shape(init, jax.random.key(0), image))
+
+    def outputs_of(variables: Any) -> Any:
         _abstract_outputs(model, variables, image_shape, train=True)
-        outputs = _abstract_outputs(model, variables, image_shape, train=False)
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(
-            f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"
-        ) from error
+        return _abstract_outputs(model, variables, image_shape, train=False)
+
+    variables, outputs = variables_for(model, image_shape, outputs_of)
     logits = outputs.get("logits") if isinstance(outputs, dict) else outputs
     shape = getattr(logits, "shape", None)
     if shape != (2, *wanted):

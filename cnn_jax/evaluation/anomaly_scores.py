@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.examples import UNREADABLE
 from cnn_jax.evaluation.predictions import CALIBRATION_SPLITS
 from cnn_jax.whole_files import whole_file
-
-# What NumPy and zipfile raise for a missing, empty, truncated, altered or foreign file, as for
-# `Predictions`.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +134,7 @@ class AnomalyScores:
                     groups=z.get("groups"),
                     run_digest=str(z["run_digest"]),
                 )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise EvaluationError(f"cannot read scores {str(path)!r}: {error}") from error
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,19 +10,8 @@ from typing import Self
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.examples import UNREADABLE, groups_of_folds, order_like
 from cnn_jax.whole_files import whole_file
-
-# What NumPy and zipfile raise for a missing, empty, truncated, altered or foreign file, as for
-# `Predictions`.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 # How far probabilities may leave 0..1, and their sum exceed 1: what float16 rounds away.
 _ROUNDING = 1e-3
@@ -149,11 +136,7 @@ class MaskPredictions:
         """
         if (self.regions, self.spacing) != (other.regions, other.spacing):
             raise EvaluationError("the two predictions are not over the same regions and spacing")
-        order, order_of_other = np.argsort(self.ids), np.argsort(other.ids)
-        if not np.array_equal(self.ids[order], other.ids[order_of_other]):
-            raise EvaluationError("the two predictions do not hold the same examples")
-        index = np.empty_like(order)
-        index[order_of_other] = order
+        index = order_like(self.ids, other.ids)
         if not np.array_equal(self.masks[index], other.masks):
             raise EvaluationError("the two predictions disagree on the masks")
         return self.take(index)
@@ -207,7 +190,7 @@ class MaskPredictions:
                     spacing=tuple(z["spacing"].tolist()) if "spacing" in z else None,
                     run_digest=str(z["run_digest"]),
                 )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise EvaluationError(f"cannot read predictions {str(path)!r}: {error}") from error
 
 
@@ -241,23 +224,12 @@ def out_of_fold_masks(folds: Sequence[MaskPredictions]) -> MaskPredictions:
                 f"images of the folds are {list(first.masks.shape[1:])} and "
                 f"{list(fold.masks.shape[1:])}: bring them to one size"
             )
-        if (fold.groups is None) != (first.groups is None):
-            raise EvaluationError("some folds have groups and others have not")
-    groups = [fold.groups for fold in folds if fold.groups is not None]
-    in_fold: dict[str, int] = {}
-    for number, of_fold in enumerate(groups):
-        for group in dict.fromkeys(of_fold.tolist()):
-            if in_fold.setdefault(group, number) != number:
-                raise EvaluationError(
-                    f"group {group!r} is in folds {in_fold[group] + 1} and {number + 1}: "
-                    "a model was tested on what it had seen"
-                )
     return replace(
         first,
         split="out-of-fold",
         ids=np.concatenate([fold.ids for fold in folds]),
         masks=np.concatenate([fold.masks for fold in folds]),
         probabilities=np.concatenate([fold.probabilities for fold in folds]),
-        groups=np.concatenate(groups) if groups else None,
+        groups=groups_of_folds([fold.groups for fold in folds]),
         run_digest="",
     )

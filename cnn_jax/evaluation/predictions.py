@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.examples import UNREADABLE, order_like
 from cnn_jax.whole_files import whole_file
 
 TargetKind = Literal["class", "multilabel", "soft"]
-
-# What NumPy and zipfile raise for a missing, empty, truncated, altered or foreign file
-# (TypeError: a single array, .npy, is not an archive).
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def log_probabilities(logits: np.ndarray, kind: TargetKind) -> np.ndarray:
@@ -197,11 +184,7 @@ class Predictions:
         """
         if self.kind != other.kind or self.classes != other.classes:
             raise EvaluationError("the two predictions are not over the same classes")
-        order, order_of_other = np.argsort(self.ids), np.argsort(other.ids)
-        if not np.array_equal(self.ids[order], other.ids[order_of_other]):
-            raise EvaluationError("the two predictions do not hold the same examples")
-        index = np.empty_like(order)
-        index[order_of_other] = order
+        index = order_like(self.ids, other.ids)
         if not np.array_equal(self.targets[index], other.targets):
             raise EvaluationError("the two predictions disagree on the targets")
         return self.take(index)
@@ -255,7 +238,7 @@ class Predictions:
                     groups=z.get("groups"),
                     run_digest=str(z["run_digest"]),
                 )
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise EvaluationError(f"cannot read predictions {str(path)!r}: {error}") from error
 
 

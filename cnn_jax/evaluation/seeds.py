@@ -17,6 +17,7 @@ from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
 from cnn_jax.evaluation.comparison import aligned_alike
 from cnn_jax.evaluation.estimate import Covers, Estimate, Unit
+from cnn_jax.evaluation.examples import groups_of_folds
 from cnn_jax.evaluation.intervals import Units, check_level, resampling_weights
 from cnn_jax.evaluation.predictions import Predictions
 
@@ -229,24 +230,13 @@ def out_of_fold(folds: Sequence[Predictions]) -> Predictions:
     first = folds[0]
     if any((fold.kind, fold.classes) != (first.kind, first.classes) for fold in folds):
         raise EvaluationError("the folds are not over the same classes")
-    if any((fold.groups is None) != (first.groups is None) for fold in folds):
-        raise EvaluationError("some folds have groups and others have not")
-    if first.groups is not None:
-        in_fold: dict[str, int] = {}
-        for number, fold in enumerate(folds):
-            for group in dict.fromkeys([] if fold.groups is None else fold.groups.tolist()):
-                if in_fold.setdefault(group, number) != number:
-                    raise EvaluationError(
-                        f"group {group!r} is in folds {in_fold[group] + 1} and {number + 1}: "
-                        "a model was tested on what it had seen"
-                    )
     return replace(
         first,
         split="out-of-fold",
         ids=np.concatenate([fold.ids for fold in folds]),
         targets=np.concatenate([fold.targets for fold in folds]),
         logits=np.concatenate([fold.logits for fold in folds]),
-        groups=None if first.groups is None else np.concatenate([f.groups for f in folds]),
+        groups=groups_of_folds([fold.groups for fold in folds]),
         run_digest="",
     )
 

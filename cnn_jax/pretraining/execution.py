@@ -100,13 +100,8 @@ def pretrain(
 
 
 def _train(assembly: Assembly, kept: Checkpoints, reporter: Reporter) -> Outcome:
-    restored = kept.restore(assembly.template)
-    if restored is None:
-        state, progress = assembly.initial_state(), Progress()
-    else:
-        state = assembly.placement.replicate(restored[0])
-        progress = Progress.from_dict(restored[1])
-        reporter.say(f"resumed at step {int(state.step)}, {len(progress.history)} epochs done")
+    restored = assembly.restored(kept, reporter.say)
+    state, progress = restored or (assembly.initial_state(), Progress())
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
         return lambda _: validation_score(

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import nn
-from cnn_jax.assembly import Assembly, compiler_options_of, make_augment, schedule_of
+from cnn_jax.assembly import Assembly, compiler_options_of, make_augment, train_step
 from cnn_jax.augment import Augment
 from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset
-from cnn_jax.errors import CnnJaxError, DataError, ModelError, RecipeError
+from cnn_jax.errors import DataError, RecipeError
 from cnn_jax.models.autoencoder import Autoencoder
 from cnn_jax.pretraining.validation import LabelFree, validation_of
-from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import Recipe
-from cnn_jax.shapes import check_signature
+from cnn_jax.shapes import check_remat, check_signature, state_for, variables_for
 from cnn_jax.training.devices import place
 from cnn_jax.training.feed import Feed
-from cnn_jax.training.optimizers import Optimizer, make_optimizer
+from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import fit_preprocess
 from cnn_jax.training.selfsupervised import Contrastive, CutPaste, Reconstruction, Rotation
-from cnn_jax.training.state import Batch, PyTree, State, create_state, purpose_key
-from cnn_jax.training.step import TrainStep, linen_apply, make_run_chunk, over_batches
+from cnn_jax.training.state import Batch, PyTree, State, purpose_key
+from cnn_jax.training.step import linen_apply, make_run_chunk, over_batches
 
 Objective = Literal["rotation", "cutpaste", "contrastive", "reconstruction"]
 
@@ -71,19 +68,7 @@ def assemble(
     key = purpose_key(jax.random.key(recipe.seed), "validation")
     evaluate = validation_of(apply, task, preprocess, key)
     template, optimizer = _abstract(recipe, model, evaluate, dataset)
-    step = TrainStep(
-        apply=linen_apply(model, remat=recipe.train.remat),
-        task=task,
-        optimizer=optimizer,
-        schedule=schedule_of(recipe),
-        augment=augment,
-        preprocess=preprocess,
-        steps_per_epoch=feeds["train"].steps,
-        epochs=recipe.train.epochs,
-        padded=feeds["train"].padded,
-        accumulate=recipe.train.accumulate,
-        sharpness=recipe.optimizer.sam > 0,
-    )
+    step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
     options = compiler_options_of(recipe)
     eval_step = jax.jit(over_batches(evaluate))
     return Assembly(
@@ -193,24 +178,9 @@ def _abstract(
         "index": jax.ShapeDtypeStruct((2,), np.int32),
         "valid": jax.ShapeDtypeStruct((2,), np.bool_),
     }
-    try:
-        variables = dict(
-            jax.eval_shape(
-                functools.partial(model.init, train=False), jax.random.key(0), batch["image"]
-            )
-        )
-        jax.eval_shape(evaluate, variables, {}, batch)
-    except CnnJaxError:
-        raise
-    except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise ModelError(
-            f"{type(model).__name__} does not take images of {list(shape)}: {first}"
-        ) from error
-    optimizer = make_optimizer(recipe.optimizer, variables["params"])
-
-    def create(variables: Any) -> State:
-        opt_state = optimizer.init(variables["params"])
-        return create_state(variables, opt_state, hyper_of(recipe), jax.random.key(recipe.seed))
-
-    return jax.eval_shape(create, variables), optimizer
+    variables, _ = variables_for(
+        model, shape, lambda variables: jax.eval_shape(evaluate, variables, {}, batch)
+    )
+    if recipe.train.remat:
+        check_remat(model, recipe.train.remat, variables, shape)
+    return state_for(recipe, variables)

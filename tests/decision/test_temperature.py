@@ -1,28 +1,16 @@
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import expit, softmax
+from calibrated import calibrated as calibrated_of
 
 from cnn_jax.decision.temperature import fit_temperature
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import classification_metrics
 from cnn_jax.evaluation.predictions import CalibrationPredictions
 
-
-def calibrated(kind, n=4000, k=4, seed=0):
-    """Predictions whose probabilities are those the targets were drawn with."""
-    generator = np.random.default_rng(seed)
-    logits = (1.5 * generator.normal(size=(n, k))).astype(np.float32)
-    if kind == "multilabel":
-        targets = (generator.random((n, k)) < expit(logits)).astype(np.float32)
-    elif kind == "soft":
-        targets = softmax(logits, axis=1)
-    else:
-        cumulative = softmax(logits.astype(np.float64), axis=1).cumsum(axis=1)
-        targets = (cumulative > generator.random((n, 1))).argmax(axis=1).astype(np.int32)
-    ids = np.arange(n).astype(str)
-    return CalibrationPredictions("validation", ids, targets, logits, tuple("abcdefgh"[:k]), kind)
+calibrated = functools.partial(calibrated_of, k=4)
 
 
 @pytest.mark.parametrize("kind", ["class", "multilabel", "soft"])
