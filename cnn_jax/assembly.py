@@ -27,7 +27,7 @@ from cnn_jax.shapes import abstract_state, check_signature, logits_shape
 from cnn_jax.tasks import check_segmentation, make_task
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import Placement, place
-from cnn_jax.training.evaluate import EvalStep, predict_examples
+from cnn_jax.training.evaluate import EvalStep, begin_predicting, predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.loop import RunChunk
 from cnn_jax.training.member import Progress
@@ -137,6 +137,17 @@ class Assembly:
     ) -> Predictions | MaskPredictions:
         """`predict`, or of a segmentation the masks."""
         return self.answers_of(part, self._kept(part, variables, final), run_digest)
+
+    def validating(self, variables: Any) -> Callable[[], Predictions | MaskPredictions]:
+        """Begin to predict the validation part; what is returned waits for that."""
+        feed = self.feeds["validation"]
+        collect = begin_predicting(self.eval_step, variables, feed, ahead=self.predicted_ahead)
+        return lambda: self.answers_of("validation", collect())
+
+    @property
+    def predicted_ahead(self) -> int | None:
+        """Batches of predictions that the device may hold; None for all, masks being large."""
+        return 1 if self.dataset.regions else None
 
     def _kept(self, part: str, variables: Any, final: bool) -> np.ndarray:
         step = self.final_step if final else self.eval_step

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,7 +82,7 @@ def _train(
     state, progress = restored or (assembly.initial_state(), Progress())
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
-        answers = functools.partial(assembly.answers, "validation", variables, final=False)
+        answers = assembly.validating(variables)
         return lambda _: assembly.task.score(answers())
 
     def record(

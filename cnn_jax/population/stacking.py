@@ -13,8 +13,8 @@ from cnn_jax import environment
 from cnn_jax.population.plan import Plan
 from cnn_jax.training import population, strategy
 from cnn_jax.training.devices import numerics
-from cnn_jax.training.evaluate import EvalStep, predict_examples
-from cnn_jax.training.loop import Validate
+from cnn_jax.training.evaluate import EvalStep, begin_predicting
+from cnn_jax.training.loop import Validate, scored_late
 from cnn_jax.training.population import PopulationChunk, PopulationFeed, Stacked
 from cnn_jax.training.state import PyTree, State
 
@@ -40,8 +40,11 @@ class Stack:
     seeds: tuple[int, ...]
     initial_state: Callable[[], State]
 
-    def memory(self, chunk_steps: int | None) -> int:
-        """Bytes that a chunk of steps holds at once, after compiling it; 0 if not known."""
+    def memory(self, chunk_steps: int | None, *, late: bool) -> int:
+        """Bytes that a chunk of steps holds at once, after compiling it; 0 if not known.
+
+        `late` is as in `loop.fit`.
+        """
         steps = self.feed.chunk_steps(chunk_steps)
         chunk = next(
             self.feed.train_chunks(seed=self.seeds, epoch=0, first_step=0, chunk_steps=steps)
@@ -50,10 +53,11 @@ class Stack:
         analysis = self.run_chunk.program(state, self.feed.resident, chunk).memory_analysis()
         if analysis is None:
             return 0
-        # Beside the states that are trained lie those that are chosen, twice while one is taken.
-        chosen = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        chosen //= self.feed.devices
-        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + chosen)
+        # Beside the states that are trained lie those that are chosen, twice while one is taken,
+        # and those that are scored.
+        states = 3 if late else 2
+        beside = states * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) // self.feed.devices
+        return int(analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + beside)
 
 
 def choose_strategy(plan: Plan, wanted: Wanted) -> strategy.Choice:
@@ -87,7 +91,8 @@ def candidates_of(plan: Plan) -> list[strategy.Candidate]:
 
 def _candidate(name: Stacked, plan: Plan) -> strategy.Candidate:
     stack = stacked(name, plan)
-    memory = stack.memory(plan.recipes[0].train.chunk_steps)
+    recipe = plan.recipes[0].train
+    memory = stack.memory(recipe.chunk_steps, late=scored_late(recipe))
     return strategy.Candidate(
         name, stack.run_chunk, stack.initial_state, stack.feed, stack.seeds, len(plan), memory
     )
@@ -136,8 +141,11 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
     eval_step = stacked(name, plan).eval_step
 
     def validate(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
-        kept = predict_examples(eval_step, variables, first.feeds["validation"])
-        return lambda number: first.task.score(first.answers_of("validation", kept[:, number]))
+        ahead = first.predicted_ahead
+        collect = functools.cache(
+            begin_predicting(eval_step, variables, first.feeds["validation"], ahead=ahead)
+        )
+        return lambda number: first.task.score(first.answers_of("validation", collect()[:, number]))
 
     return validate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,11 +29,24 @@ def predict_examples(eval_step: EvalStep, variables: Mapping[str, Any], feed: Fe
     Raises:
       EvaluationError: an example was left out or predicted twice.
     """
+    # One call late: the device computes the next batches while the host stores these.
+    return begin_predicting(eval_step, variables, feed, ahead=1)()
+
+
+def begin_predicting(
+    eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed, *, ahead: int | None = None
+) -> Callable[[], np.ndarray]:
+    """`predict_examples` in two: this sets the device to work, what it returns waits for it.
+
+    With `ahead` at most so many batches are left on the device; the others are waited for here.
+    """
     counts = np.zeros(len(feed), np.int64)
     kept: np.ndarray | None = None
+    pending: deque[tuple[dict[str, np.ndarray], dict[str, jax.Array]]] = deque()
 
-    def keep(item: dict[str, np.ndarray], outputs: dict[str, jax.Array]) -> None:
+    def keep_oldest() -> None:
         nonlocal kept
+        item, outputs = pending.popleft()
         (output,) = outputs.values()  # a task keeps one array
         rows = np.asarray(output)[item["valid"]]
         if kept is None:
@@ -41,18 +55,18 @@ def predict_examples(eval_step: EvalStep, variables: Mapping[str, Any], feed: Fe
         kept[index] = rows
         np.add.at(counts, index, 1)
 
-    # One call late: the device computes the next batches while the host stores these.
-    pending = None
+    def collect() -> np.ndarray:
+        while pending:
+            keep_oldest()
+        if kept is None or not (counts == 1).all():
+            raise EvaluationError(
+                f"{int((counts == 0).sum())} examples were left out and "
+                f"{int((counts > 1).sum())} counted twice: evaluation is not exact"
+            )
+        return kept
+
     for item, on_device in feed.eval_items():
-        outputs = eval_step(variables, feed.resident, on_device)
-        if pending is not None:
-            keep(*pending)
-        pending = (item, outputs)
-    if pending is not None:
-        keep(*pending)
-    if kept is None or not (counts == 1).all():
-        raise EvaluationError(
-            f"{int((counts == 0).sum())} examples were left out and "
-            f"{int((counts > 1).sum())} counted twice: evaluation is not exact"
-        )
-    return kept
+        pending.append((item, eval_step(variables, feed.resident, on_device)))
+        if ahead is not None and len(pending) > ahead:
+            keep_oldest()
+    return collect

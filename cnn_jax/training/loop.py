@@ -1,7 +1,8 @@
 """The training loop. There is no second one: a single run is a population of one.
 
 Chunks of steps run on the device; progress, checkpoints and signals live between them.
-Metrics are fetched one chunk late, so that no step waits for the host.
+Metrics are fetched one chunk late, and the score of an epoch while the next one is trained, so
+that no step waits for the host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.errors import EvaluationError, NonFiniteLossError
@@ -24,7 +26,7 @@ from cnn_jax.training.member import Progress, Row
 from cnn_jax.training.progress import Reporter
 from cnn_jax.training.state import Batch, State
 from cnn_jax.training.step import Metrics
-from cnn_jax.training.stopping import Verdict
+from cnn_jax.training.stopping import Verdict, scores_decide
 
 
 class Chunks(Protocol):
@@ -71,8 +73,9 @@ class Outcome:
 
 
 RunChunk = Callable[[State, Batch, Batch], tuple[State, Metrics]]
-# Of the present variables: validation loss and accuracy of a member, by its number. Raises
-# `EvaluationError` for one whose predictions are not finite.
+# Begins to validate the present variables. What it returns waits for that, and gives validation
+# loss and accuracy of a member, by its number; it raises `EvaluationError` for one whose
+# predictions are not finite.
 Validate = Callable[[Mapping[str, Any]], Callable[[int], Mapping[str, float]]]
 # Keeps the figures of finished epochs: all rows of each member so far, seconds of the last
 # epoch, images a second.
@@ -93,6 +96,7 @@ def fit(
     reporter: Reporter,
     placement: Placement,
     until: int | None = None,
+    late: bool | None = None,
 ) -> Outcome:
     """Train from `state` until the recipe, convergence or a signal ends it.
 
@@ -108,6 +112,9 @@ def fit(
       keeper, record, reporter: where to save, write and show.
       placement: for the scalars the loop changes.
       until: stop after this epoch, to be called again with what came out; None for the end.
+      late: whether the next epoch begins before the score of the last is there; never where
+        scores end training or lower the learning rate. The figures and what is saved are the
+        same, and the device holds a second state. None for `scored_late`.
 
     Raises:
       NonFiniteLossError, EvaluationError: a loss, a gradient or predictions were not finite,
@@ -118,9 +125,11 @@ def fit(
     entered = int(np.ravel(jax.device_get(state.step))[0]) - epoch * feed.steps
     chunk_steps = feed.chunk_steps(recipe.chunk_steps, entered)
     verdicts = [member.verdict(recipe) for member in members]
-    last_saved = time.monotonic()
+    late = scored_late(recipe) if late is None else late and not scores_decide(recipe)
+    book = _Book(members, recipe, keeper, record, reporter)
     first = entered
     with Interrupt() as interrupt:
+        ended: _Ended | None = None  # an epoch whose score is not there yet
         while any(verdict.reason is None for verdict in verdicts) and epoch != until:
             state = _scale_learning_rate(state, verdicts, placement)
             running = [m for m, v in zip(members, verdicts, strict=True) if v.reason is None]
@@ -133,41 +142,48 @@ def fit(
             ):
                 with jax.transfer_guard("disallow"):
                     state, metrics = run_chunk(state, feed.resident, items)
+                if ended is not None:
+                    verdicts, ended = book.close(ended, verdicts, None), None
+                    started = time.monotonic()  # the device comes to this epoch now
                 if pending is not None:
                     account.add(*pending)
                 pending, done = (done, metrics), done + chunk_steps
-                due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
+                due = book.checkpoint_due()
                 stopped = interrupt.name
                 if done == feed.steps or not (stopped or due):
-                    continue  # the end of an epoch is saved below, once it is validated
+                    continue  # the end of an epoch is saved once it is validated
                 account.add(*pending)
                 pending = None
-                keeper.pause(state, members)
-                last_saved = time.monotonic()
+                book.pause(state)
                 if stopped:
                     return _interrupted(state, members, recipe, keeper, stopped)
+
+            images = (len(feed) - first * feed.batch_size) * len(running)
+            epoch, first = epoch + 1, 0
+            if late and epoch not in (recipe.epochs, until) and interrupt.name is None:
+                own = _copy(state)  # the next step takes the arrays of the other
+                score = validate(own.evaluated)
+                ended = _Ended(account, own, score, images, started, pending)
+                continue
             if pending is not None:
                 account.add(*pending)
-
             seconds = time.monotonic() - started
-            account.end_epoch(validate(state.evaluated))
-            before, verdicts = verdicts, [member.verdict(recipe) for member in members]
-            images = (len(feed) - first * feed.batch_size) * len(running)
-            speed = images / max(seconds, 1e-9)
-            record([member.history for member in members], seconds, speed)
-            if rows := [member.history[-1] for member in running if member.failure is None]:
-                reporter.epoch(rows, speed)
-            changes = [_change(*pair, epoch) for pair in zip(before, verdicts, strict=True)]
-            over = all(verdict.reason is not None for verdict in verdicts)
-            due = time.monotonic() - last_saved >= recipe.checkpoint_seconds
+            score = validate(state.evaluated)
             stopped = interrupt.name  # read once: a signal may come at any time
-            if keeper.epoch(state, members, changes, due=due or over or stopped is not None):
-                last_saved = time.monotonic()
-            if stopped and not over:
+            ended = _Ended(account, state, score, images, started, None, seconds)
+            verdicts, ended = book.close(ended, verdicts, stopped), None
+            if stopped and any(verdict.reason is None for verdict in verdicts):
                 return _interrupted(state, members, recipe, keeper, stopped)
-            epoch, first = epoch + 1, 0
     keeper.wait()
     return Outcome(state, members, verdicts, signal=interrupt.name)
+
+
+def scored_late(recipe: TrainRecipe) -> bool:
+    """Whether an epoch is scored while the next one is trained.
+
+    Not on a CPU: its cores train and score, and neither would wait for the other.
+    """
+    return jax.default_backend() != "cpu" and not scores_decide(recipe)
 
 
 def _scale_learning_rate(state: State, verdicts: Sequence[Verdict], placement: Placement) -> State:
@@ -186,6 +202,77 @@ def _change(before: Verdict, after: Verdict, epoch: int) -> Change:
         best=training and after.best_epoch == epoch + 1,
         ended=training and after.reason is not None,
     )
+
+
+@jax.jit
+def _copy(state: State) -> State:
+    return jax.tree.map(jnp.copy, state)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """An epoch of which all steps are under way.
+
+    Attributes:
+      account: of the epoch.
+      state: after its last step.
+      score: waits for the validation.
+      images: how many were trained on, for all members.
+      started: when, in monotonic seconds.
+      pending: the chunk whose metrics are not fetched yet.
+      seconds: how long the steps took; None while they are not known to have ended.
+    """
+
+    account: _Account
+    state: State
+    score: Callable[[int], Mapping[str, float]]
+    images: int
+    started: float
+    pending: tuple[int, Metrics] | None
+    seconds: float | None = None
+
+
+@dataclass
+class _Book:
+    """Writes down the epochs that have ended, and knows when a checkpoint is due."""
+
+    members: list[Progress]
+    recipe: TrainRecipe
+    keeper: Keeper
+    record: Record
+    reporter: Reporter
+
+    def __post_init__(self) -> None:
+        self._saved = time.monotonic()
+
+    def checkpoint_due(self) -> bool:
+        """Whether the last one is long ago."""
+        return time.monotonic() - self._saved >= self.recipe.checkpoint_seconds
+
+    def pause(self, state: State) -> None:
+        """Save in the middle of an epoch."""
+        self.keeper.pause(state, self.members)
+        self._saved = time.monotonic()
+
+    def close(self, ended: _Ended, before: Sequence[Verdict], stopped: str | None) -> list[Verdict]:
+        """Fetch what there is of an epoch, write, show and save it; returns the verdicts."""
+        account, seconds = ended.account, ended.seconds
+        if ended.pending is not None:
+            account.add(*ended.pending)
+        if seconds is None:
+            seconds = time.monotonic() - ended.started
+        account.end_epoch(ended.score)
+        verdicts = [member.verdict(self.recipe) for member in self.members]
+        speed = ended.images / max(seconds, 1e-9)
+        self.record([member.history for member in self.members], seconds, speed)
+        if rows := [member.history[-1] for member in account.running if member.failure is None]:
+            self.reporter.epoch(rows, speed)
+        changes = [_change(*pair, account.epoch) for pair in zip(before, verdicts, strict=True)]
+        over = all(verdict.reason is not None for verdict in verdicts)
+        due = self.checkpoint_due() or over or stopped is not None
+        if self.keeper.epoch(ended.state, self.members, changes, due=due):
+            self._saved = time.monotonic()
+        return verdicts
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ class Verdict:
     reason: str | None
 
 
+def scores_decide(recipe: TrainRecipe) -> bool:
+    """Whether the figures of an epoch tell how the next one is trained, or that there is none."""
+    return recipe.until == "converged" or recipe.patience > 0
+
+
 def judge(history: Sequence[Row], recipe: TrainRecipe) -> Verdict:
     """Look at the finished epochs.
 
