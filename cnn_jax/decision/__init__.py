@@ -6,17 +6,20 @@ from cnn_jax.decision.crossfit import Calibrator, cross_fitted
 from cnn_jax.decision.fitted import FittedOn
 from cnn_jax.decision.isotonic import Isotonic, fit_isotonic
 from cnn_jax.decision.order_statistics import allowed_beyond
+from cnn_jax.decision.presence import presence
 from cnn_jax.decision.prevalence import adjust_prevalence
 from cnn_jax.decision.referral import Referral, fit_referral
 from cnn_jax.decision.temperature import Temperature, fit_temperature
 from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
 from cnn_jax.decision.vector_scaling import VectorScaling, fit_vector_scaling
+from cnn_jax.decision.verification import PairThreshold, fit_threshold_far
 
 __all__ = [
     "Alarm",
     "Calibrator",
     "FittedOn",
     "Isotonic",
+    "PairThreshold",
     "PredictionSets",
     "PromiseCheck",
     "Referral",
@@ -34,6 +37,8 @@ __all__ = [
     "fit_referral",
     "fit_temperature",
     "fit_threshold",
+    "fit_threshold_far",
     "fit_vector_scaling",
     "is_positive",
+    "presence",
 ]

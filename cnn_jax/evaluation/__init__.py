@@ -16,7 +16,7 @@ from cnn_jax.evaluation.classification import (
     confusion_matrix,
     metric_names,
 )
-from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.comparison import compare_segmentations, paired_difference
 from cnn_jax.evaluation.curves import (
     Band,
     PrecisionRecallCurve,
@@ -26,6 +26,11 @@ from cnn_jax.evaluation.curves import (
     roc_curve,
 )
 from cnn_jax.evaluation.delong import auroc_interval, delong
+from cnn_jax.evaluation.embedding_predictions import (
+    CalibrationEmbeddings,
+    EmbeddingPredictions,
+    embeddings_type,
+)
 from cnn_jax.evaluation.ensemble import (
     Disagreement,
     Gain,
@@ -36,9 +41,18 @@ from cnn_jax.evaluation.ensemble import (
 )
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
+from cnn_jax.evaluation.identification import (
+    Cmc,
+    Searches,
+    cmc,
+    open_set_metrics,
+    ranks,
+    search,
+)
 from cnn_jax.evaluation.intervals import bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.lesions import Froc, LesionFigures, components, froc, lesion_figures
 from cnn_jax.evaluation.mask_predictions import MaskPredictions, out_of_fold_masks
+from cnn_jax.evaluation.measured import Answers
 from cnn_jax.evaluation.medmnist import medmnist_figures
 from cnn_jax.evaluation.operating import (
     DecisionCurve,
@@ -55,8 +69,17 @@ from cnn_jax.evaluation.predictions import (
     log_probabilities,
     predictions_type,
 )
+from cnn_jax.evaluation.recognition import (
+    leave_one_out,
+    people_pairs,
+    recognition_metrics,
+    recognition_pairs,
+    recognition_score,
+)
 from cnn_jax.evaluation.seeds import (
     figure,
+    mean_figure,
+    mean_figures,
     minimum_detectable_effect,
     out_of_fold,
     over_seeds,
@@ -69,13 +92,30 @@ from cnn_jax.evaluation.segmentation import (
     SEGMENTATION_IN_PERCENT,
     CaseFigures,
     case_figures,
-    compare_segmentations,
     segmentation_metrics,
 )
 from cnn_jax.evaluation.selective import RiskCoverage, risk_coverage
 from cnn_jax.evaluation.significance import Significance, holm, mcnemar, sign_flip
 from cnn_jax.evaluation.surfaces import hausdorff, normalised_surface_dice
+from cnn_jax.evaluation.templates import Templates, add_flipped, make_templates, unit_embeddings
 from cnn_jax.evaluation.verdict import Verdict, compare
+from cnn_jax.evaluation.verification import (
+    ErrorCurve,
+    SubgroupRow,
+    error_curve,
+    verification_by_subgroup,
+    verification_metrics,
+    verification_rates,
+)
+from cnn_jax.evaluation.verification_folds import FoldFigure, fold_accuracy, fold_tar_at_far
+from cnn_jax.evaluation.verification_intervals import disjoint_impostor_pairs
+from cnn_jax.evaluation.verification_pairs import (
+    CalibrationPairScores,
+    PairScores,
+    check_calibration_pairs,
+    pair_scores,
+    pairs_type,
+)
 
 __all__ = [
     "CALIBRATION_SPLITS",
@@ -85,28 +125,40 @@ __all__ = [
     "IN_PERCENT",
     "SEGMENTATION_IN_PERCENT",
     "AnomalyScores",
+    "Answers",
     "Band",
+    "CalibrationEmbeddings",
+    "CalibrationPairScores",
     "CalibrationPredictions",
     "CalibrationScores",
     "CaseFigures",
     "ClassErrors",
     "ClassRow",
+    "Cmc",
     "DecisionCurve",
     "Disagreement",
+    "EmbeddingPredictions",
+    "ErrorCurve",
     "Estimate",
     "Fate",
+    "FoldFigure",
     "Froc",
     "Gain",
     "LesionFigures",
     "MaskPredictions",
     "OperatingFigures",
+    "PairScores",
     "PrecisionRecallCurve",
     "Predictions",
     "Reliability",
     "RiskCoverage",
     "RocCurve",
+    "Searches",
     "Significance",
+    "SubgroupRow",
+    "Templates",
     "Verdict",
+    "add_flipped",
     "anomaly_map_metrics",
     "anomaly_metrics",
     "au_pro",
@@ -116,8 +168,10 @@ __all__ = [
     "calibration_figures",
     "case_figures",
     "check_calibration",
+    "check_calibration_pairs",
     "check_calibration_scores",
     "classification_metrics",
+    "cmc",
     "compare",
     "compare_segmentations",
     "components",
@@ -125,39 +179,61 @@ __all__ = [
     "decision_curve",
     "delong",
     "disagreement",
+    "disjoint_impostor_pairs",
+    "embeddings_type",
     "ensemble",
     "ensemble_gain",
+    "error_curve",
     "figure",
+    "fold_accuracy",
+    "fold_tar_at_far",
     "froc",
     "hausdorff",
     "holm",
+    "leave_one_out",
     "lesion_figures",
     "log_probabilities",
+    "make_templates",
     "mcnemar",
+    "mean_figure",
+    "mean_figures",
     "mean_logits",
     "medmnist_figures",
     "metric_names",
     "minimum_detectable_effect",
     "normalised_surface_dice",
+    "open_set_metrics",
     "operating_figures",
     "ordinal_figures",
     "out_of_fold",
     "out_of_fold_masks",
     "over_seeds",
     "over_seeds_and_test_sets",
+    "pair_scores",
     "paired_difference",
+    "pairs_type",
+    "people_pairs",
     "per_class",
     "power",
     "precision_recall_curve",
     "predictions_type",
     "proportion",
+    "ranks",
+    "recognition_metrics",
+    "recognition_pairs",
+    "recognition_score",
     "reliability",
     "risk_coverage",
     "roc_curve",
     "runs_needed",
     "scores_type",
+    "search",
     "segmentation_metrics",
     "sign_flip",
     "tango",
+    "unit_embeddings",
+    "verification_by_subgroup",
+    "verification_metrics",
+    "verification_rates",
     "wilson",
 ]

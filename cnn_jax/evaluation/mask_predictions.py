@@ -132,10 +132,17 @@ class MaskPredictions:
 
         Raises:
           EvaluationError: the two do not hold the same examples, or disagree on the regions, the
-            spacing or a mask.
+            spacing, the size of the images or a mask.
         """
-        if (self.regions, self.spacing) != (other.regions, other.spacing):
-            raise EvaluationError("the two predictions are not over the same regions and spacing")
+        for what, mine, others in (
+            ("regions", ", ".join(self.regions), ", ".join(other.regions)),
+            ("spacing", self.spacing, other.spacing),
+            ("size of image", list(self.masks.shape[1:]), list(other.masks.shape[1:])),
+        ):
+            if mine != others:
+                raise EvaluationError(
+                    f"the two predictions are not over the same {what}: {mine}, and {others}"
+                )
         index = order_like(self.ids, other.ids)
         if not np.array_equal(self.masks[index], other.masks):
             raise EvaluationError("the two predictions disagree on the masks")

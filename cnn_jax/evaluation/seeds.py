@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
 from cnn_jax.evaluation.comparison import aligned_alike
 from cnn_jax.evaluation.estimate import Covers, Estimate, Unit
 from cnn_jax.evaluation.examples import groups_of_folds
-from cnn_jax.evaluation.intervals import Units, check_level, resampling_weights
+from cnn_jax.evaluation.intervals import Units, add_note, check_level, resampling_weights
+from cnn_jax.evaluation.measured import Answers, Measure, measure, measures, usual_metric
 from cnn_jax.evaluation.predictions import Predictions
 
 
@@ -55,9 +55,9 @@ def over_seeds(
 
 
 def over_seeds_and_test_sets(
-    runs: Sequence[Predictions],
-    against: Sequence[Predictions] = (),
-    metric: str = "accuracy",
+    runs: Sequence[Answers],
+    against: Sequence[Answers] = (),
+    metric: str | None = None,
     *,
     level: float = 0.95,
     resamples: int = 1000,
@@ -69,22 +69,68 @@ def over_seeds_and_test_sets(
     the runs, by a bootstrap of groups that all runs share) are added; what falls differently on
     each example in each run counts in both, so that the interval is a little too wide rather
     than too narrow. The degrees of freedom are Satterthwaite's, with the groups less one for the
-    second.
+    second. Of masks what is resampled are cases, each with its lesions.
 
     Args:
       runs: two or more, of the same examples in any order.
       against: none, or two or more runs of what it is compared with.
-      metric: a figure of `classification_metrics`.
+      metric: a figure of `classification_metrics`, or of masks `segmentation_metrics`; None for
+        the accuracy, or of masks the Dice.
       level: confidence level.
       resamples: of the test set.
       seed: of the resamples.
 
     Raises:
-      EvaluationError: fewer than two runs, other examples or groups, or an unknown metric.
+      EvaluationError: fewer than two runs, other examples or groups, classes beside masks, or an
+        unknown metric.
     """
     check_level(level)
-    spread = variances(runs, against, metric, resamples=resamples, seed=seed)
-    return spread.estimate(level, percent=metric in IN_PERCENT)
+    sides = [runs, against] if against else [runs]
+    _check_several(sides)
+    metric = metric or usual_metric(runs[0])
+    aligned = [aligned_alike(run, runs[0]) for side in sides for run in side]
+    made = [measure(run, metric) for run in aligned]
+    units = Units.of(len(runs[0]), runs[0].groups)
+    spread = variances(made[: len(runs)], made[len(runs) :], units, resamples=resamples, seed=seed)
+    return spread.estimate(level)
+
+
+def mean_figure(
+    runs: Sequence[Answers], metric: str, *, level: float = 0.95
+) -> dict[str, Estimate]:
+    """`over_seeds`, and `over_seeds_and_test_sets` as `both`, of a figure of two or more runs.
+
+    Raises:
+      EvaluationError: as these.
+    """
+    _check_several([runs])
+    made = [measure(aligned_alike(run, runs[0]), metric) for run in runs]
+    units = Units.of(len(runs[0]), runs[0].groups)
+    here = over_seeds([one.value for one in made], made[0].n, level=level, percent=made[0].percent)
+    return {
+        "seed": add_note(here, made[0].note) if made[0].note else here,
+        "both": variances(made, (), units).estimate(level),
+    }
+
+
+def mean_figures(runs: Sequence[Answers], *, level: float = 0.95) -> dict[str, Estimate]:
+    """`over_seeds_and_test_sets` of every figure of two or more runs.
+
+    Raises:
+      EvaluationError: as there.
+    """
+    _check_several([runs])
+    made = [measures(aligned_alike(run, runs[0])) for run in runs]
+    units = Units.of(len(runs[0]), runs[0].groups)
+    return {
+        name: variances([figures[name] for figures in made], (), units).estimate(level)
+        for name in made[0]
+    }
+
+
+def _check_several(sides: Sequence[Sequence[Answers]]) -> None:
+    if any(len(side) < 2 for side in sides):
+        raise EvaluationError("a variance over seeds needs two or more runs on each side")
 
 
 # A variance and its degrees of freedom.
@@ -120,7 +166,8 @@ class Spread:
       of_seeds: for each side the variance of its mean over seeds.
       of_test_set: variance over test sets, of the same mean or difference.
       unit: what was resampled.
-      units, n, n_seeds: how many units, examples, and runs on the smaller side.
+      units, n, n_seeds: how many units, what the figure is over, and runs on the smaller side.
+      percent, note: as of `Measure`.
     """
 
     value: float
@@ -130,8 +177,10 @@ class Spread:
     units: int
     n: int
     n_seeds: int
+    percent: bool = False
+    note: str = ""
 
-    def estimate(self, level: float, *, percent: bool) -> Estimate:
+    def estimate(self, level: float) -> Estimate:
         """With the interval over both; without one where all resamples are alike."""
         test_set = (self.of_test_set, self.units - 1)
         method = "seed and bootstrap variance; t" + ("; paired" if len(self.of_seeds) > 1 else "")
@@ -139,80 +188,75 @@ class Spread:
             half = half_width([*self.of_seeds, test_set], level)
         else:
             half, method = math.nan, "no interval: no resample differs from another"
-        return self._with(half, level, percent, method, self.unit, "both")
+        return self._with(half, level, method, self.unit, "both")
 
-    def estimate_over_seeds(self, level: float, *, percent: bool) -> Estimate:
+    def estimate_over_seeds(self, level: float) -> Estimate:
         """With the interval over seeds alone, on this very test set."""
         half, method = half_width(self.of_seeds, level), "Welch's t"
         if not any(variance > 0 for variance, _ in self.of_seeds):
             half, method = math.nan, "no interval: all seeds agree"
-        return self._with(half, level, percent, method, "seed", "seed")
+        return self._with(half, level, method, "seed", "seed")
 
-    def _with(
-        self, half: float, level: float, percent: bool, method: str, unit: Unit, covers: Covers
-    ) -> Estimate:
+    def _with(self, half: float, level: float, method: str, unit: Unit, covers: Covers) -> Estimate:
         return Estimate(
             value=self.value,
             low=self.value - half,
             high=self.value + half,
             n=self.n,
-            method=method,
+            method=f"{method}; {self.note}" if self.note else method,
             level=level,
             unit=unit,
             covers=covers,
             n_seeds=self.n_seeds,
-            percent=percent,
+            percent=self.percent,
         )
 
 
 def variances(
-    runs: Sequence[Predictions],
-    against: Sequence[Predictions],
-    metric: str,
+    runs: Sequence[Measure],
+    against: Sequence[Measure],
+    units: Units,
     *,
-    resamples: int,
-    seed: int,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Spread:
-    """The parts of `over_seeds_and_test_sets`.
+    """The parts of `over_seeds_and_test_sets`, of one figure of runs that are aligned.
 
-    Raises:
-      EvaluationError: as there.
+    Args:
+      runs: two or more.
+      against: none, or two or more.
+      units: of the examples.
+      resamples, seed: as there.
     """
     sides = [side for side in (runs, against) if side]
-    if not runs or any(len(side) < 2 for side in sides):
-        raise EvaluationError("a variance over seeds needs two or more runs on each side")
-    first = runs[0]
-    aligned = [[aligned_alike(run, first) for run in side] for side in sides]
-    values = [np.array([figure(run, metric) for run in side]) for side in aligned]
-    statistics = [[metric_statistics(run)[metric] for run in side] for side in aligned]
-    units = Units.of(len(first), first.groups)
+    values = [np.array([one.value for one in side]) for side in sides]
     drawn = []
     for weights in resampling_weights(units, resamples, seed):
-        means = [np.mean([statistic(weights) for statistic in side], axis=0) for side in statistics]
+        means = [np.mean([one.statistic(weights) for one in side], axis=0) for side in sides]
         drawn.append(means[0] - means[1] if against else means[0])
     resampled = np.concatenate(drawn)
     resampled = resampled[~np.isnan(resampled)]
+    first = runs[0]
     return Spread(
         value=float(values[0].mean() - (values[1].mean() if against else 0.0)),
         of_seeds=tuple(map(_of_mean, values)),
         of_test_set=float(resampled.var(ddof=1)) if len(resampled) > 1 else math.nan,
         unit=units.name,
         units=units.count,
-        n=len(first),
+        n=first.n,
         n_seeds=min(map(len, sides)),
+        percent=first.percent,
+        note=first.note,
     )
 
 
-def figure(predictions: Predictions, metric: str) -> float:
+def figure(answers: Answers, metric: str) -> float:
     """One figure of one run, without its interval.
 
     Raises:
       EvaluationError: there is no such figure for such predictions.
     """
-    statistics = metric_statistics(predictions)
-    if metric not in statistics:
-        raise EvaluationError(f"no metric {metric!r}: choose one of {', '.join(statistics)}")
-    return float(statistics[metric](np.ones((len(predictions), 1)))[0])
+    return measure(answers, metric).value
 
 
 def out_of_fold(folds: Sequence[Predictions]) -> Predictions:

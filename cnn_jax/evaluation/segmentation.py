@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, share_of
 from cnn_jax.evaluation.lesions import lesion_figures
@@ -21,6 +20,12 @@ EMPTY_POLICY = (
 )
 
 SEGMENTATION_IN_PERCENT = ("lesion_sensitivity", "false_area", "specificity")
+
+# Of these figures the smaller is the better.
+SEGMENTATION_LOWER_IS_BETTER = (
+    *("hausdorff95", "hausdorff95_present"),
+    *("false_positives", "false_area"),
+)
 
 # The default tolerance of the surface Dice, in mm or pixels.
 TOLERANCE = 2.0
@@ -176,7 +181,7 @@ def segmentation_metrics(
       EvaluationError: no examples, or a tolerance, level or resamples out of range.
     """
     cases = case_figures(predictions, tolerance=tolerance)
-    ratios = _ratios(cases, predictions.regions)
+    ratios = case_ratios(cases, predictions.regions)
     found = bootstrap(
         {name: one.statistic for name, one in ratios.items()},
         len(cases.ids),
@@ -194,8 +199,7 @@ def segmentation_metrics(
     sensitivity = found.get("lesion_sensitivity")
     if sensitivity is not None and sensitivity.value in (0, 1):
         found["lesion_sensitivity"] = _all_or_none(sensitivity, units, cases.lesions > 0)
-    unit = "pixels" if predictions.spacing is None else "mm"
-    notes = {"hausdorff95": f"in {unit}", "surface_dice": f"tolerance {tolerance:g} {unit}"}
+    notes = notes_of(predictions, tolerance)
     for name, estimate in found.items():
         note = notes.get(name.removesuffix("_present"))
         found[name] = replace(
@@ -206,56 +210,14 @@ def segmentation_metrics(
     return found
 
 
-def compare_segmentations(
-    a: MaskPredictions,
-    b: MaskPredictions,
-    metric: str = "dice_present",
-    *,
-    tolerance: float = TOLERANCE,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """metric(a) - metric(b) on the same examples, aligned by their ids.
-
-    As `paired_difference`: what is hard for both cancels; the accelerated bootstrap (BCa) draws
-    groups (examples without groups) once for both models. It covers another test set, not
-    another training seed.
-
-    Args:
-      a: predictions of one model.
-      b: predictions of the other, of the same examples in any order.
-      metric: a figure of `segmentation_metrics`. Of `hausdorff95`, `false_positives` and
-        `false_area` less is better.
-      tolerance, level, resamples, seed: as there.
-
-    Raises:
-      EvaluationError: other examples, regions, spacing, masks or groups, an unknown metric, or
-        one that no case defines.
-    """
-    b = b.aligned(a)
-    if not np.array_equal(np.asarray(a.groups), np.asarray(b.groups)):  # both may be None
-        raise EvaluationError("the two predictions disagree on the groups")
-    of_a, of_b = (_ratios(case_figures(p, tolerance=tolerance), p.regions) for p in (a, b))
-    if metric not in of_a:
-        raise EvaluationError(f"no metric {metric!r} to compare: choose one of {', '.join(of_a)}")
-    first, second = of_a[metric], of_b[metric]
-    estimate = bootstrap(
-        {metric: lambda weights: first.statistic(weights) - second.statistic(weights)},
-        len(a),
-        a.groups,
-        accelerated=(metric,),
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )[metric]
-    return replace(
-        add_note(estimate, "paired"), n=first.n, percent=metric in SEGMENTATION_IN_PERCENT
-    )
+def notes_of(predictions: MaskPredictions, tolerance: float) -> dict[str, str]:
+    """Name of a figure -> its unit or tolerance, of those that have one."""
+    unit = "pixels" if predictions.spacing is None else "mm"
+    return {"hausdorff95": f"in {unit}", "surface_dice": f"tolerance {tolerance:g} {unit}"}
 
 
 @dataclass(frozen=True, eq=False)
-class _Ratio:
+class Ratio:
     """A figure as Σ part / Σ whole over cases, float64 `[N]` each, so that both are resampled."""
 
     part: np.ndarray
@@ -268,35 +230,36 @@ class _Ratio:
 
     @property
     def statistic(self) -> Statistic:
+        """The ratio as a function of the cases' weights."""
         return lambda weights: ratio(self.part @ weights, self.whole @ weights)
 
 
-def _ratios(cases: CaseFigures, regions: tuple[str, ...]) -> dict[str, _Ratio]:
+def case_ratios(cases: CaseFigures, regions: tuple[str, ...]) -> dict[str, Ratio]:
     """The figures of `segmentation_metrics`, without those that no case defines."""
     every, present = np.ones(len(cases.ids)), cases.present.astype(np.float64)
     empty = 1 - present
     clean = (cases.predicted_area == 0).astype(np.float64)
 
-    def over_present(name: str) -> _Ratio:
-        return _Ratio(cases.over_present(name), present)
+    def over_present(name: str) -> Ratio:
+        return Ratio(cases.over_present(name), present)
 
     ratios = {
-        "dice": _Ratio(cases.dice, every),
+        "dice": Ratio(cases.dice, every),
         "dice_present": over_present("dice"),
-        "iou": _Ratio(cases.iou, every),
-        "hausdorff95": _Ratio(cases.hausdorff95, every),
+        "iou": Ratio(cases.iou, every),
+        "hausdorff95": Ratio(cases.hausdorff95, every),
         "hausdorff95_present": over_present("hausdorff95"),
-        "surface_dice": _Ratio(cases.surface_dice, every),
+        "surface_dice": Ratio(cases.surface_dice, every),
         "surface_dice_present": over_present("surface_dice"),
-        "lesion_sensitivity": _Ratio(1.0 * cases.found, 1.0 * cases.lesions),
-        "false_positives": _Ratio(1.0 * cases.false_positives, every),
-        "false_area": _Ratio(cases.predicted_area / cases.image_area * empty, empty),
-        "specificity": _Ratio(clean * empty, empty),
+        "lesion_sensitivity": Ratio(1.0 * cases.found, 1.0 * cases.lesions),
+        "false_positives": Ratio(1.0 * cases.false_positives, every),
+        "false_area": Ratio(cases.predicted_area / cases.image_area * empty, empty),
+        "specificity": Ratio(clean * empty, empty),
     }
     for name, part in zip(regions[1:], cases.of_regions, strict=False):
         held = part.present.astype(np.float64)
-        ratios[f"dice of {name}"] = _Ratio(part.dice, every)
-        ratios[f"dice_present of {name}"] = _Ratio(part.dice * held, held)
+        ratios[f"dice of {name}"] = Ratio(part.dice, every)
+        ratios[f"dice_present of {name}"] = Ratio(part.dice * held, held)
     return {name: one for name, one in ratios.items() if one.n}
 
 

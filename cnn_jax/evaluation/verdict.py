@@ -9,20 +9,30 @@ from statistics import NormalDist
 from typing import Literal
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.classification import IN_PERCENT
-from cnn_jax.evaluation.comparison import paired_difference
+from cnn_jax.evaluation.comparison import aligned_alike, difference_of
 from cnn_jax.evaluation.delong import delong
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import Units
+from cnn_jax.evaluation.mask_predictions import MaskPredictions
+from cnn_jax.evaluation.measured import Answers, measure, usual_metric
 from cnn_jax.evaluation.predictions import Predictions
-from cnn_jax.evaluation.seeds import Spread, figure, runs_needed, variances
+from cnn_jax.evaluation.recognition import RECOGNITION_LOWER_IS_BETTER
+from cnn_jax.evaluation.seeds import Spread, runs_needed, variances
+from cnn_jax.evaluation.segmentation import SEGMENTATION_LOWER_IS_BETTER
 from cnn_jax.evaluation.significance import Significance, mcnemar
 
 Answer = Literal["better", "worse", "cannot tell"]
 
 # Of these figures the smaller is the better.
-LOWER_IS_BETTER = ("nll", "brier", "ece")
+LOWER_IS_BETTER = (
+    *("nll", "brier", "ece"),
+    *SEGMENTATION_LOWER_IS_BETTER,
+    *RECOGNITION_LOWER_IS_BETTER,
+)
 POWER = 0.8
+
+# Of these figures of masks a network that marks nothing has the best.
+_OF_FALSE_ALARMS = ("false_positives", "false_area", "specificity")
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,9 @@ class Verdict:
 
 
 def compare(
-    a: Sequence[Predictions],
-    b: Sequence[Predictions],
-    metric: str = "accuracy",
+    a: Sequence[Answers],
+    b: Sequence[Answers],
+    metric: str | None = None,
     *,
     level: float = 0.95,
     resamples: int = 2000,
@@ -64,15 +74,17 @@ def compare(
     several answers for the two recipes: another seed *and* another test set.
 
     Args:
-      a, b: the runs of each side, of the same examples in any order.
-      metric: a figure of `classification_metrics`, of which all runs have one.
+      a, b: the runs of each side, all of one task, of the same examples in any order.
+      metric: a figure of `classification_metrics`, of masks `segmentation_metrics` or of
+        embeddings `recognition_metrics`, of which all runs have one; None for the accuracy, of
+        masks the Dice, of embeddings the equal error rate.
       level: confidence level.
       resamples: of the bootstrap.
       seed: of the resamples.
 
     Raises:
-      EvaluationError: no runs, one run against several, other examples, or an unknown or
-        undefined figure.
+      EvaluationError: no runs, one run against several, other examples, classes beside masks, or
+        an unknown or undefined figure.
     """
     if not a or not b:
         raise EvaluationError("there must be a run on each side")
@@ -81,27 +93,34 @@ def compare(
             f"{len(a)} against {len(b)} runs: compare one with one, or two or more with two or "
             "more, which tells how much seeds differ"
         )
-    values = [[figure(run, metric) for run in side] for side in (a, b)]
+    first = a[0]
+    metric = metric or usual_metric(first)
+    runs = [[aligned_alike(run, first) for run in side] for side in (a, b)]
+    made = [[measure(run, metric) for run in side] for side in runs]
+    values = [[one.value for one in side] for side in made]
     if any(math.isnan(value) for side in values for value in side):
         raise EvaluationError(f"{metric} is undefined for one of the runs")
     of_a, of_b = (sum(side) / len(side) for side in values)
+    units = Units.of(len(first), first.groups)
+    advice = []
+    if isinstance(first, MaskPredictions) and metric in _OF_FALSE_ALARMS:
+        advice.append("A network that marks nothing raises no false alarm: compare dice, too.")
     if len(a) == 1:
-        difference = paired_difference(
-            a[0], b[0], metric, level=level, resamples=resamples, seed=seed
+        pair = (first, runs[1][0])
+        difference = difference_of(
+            pair, (made[0][0], made[1][0]), metric, level=level, resamples=resamples, seed=seed
         )
-        answer = _answer(difference, metric)
-        tests = _tests(a[0], b[0], metric)
-        advice = ["One run each: another seed of either may answer otherwise."]
+        answer, tests = _answer(difference, metric), _tests(*pair, metric, units)
+        advice.append("One run each: another seed of either may answer otherwise.")
         if answer == "cannot tell":
-            advice.append(_examples_needed(difference, Units.of(len(a[0]), a[0].groups), level))
+            advice.append(_examples_needed(difference, units, level))
         return Verdict(answer, metric, of_a, of_b, difference, None, tests, tuple(advice))
-    spread = variances(a, b, metric, resamples=resamples, seed=seed)
-    percent = metric in IN_PERCENT
-    difference = spread.estimate(level, percent=percent)
-    here = spread.estimate_over_seeds(level, percent=percent)
+    spread = variances(made[0], made[1], units, resamples=resamples, seed=seed)
+    difference, here = spread.estimate(level), spread.estimate_over_seeds(level)
     answer = _answer(difference, metric)
-    said = (_seeds_needed(spread, difference, (len(a), len(b))),) if answer == "cannot tell" else ()
-    return Verdict(answer, metric, of_a, of_b, difference, here, (), said)
+    if answer == "cannot tell":
+        advice.append(_seeds_needed(spread, difference, (len(a), len(b))))
+    return Verdict(answer, metric, of_a, of_b, difference, here, (), tuple(advice))
 
 
 def _answer(difference: Estimate, metric: str) -> Answer:
@@ -110,9 +129,9 @@ def _answer(difference: Estimate, metric: str) -> Answer:
     return "better" if (difference.low > 0) != (metric in LOWER_IS_BETTER) else "worse"
 
 
-def _tests(a: Predictions, b: Predictions, metric: str) -> tuple[Significance, ...]:
+def _tests(a: Answers, b: Answers, metric: str, units: Units) -> tuple[Significance, ...]:
     """Tests that need no resampling, where they apply."""
-    if Units.of(len(a), a.groups).name == "group":
+    if not (isinstance(a, Predictions) and isinstance(b, Predictions)) or units.name == "group":
         return ()
     if metric == "accuracy" and a.kind != "multilabel":
         return (mcnemar(a, b),)

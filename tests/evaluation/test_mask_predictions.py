@@ -99,8 +99,9 @@ def test_aligned_undoes_any_order_and_refuses_strangers():
     for changes, message in [
         ({"ids": np.array(["id00", "id01", "id02", "zz"])}, "same examples"),
         ({"masks": 1 - p.masks}, "disagree on the masks"),
-        ({"regions": ("x", "y")}, "same regions and spacing"),
-        ({"spacing": (1.0, 1.0)}, "same regions and spacing"),
+        ({"regions": ("x", "y")}, "not over the same regions: r0, r1, and x, y"),
+        ({"spacing": (1.0, 1.0)}, r"not over the same spacing: None, and \(1.0, 1.0\)"),
+        ({"masks": p.masks[:, 1:], "probabilities": p.probabilities[:, 1:]}, "size of image"),
     ]:
         with pytest.raises(EvaluationError, match=message):
             p.aligned(dataclasses.replace(p, **changes))

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.comparison import compare_segmentations
 from cnn_jax.evaluation.intervals import bootstrap, widened
 from cnn_jax.evaluation.mask_predictions import MaskPredictions
 from cnn_jax.evaluation.segmentation import (
     EMPTY_POLICY,
     SEGMENTATION_IN_PERCENT,
     case_figures,
-    compare_segmentations,
     segmentation_metrics,
 )
 from cnn_jax.evaluation.surfaces import hausdorff
@@ -345,11 +345,11 @@ def test_comparison_refuses_what_is_not_alike():
         ({"masks": 1 - a.masks}, "disagree on the masks"),
         ({"groups": np.array(list("aabbc"))}, "disagree on the groups"),
         ({"ids": np.array(list("vwxyz"))}, "same examples"),
-        ({"spacing": (1.0, 1.0)}, "same regions and spacing"),
+        ({"spacing": (1.0, 1.0)}, r"the same spacing: \(1.0, 1.0\), and None"),
     ]:
         with pytest.raises(EvaluationError, match=message):
             compare_segmentations(a, dataclasses.replace(a, **changes))
-    with pytest.raises(EvaluationError, match="no metric 'auroc' to compare: choose one of dice,"):
+    with pytest.raises(EvaluationError, match="no metric 'auroc': choose one of dice,"):
         compare_segmentations(a, a, "auroc")
     empty = a.take(np.array([2, 4]))
     with pytest.raises(EvaluationError, match="no metric 'dice_present'"):

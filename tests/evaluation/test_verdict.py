@@ -117,7 +117,7 @@ def over_seeds_alone(a, b, level):
     sides = tuple((v / len(s), len(s) - 1) for v, s in zip(varied, (a, b), strict=True))
     value = float(np.mean(a) - np.mean(b))
     spread = Spread(value, sides, 1.0, "example", units=100, n=100, n_seeds=min(len(a), len(b)))
-    return spread.estimate_over_seeds(level, percent=False)
+    return spread.estimate_over_seeds(level)
 
 
 def test_welch_is_scipys():
