@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import math
 import os
-import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import flax.traverse_util
-import jax
 import numpy as np
 
-from cnn_jax import data, models, nn
+from cnn_jax import data, exported, models, nn
 from cnn_jax.data.reading import some_of
-from cnn_jax.errors import DataError, EvaluationError, RunError
+from cnn_jax.errors import DataError, EvaluationError, ModelError, RunError
 from cnn_jax.evaluation import Predictions, log_probabilities
 from cnn_jax.new_images import answers_for
 from cnn_jax.recipe import Recipe
-from cnn_jax.run_folder import write_text
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.step import linen_apply, make_eval_step
 from cnn_jax.training.task import Classification
-from cnn_jax.whole_files import whole_file
+
+EMBEDDING_SIZE = 128  # of a model that has none of its own, for margin losses
 
 if TYPE_CHECKING:
     from cnn_jax.decision import PredictionSets
     from cnn_jax.new_images import Images
-
-_WEIGHTS, _DESCRIPTION = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +169,16 @@ class Classifier:
         return Classified(ids, self.classes, answers, self.kind)
 
     def logits(self, images: Images) -> tuple[tuple[str, ...], np.ndarray]:
-        """Ids and logits float32 `[N, K]`, before any calibration; otherwise as `predict`."""
+        """Ids and logits float32 `[N, K]`, before any calibration; otherwise as `predict`.
+
+        Raises:
+          ModelError: the network was trained to recognise people who are none of its classes.
+        """
+        if self.recipe.data.unseen_identities:
+            raise ModelError(
+                "this network was trained to recognise people it has not seen, not to name those "
+                "of its classes: enrol images with 'cnn-jax gallery enrol'"
+            )
         return answers_for(
             images, self.image_shape, self.recipe, self._placement, self._eval_step, self._on_device
         )
@@ -202,33 +204,18 @@ class Classifier:
         Raises:
           RunError: the folder has such files already, or cannot be written.
         """
-        import safetensors.numpy
-
-        folder = Path(folder)
-        weights = folder / _WEIGHTS
-        if weights.exists() or (folder / _DESCRIPTION).exists():
-            raise RunError(f"a model is in {str(folder)!r} already: choose another folder")
-        flat = flax.traverse_util.flatten_dict(jax.device_get(dict(self.variables)), sep="/")
-        tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
-        content = safetensors.numpy.save(tensors, {"recipe": self.recipe.to_toml()})
-        description = {
-            "schema": 1,
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "recipe": self.recipe.to_dict(),
-            "classes": list(self.classes),
-            "kind": self.kind,
-            "image_shape": list(self.image_shape),
-            "preprocess": asdict(self.preprocess),
-            "temperature": self.temperature,
-        }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with whole_file(weights) as file:
-                file.write(content)
-                write_text(folder / _DESCRIPTION, json.dumps(description, indent=1) + "\n")
-        except OSError as error:
-            raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
-        return weights
+        return exported.write(
+            folder,
+            recipe=self.recipe,
+            variables=self.variables,
+            preprocess=self.preprocess,
+            image_shape=self.image_shape,
+            described={
+                "kind": self.kind,
+                "classes": list(self.classes),
+                "temperature": self.temperature,
+            },
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, model: nn.Module | None = None) -> Classifier:
@@ -239,47 +226,30 @@ class Classifier:
           model: the module, if it is not one of ours.
 
         Raises:
-          RunError: a file is missing or damaged, or the folder is that of a run.
+          RunError: a file is missing or damaged, the folder is that of a run, or the network
+            segments.
         """
-        import safetensors
-        import safetensors.numpy
-
-        folder = Path(folder)
-        if (folder / "run.json").exists() and not (folder / _DESCRIPTION).exists():
-            raise RunError(
-                f"{str(folder)!r} is a run folder: use cnn_jax.Run.load, or export it first with "
-                f"cnn-jax export {shlex.quote(str(folder))} FOLDER"
-            )
         loading = f"cnn_jax.Classifier.load({str(folder)!r}, "
-        try:
-            text = json.loads((folder / _DESCRIPTION).read_text("utf-8"))
-            content = (folder / _WEIGHTS).read_bytes()
-            if hashlib.sha256(content).hexdigest() != text["sha256"]:
-                raise RunError(f"{str(folder / _WEIGHTS)!r} is not what was exported: damaged")
-            tensors = safetensors.numpy.load(content)
-            recipe = Recipe.from_dict(text["recipe"])
-            shape = tuple(int(n) for n in text["image_shape"])
-            temperature = float(text["temperature"])
-            if text["kind"] not in get_args(data.TargetKind) or not 0 < temperature < math.inf:
-                raise ValueError(f"kind {text['kind']!r} or temperature {temperature}")
-            preprocess = Preprocess(
-                tuple(text["preprocess"]["mean"]), tuple(text["preprocess"]["std"])
-            )
+        with exported.reading(folder):
+            found = exported.read(folder)
+            if found.described["kind"] == exported.MASKS:
+                raise RunError(
+                    f"the network in {str(folder)!r} segments: read it with cnn_jax.Segmenter.load"
+                )
+            kind, classes = found.described["kind"], tuple(found.described["classes"])
+            temperature = float(found.described["temperature"])
+            if kind not in get_args(data.TargetKind) or not 0 < temperature < math.inf:
+                raise ValueError(f"kind {kind!r} or temperature {temperature}")
             return cls(
-                recipe=recipe,
-                model=model or build_model(recipe, len(text["classes"]), shape, loading),
-                variables=flax.traverse_util.unflatten_dict(tensors, sep="/"),
-                preprocess=preprocess,
-                classes=tuple(text["classes"]),
-                kind=text["kind"],
-                image_shape=shape,
+                recipe=found.recipe,
+                model=model or build_model(found.recipe, len(classes), found.image_shape, loading),
+                variables=found.variables,
+                preprocess=found.preprocess,
+                classes=classes,
+                kind=kind,
+                image_shape=found.image_shape,
                 temperature=temperature,
             )
-        except (
-            *(OSError, ValueError, KeyError, TypeError, AttributeError),
-            safetensors.SafetensorError,
-        ) as error:
-            raise RunError(f"cannot read a model from {str(folder)!r}: {error}") from error
 
 
 def build_model(
@@ -297,7 +267,8 @@ def build_model(
       loading: the call in Python that would take a module of one's own, up to that argument.
 
     Raises:
-      ModelError: there is none of that name, or its options do not fit.
+      ModelError: there is none of that name, its options do not fit, or it gives no embedding
+        where there is a margin, or people never seen.
       RunError: the recipe is of a module of the user's own.
     """
     import jax.numpy as jnp
@@ -308,10 +279,25 @@ def build_model(
             f"this run trained {name}, a module of your own: give it as model=, in Python: "
             f"{loading}model={name}())"
         )
-    return models.create(
+    embeds = recipe.loss.margin != "none" or recipe.data.unseen_identities > 0
+    if embeds and "scale" in recipe.model.options:
+        raise ModelError(
+            "where a network embeds, its head has the scale of the loss: set loss.scale, not the "
+            "model's"
+        )
+    model = models.create(
         recipe.model.name,
         num_classes=num_outputs,
         image_size=min(image_shape[:-1]),
         dtype=jnp.bfloat16 if recipe.train.dtype == "bfloat16" else jnp.float32,
         **recipe.model.options,
     )
+    if not embeds:
+        return model
+    size = getattr(model, "embedding_size", None)
+    if size is None:
+        raise ModelError(
+            f"{recipe.model.name} makes no embedding, which loss.margin and "
+            "data.unseen_identities need: take a model with the option embedding_size"
+        )
+    return model.clone(embedding_size=size or EMBEDDING_SIZE, scale=recipe.loss.scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnn_jax import fields
 from cnn_jax.recipe import Recipe
-from cnn_jax.training import optimizers, schedules
+from cnn_jax.training import margin_softmax, optimizers, schedules
 
 
 def hyper_of(recipe: Recipe) -> dict[str, float]:
@@ -12,6 +12,7 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
     return {
         **optimizers.hyper_of(recipe.optimizer),
         **schedules.hyper_of(recipe.schedule),
+        **margin_softmax.hyper_of(recipe.loss),
         "label_smoothing": recipe.loss.label_smoothing,
         **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
         **(
@@ -36,6 +37,12 @@ _FREE = (
     "schedule.final_fraction",
     "schedule.drop",
     "loss.label_smoothing",
+    "loss.margin_size",
+    "loss.margins",
+    "loss.adaface_h",
+    "loss.magface_norms",
+    "loss.magface_margins",
+    "loss.magface_regulariser",
 )
 _FREE_UNLESS_0 = (
     "optimizer.momentum",
@@ -50,9 +57,15 @@ _FREE_UNLESS_0 = (
 def program_of(recipe: Recipe) -> Recipe:
     """The recipe without what recipes may differ in and still be trained by one program.
 
-    These are the seed, the fold, and every scalar that the step reads from its state.
+    These are the seed, the fold, the seed of the parts, and every scalar that the step reads from
+    its state.
     """
     usual = Recipe()
-    neutral = {"seed": 0, "data.fold": 1, **{name: fields.get(usual, name) for name in _FREE}}
+    neutral = {
+        "seed": 0,
+        "data.fold": 1,
+        "data.split_seed": 0,
+        **{name: fields.get(usual, name) for name in _FREE},
+    }
     used = {name: 0.5 for name in _FREE_UNLESS_0 if fields.get(recipe, name)}
     return recipe.override({**neutral, **used})

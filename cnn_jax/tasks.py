@@ -6,7 +6,10 @@ import numpy as np
 
 from cnn_jax.data import Dataset, Split
 from cnn_jax.errors import RecipeError
+from cnn_jax.evaluation.recognition import check_people
 from cnn_jax.recipe import LossRecipe, Recipe
+from cnn_jax.training.margin_softmax import MarginSoftmax
+from cnn_jax.training.recognition import Recognition, subjects_of
 from cnn_jax.training.segmentation import Segmentation
 from cnn_jax.training.task import Classification, MultiLabel, Task
 
@@ -22,6 +25,7 @@ def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
         ("loss.class_weights", loss.class_weights != "none"),
         ("loss.focal", loss.focal),
         ("loss.logit_adjustment", loss.logit_adjustment),
+        ("loss.margin", loss.margin != "none"),
         ("augment.mixup", augment.mixup),
         ("augment.cutmix", augment.cutmix),
         ("train.views", train.views != "one"),
@@ -30,14 +34,29 @@ def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
             raise RecipeError(f"{name} is for classification: leave it out where masks are learned")
 
 
-def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
+def make_task(loss: LossRecipe, dataset: Dataset, train: Split, *, unseen: bool = False) -> Task:
     """The task that masks, or else the kind of the labels, ask for.
 
+    Where the people (classes) of the other parts are `unseen` in training it is `Recognition`,
+    whatever is learned.
+
     Raises:
-      RecipeError: the class weights do not fit, or logits are to be adjusted as well.
+      EvaluationError: there are too few people or images to judge that by.
+      RecipeError: the class weights do not fit, logits are to be adjusted as well, there are
+        several labels and a margin, or the margin has no such size.
     """
     if dataset.regions:
         return Segmentation(dataset.regions, loss.dice)
+    task = _of_classes(loss, dataset, train)
+    if not unseen:
+        return task
+    for part in ("validation", "test"):
+        check_people(subjects_of(dataset, dataset.splits[part]), part)
+    return Recognition(task)
+
+
+def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
+    """What is learned of labels."""
     k = len(dataset.classes["label"])
     weights: tuple[float, ...] | None = None
     if loss.class_weights == "balanced":
@@ -55,8 +74,18 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
                 "choose one"
             )
         priors = _log_priors(train.targets["label"], k, several=several)
+    if loss.margin_size is not None and loss.margin in ("combined", "magface"):
+        named = "margins" if loss.margin == "combined" else "magface_margins"
+        raise RecipeError(f"loss.margin_size is not of {loss.margin}: set loss.{named} instead")
+    if several and loss.margin != "none":
+        raise RecipeError(
+            "loss.margin is for one class an image, and these have several labels: set it to none"
+        )
     kind = MultiLabel if several else Classification
-    return kind(k, weights, focal=loss.focal > 0, log_priors=priors)
+    task = kind(k, weights, focal=loss.focal > 0, log_priors=priors)
+    if loss.margin == "none" or not isinstance(task, Classification):
+        return task
+    return MarginSoftmax(task, loss.margin, loss.scale, loss.straight_through)
 
 
 def _log_priors(labels: np.ndarray, k: int, *, several: bool) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """Where images come from: sources, splits and the order of an epoch. Knows nothing of models."""
 
+from cnn_jax.data.alignment import align_face, similarity_transform
 from cnn_jax.data.arrays import from_arrays
 from cnn_jax.data.corrections import (
     Correction,
@@ -13,11 +14,14 @@ from cnn_jax.data.duplicates import Duplicates, Example, find_duplicates
 from cnn_jax.data.fetching.download import download
 from cnn_jax.data.files import list_images
 from cnn_jax.data.folds import fold
+from cnn_jax.data.identities import disjoint_identities, identity_parts
 from cnn_jax.data.load import load
 from cnn_jax.data.near_duplicates import NearDuplicates, find_near_duplicates
-from cnn_jax.data.order import balanced_order, epoch_order
-from cnn_jax.data.originals import original_files
+from cnn_jax.data.order import balanced_order, check_identities, epoch_order, identity_order
+from cnn_jax.data.originals import original_files, original_masks
+from cnn_jax.data.pairs import Pairs, read_pairs
 from cnn_jax.data.resolve import group_near_duplicates, resolve_duplicates
+from cnn_jax.data.subsets import few_shots, fewer_identities
 from cnn_jax.data.tfds.folder import tfds_root
 from cnn_jax.data.tfds.writing import tfds_place, write_tfds
 
@@ -29,25 +33,36 @@ __all__ = [
     "Fit",
     "ImageSource",
     "NearDuplicates",
+    "Pairs",
     "Split",
     "TargetKind",
+    "align_face",
     "apply_corrections",
     "balanced_order",
+    "check_identities",
     "corrections_table",
     "decode_image",
+    "disjoint_identities",
     "download",
     "epoch_order",
+    "few_shots",
+    "fewer_identities",
     "find_duplicates",
     "find_near_duplicates",
     "fold",
     "from_arrays",
     "group_near_duplicates",
+    "identity_order",
+    "identity_parts",
     "list_images",
     "load",
     "original_files",
+    "original_masks",
     "read_corrections",
     "read_header",
+    "read_pairs",
     "resolve_duplicates",
+    "similarity_transform",
     "tfds_place",
     "tfds_root",
     "write_tfds",

@@ -274,7 +274,7 @@ def _opened(
         with (
             nullcontext(contents)  # the caller's own, which stays open
             if isinstance(contents, Image.Image)
-            else Image.open(io.BytesIO(contents) if isinstance(contents, bytes) else contents)
+            else _open(contents)
         ) as opened:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
@@ -289,6 +289,20 @@ def _opened(
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{_name(image)} cannot be read as an image: {reason}") from error
+
+
+def _open(contents: str | os.PathLike[str] | bytes) -> PillowImage:
+    """What Pillow opens, and files of Netpbm with a comment right behind the magic number."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(contents) if isinstance(contents, bytes) else contents)
+    except UnidentifiedImageError:
+        with io.BytesIO(contents) if isinstance(contents, bytes) else open(contents, "rb") as file:
+            magic, behind = file.read(2), file.read(1)
+            if magic[:1] != b"P" or behind != b"#":
+                raise
+            return Image.open(io.BytesIO(magic + b"\n#" + file.read()))
 
 
 def _name(image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage) -> str:

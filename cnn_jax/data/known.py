@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What the note on them says of patients and the like that the files do not name.
+CANNOT_BE_TOLD = "cannot be told apart"
+
 
 @dataclass(frozen=True)
 class KnownSet:
@@ -14,6 +17,8 @@ class KnownSet:
       folders: names under which it is distributed, beside its own.
       classes: names of the classes where its files do not hold them.
       positive: the class that is looked for, where there is one.
+      not_told_apart: what several images may be of without the files saying which, such as
+        `patients`; empty where each image stands for itself, or the parts keep them apart.
     """
 
     licence: str
@@ -21,6 +26,17 @@ class KnownSet:
     folders: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     positive: str | None = None
+    not_told_apart: str = ""
+
+    def notes(self, name: str) -> tuple[str, ...]:
+        """What a reader of figures on the set, which goes by `name`, must know; a sentence each."""
+        what = self.not_told_apart
+        if not what:
+            return ()
+        return (
+            f"{what.capitalize()} {CANNOT_BE_TOLD} in {name}: test images may be of {what} with "
+            "other images in train, so that figures on test are optimistic.",
+        )
 
 
 _MEDMNIST_CITATION = "Yang et al. MedMNIST v2. Scientific Data 10:41, 2023"
@@ -110,6 +126,7 @@ KNOWN = {
         citation=_MEDMNIST_CITATION + "; Al-Dhabyani et al. Data in Brief 28, 2020",
         classes=("malignant", "normal or benign"),
         positive="malignant",  # label 0
+        not_told_apart="patients",  # images of `busi`, dealt out one by one
     ),
     "chestmnist": KnownSet(
         licence="CC BY 4.0",
@@ -144,6 +161,8 @@ KNOWN = {
             "melanocytic nevi",
             "vascular lesions",
         ),
+        # Dealt out by image: Abhishek, Jain, Hamarneh. Scientific Data 12:196, 2025.
+        not_told_apart="lesions",
     ),
     "octmnist": KnownSet(
         licence="CC BY 4.0",
@@ -208,6 +227,7 @@ KNOWN = {
         licence="none stated in the source",
         citation="Bhuvaji, Kadam, Bhumkar, Dedge, Kanchan. Brain Tumor Classification (MRI). "
         "Kaggle 2020",
+        not_told_apart="patients",
     ),
     "magnetic_tile": KnownSet(
         licence="free for academic research, cite; no commercial use",
@@ -218,6 +238,7 @@ KNOWN = {
         licence="free for research, cite",
         citation="Al-Dhabyani, Gomaa, Khaled, Fahmy. Dataset of breast ultrasound images. Data in "
         "Brief 28, 2020",
+        not_told_apart="patients",
     ),
     "grocery_store": KnownSet(
         licence="MIT",

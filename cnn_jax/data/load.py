@@ -83,9 +83,13 @@ def load(
     dataset = assemble(reading, options, name)
     if name not in KNOWN:
         return dataset
+    known = KNOWN[name]
+    # A column of groups that the caller names tells apart what the files of the source do not.
+    notes = known.notes(name) if group_column is None else ()
     return dataset.replace(
-        licence=dataset.licence or KNOWN[name].licence,
-        citation=dataset.citation or KNOWN[name].citation,
+        licence=dataset.licence or known.licence,
+        citation=dataset.citation or known.citation,
+        notes=(*dataset.notes, *notes),
     )
 
 

@@ -72,6 +72,24 @@ def masks_of(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> lis
       DataError: a mask belongs to no image, or an image has none; a picture in which there is
         nothing needs a black one, lest a forgotten mask count as healthy.
     """
+    listed = masks_beside(folder, images, masks)
+    without = [image for image, own in zip(images, listed, strict=True) if not own]
+    if without:
+        raise DataError(
+            f"{len(without)} of {len(images)} images have no mask: {some_of(without)}. Where there "
+            "is nothing to mark an image needs a black mask; see 'masks' in the README for names"
+        )
+    return listed
+
+
+def masks_beside(
+    folder: Path, images: Sequence[Path], masks: Sequence[Path]
+) -> list[tuple[Path, ...]]:
+    """As `masks_of`, but an image may have none.
+
+    Raises:
+      DataError: a mask belongs to no image.
+    """
     stems = {image.with_suffix("") for image in images}
     found: dict[Path, list[Path]] = {}
     for mask in sorted(masks):
@@ -84,14 +102,7 @@ def masks_of(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> lis
             raise DataError(f"mask {str(mask)!r} belongs to no image: see 'masks' in the README")
         for name in of:
             found.setdefault(name, []).append(mask)
-    listed = [tuple(found.get(image.with_suffix(""), ())) for image in images]
-    without = [image for image, own in zip(images, listed, strict=True) if not own]
-    if without:
-        raise DataError(
-            f"{len(without)} of {len(images)} images have no mask: {some_of(without)}. Where there "
-            "is nothing to mark an image needs a black mask; see 'masks' in the README for names"
-        )
-    return listed
+    return [tuple(found.get(image.with_suffix(""), ())) for image in images]
 
 
 def _as_image(name: Path, folder: Path) -> Path:

@@ -53,6 +53,77 @@ def balanced_order(labels: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
     return generator.permutation(np.concatenate(chosen))
 
 
+def identity_order(
+    labels: np.ndarray, *, identities: int, images: int, seed: int, epoch: int
+) -> np.ndarray:
+    """int64 `[S P K]`: positions of S batches of P identities with K images each.
+
+    What losses of pairs and triplets need (Hermans, Beyer & Leibe 2017, "In defense of the
+    triplet loss for person re-identification", sec. 2). The K images of an identity follow each
+    other. An epoch has S = ceil(n / (P K)) whole batches. The identities of a batch differ, and
+    within an epoch two identities differ by at most one in how often they come, as two images of
+    an identity do. The K images differ, too, where an identity has so many; one of fewer shows
+    each of them equally often: a single image comes K times. A pure function of (labels, P, K,
+    seed, epoch).
+
+    Args:
+      labels: int `[n]`, the identity of each image.
+      identities: P, two or more, at most as many as there are.
+      images: K, one or more; two or more for a loss that needs pairs.
+
+    Raises:
+      DataError: labels are not identities `[n]`, P or K do not fit, or as `epoch_order`.
+    """
+    check_identities(labels, identities, images)
+    generator = _generator(seed, epoch)
+    people, person_of = np.unique(labels, return_inverse=True)
+    batches = -(-len(labels) // (identities * images))
+    chosen = _dealt(np.arange(len(people)), batches, identities, generator).reshape(-1)
+    order = np.empty((batches * identities, images), np.int64)
+    by_person = np.split(
+        np.argsort(person_of, kind="stable"), np.cumsum(np.bincount(person_of))[:-1]
+    )
+    for person, times in enumerate(np.bincount(chosen, minlength=len(people)).tolist()):
+        if times:
+            order[chosen == person] = _dealt(by_person[person], times, images, generator)
+    return order.reshape(-1)
+
+
+def check_identities(labels: np.ndarray, identities: int, images: int) -> None:
+    """Raise `DataError` unless batches of `identities` x `images` can be made of `labels`."""
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            "batches of identities need one identity for each image, not labels of shape "
+            f"{list(labels.shape)} and type {labels.dtype}"
+        )
+    count = len(np.unique(labels))
+    if images < 1 or not 2 <= identities <= count:
+        raise DataError(
+            f"batches of {identities} identities with {images} images each cannot be made of "
+            f"{count} identities: take 1 image or more of 2 to {count}"
+        )
+
+
+def _dealt(items: np.ndarray, rows: int, size: int, generator: np.random.Generator) -> np.ndarray:
+    """int64 `[rows, size]`: items from shuffled decks, one deck after the other.
+
+    All items come equally often, within one, over all rows and within each row.
+    """
+    dealt = np.empty((rows, size), np.int64)
+    deck = items[:0]
+    for row in dealt:
+        row_items, deck = deck[:size], deck[size:]
+        while len(row_items) < size:
+            fresh = generator.permutation(items)
+            # What the row has already comes last, that it need not have it twice.
+            held = (fresh[:, None] == row_items[None, :]).sum(axis=1)
+            fresh = fresh[np.argsort(held, kind="stable")]
+            missing = size - len(row_items)
+            row_items, deck = np.concatenate([row_items, fresh[:missing]]), fresh[missing:]
+        row[:] = row_items
+    return dealt
+
+
 def _generator(seed: int, epoch: int) -> np.random.Generator:
     if not 0 <= seed < 2**64 or not 0 <= epoch < 2**64:
         raise DataError(f"seed and epoch must be non-negative integers, not {seed}, {epoch}")

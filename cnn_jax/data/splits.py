@@ -95,11 +95,11 @@ def assign_parts(
     codes, counts = np.unique(group_of * n_classes + class_of, return_counts=True)
     pairs = np.stack([codes // n_classes, codes % n_classes])
     shares = np.array(list(fractions.values()))
-    part_of_group = _deal(pairs, counts, _hashed_order(names, seed), shares, int(rare_in_first))
+    part_of_group = _deal(pairs, counts, hashed_order(names, seed), shares, int(rare_in_first))
     return np.array(list(fractions), dtype=np.str_)[part_of_group[group_of]]
 
 
-def _hashed_order(names: np.ndarray, seed: int) -> np.ndarray:
+def hashed_order(names: np.ndarray, seed: int) -> np.ndarray:
     """int64 `[G]`: rank of each group by the hash of the seed and its name."""
     keys = [
         hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest() for name in names

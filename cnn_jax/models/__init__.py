@@ -2,7 +2,9 @@
 
 from cnn_jax.models.autoencoder import Autoencoder
 from cnn_jax.models.compact import Compact
+from cnn_jax.models.iresnet import IResNet
 from cnn_jax.models.lenet import LeNet5
+from cnn_jax.models.mobilefacenet import MobileFaceNet
 from cnn_jax.models.preact_resnet import PreactResNet
 from cnn_jax.models.registry import (
     create,
@@ -19,7 +21,9 @@ from cnn_jax.models.unet import UNet
 __all__ = [
     "Autoencoder",
     "Compact",
+    "IResNet",
     "LeNet5",
+    "MobileFaceNet",
     "ModelSummary",
     "PreactResNet",
     "ResNet",

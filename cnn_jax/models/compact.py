@@ -100,6 +100,9 @@ class Compact(nn.Module):
       stem_stride: stride of the first convolution: 1 for a 3x3 one, an even s for one of
         2s x 2s. `create` chooses it by the image size.
       dropout: probability that a pooled channel is dropped in training.
+      embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
+        none. See `nn.EmbeddingHead`.
+      sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
       dtype: dtype of the computation; logits are float32 in any case.
       param_dtype: dtype of the parameters.
     """
@@ -109,12 +112,16 @@ class Compact(nn.Module):
     units: int | Sequence[int] = 2
     stem_stride: int = 1
     dropout: float = 0.0
+    embedding_size: int = 0
+    sub_centres: int = 1
+    scale: float = 64.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """Images `[B, H, W, C]` to logits float32 `[B, K]`.
+    def __call__(self, image: jax.Array, *, train: bool = False) -> Any:
+        """Images `[B, H, W, C]` to logits float32 `[B, K]`, or with `embedding_size` to a dict of
+        `embedding`, `centres` and `logits`.
 
         Raises:
           ModelError: the images are not floating `[B, H, W, C]`, or a field makes no network.
@@ -134,8 +141,13 @@ class Compact(nn.Module):
                 name=f"stage{index + 1}",
             )
             x = stage(x, train=train)
-        head = nn.ClassifierHead(
-            self.num_classes, self.dropout, param_dtype=self.param_dtype, name="head"
+        head = nn.classifier_head(
+            self.num_classes,
+            self.embedding_size,
+            sub_centres=self.sub_centres,
+            scale=self.scale,
+            dropout=self.dropout,
+            param_dtype=self.param_dtype,
         )
         return head(x, train=train)
 

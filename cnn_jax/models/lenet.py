@@ -24,17 +24,24 @@ class LeNet5(nn.Module):
 
     Attributes:
       num_classes: K, the number of logits.
+      embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
+        none. See `nn.EmbeddingHead`.
+      sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
       dtype: dtype of the computation; logits are float32 in any case.
       param_dtype: dtype of the parameters.
     """
 
     num_classes: int
+    embedding_size: int = 0
+    sub_centres: int = 1
+    scale: float = 64.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """Images `[B, H, W, C]` to logits float32 `[B, K]`; `train` changes nothing.
+    def __call__(self, image: jax.Array, *, train: bool = False) -> Any:
+        """Images `[B, H, W, C]` to logits float32 `[B, K]`; `train` changes nothing. With
+        `embedding_size` to a dict of `embedding`, `centres` and `logits`; its batch norm trains.
 
         Raises:
           ModelError: the images are not floating `[B, H, W, C]`.
@@ -48,6 +55,16 @@ class LeNet5(nn.Module):
         x = nn.adaptive_avg_pool(x, MAP).reshape(x.shape[0], -1)
         for name, features in (("dense1", 120), ("dense2", 84)):
             x = nn.tanh(nn.Dense(features, name=name, **shared)(x))
+        if self.embedding_size:
+            of_centres = nn.EmbeddingHead(
+                self.num_classes,
+                self.embedding_size,
+                self.sub_centres,
+                self.scale,
+                param_dtype=self.param_dtype,
+                name="head",
+            )
+            return of_centres(x, train=train)
         head = nn.Dense(
             self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="head"
         )

@@ -14,12 +14,15 @@ import jax.numpy as jnp
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.models.compact import Compact
+from cnn_jax.models.iresnet import IResNet
 from cnn_jax.models.lenet import LeNet5
+from cnn_jax.models.mobilefacenet import MobileFaceNet
 from cnn_jax.models.preact_resnet import PreactResNet
 from cnn_jax.models.resnet import ResNet
 from cnn_jax.models.unet import UNet
 
 LARGEST_SMALL_IMAGE = 64  # pixels; the ImageNet stem would leave less than 16 x 16 of it
+LARGEST_FACE_MAP = 7  # of the networks for faces, at the 112 pixels they were made for
 
 # A name, the module, and the fields that make it that model; other fields are options.
 _MODELS: Mapping[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
@@ -33,6 +36,11 @@ _MODELS: Mapping[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     "preact_resnet18": (PreactResNet, {"depths": (2, 2, 2, 2)}),
     "wide_resnet16_4": (PreactResNet, {"depths": (2, 2, 2), "stem_width": 16, "width": 64}),
     "wide_resnet28_10": (PreactResNet, {"depths": (4, 4, 4), "stem_width": 16, "width": 160}),
+    "iresnet18": (IResNet, {"depths": (2, 2, 2, 2)}),
+    "iresnet34": (IResNet, {"depths": (3, 4, 6, 3)}),
+    "iresnet50": (IResNet, {"depths": (3, 4, 14, 3)}),
+    "iresnet100": (IResNet, {"depths": (3, 13, 30, 3)}),
+    "mobilefacenet": (MobileFaceNet, {"depths": (5, 1, 6, 1, 2)}),
     "unet": (UNet, {}),
 }
 
@@ -75,12 +83,14 @@ def create(
 ) -> nn.Module:
     """A model, called as `model.apply(variables, image, train=False)`.
 
-    It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`; where `segments`
-    says so it also takes volumes `[B, D, H, W, C]`, and returns logits for every pixel,
-    `[B, H, W, K]` or `[B, D, H, W, K]`. The shapes of its parameters do not depend on H and W;
-    `image_size` only chooses the stem of residual networks (3x3 up to 64 pixels), which the
-    option `small_stem` overrules, and the stride of the compact network's (a map of 16 to 31
-    pixels is left), which `stem_stride` overrules.
+    It takes floating images `[B, H, W, C]` and returns logits float32 `[B, K]`; networks for
+    faces return them in a dict, with the `embedding`. Where `segments` says so it also takes
+    volumes `[B, D, H, W, C]`, and returns logits for every pixel, `[B, H, W, K]` or
+    `[B, D, H, W, K]`. The shapes of its parameters do not depend on H and W. `image_size` only
+    chooses options that may also be given: the stem of residual networks, `small_stem` (3x3 up
+    to 64 pixels); the stride of the compact network's, `stem_stride` (a map of 16 to 31 pixels
+    is left); and of networks for faces `first_stride` (1 up to 64 pixels) and `map_size`, the
+    side of the map that the embedding is made from (at most 7).
 
     Args:
       name: one of `names()`.
@@ -106,6 +116,10 @@ def create(
         options.setdefault("small_stem", smallest <= LARGEST_SMALL_IMAGE)
     if "stem_stride" in allowed:
         options.setdefault("stem_stride", _stem_stride(smallest))
+    if "first_stride" in allowed:
+        options.setdefault("first_stride", 1 if smallest <= LARGEST_SMALL_IMAGE else 2)
+    if "map_size" in allowed:
+        options.setdefault("map_size", _face_map(smallest, options["first_stride"]))
     return module(num_classes=num_classes, dtype=dtype, **fixed, **options)
 
 
@@ -142,6 +156,13 @@ def initializer(
 def _stem_stride(image_size: int) -> int:
     """The largest power of two that leaves a map of at least 16 pixels."""
     return max(1, 2 ** int(math.log2(max(image_size, 1) / 16))) if image_size >= 16 else 1
+
+
+def _face_map(image_size: int, first_stride: int) -> int:
+    """The side of the last map of a network for faces, as far as its head looks at it."""
+    # A stride that is no stride is for the model to refuse.
+    whole = -(-image_size // (8 * max(1, first_stride)))
+    return min(LARGEST_FACE_MAP, whole)
 
 
 def _find(name: str) -> tuple[type[nn.Module], Mapping[str, Any]]:

@@ -152,6 +152,9 @@ class ResNet(Layers, kw_only=True):
       small_stem: 3x3 at full resolution, instead of 7x7 and pooling that quarter the image.
       zero_init: whether each branch starts as nothing, so that the network starts shallow.
       dropout: probability that a pooled channel is dropped in training.
+      embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
+        none. See `nn.EmbeddingHead`.
+      sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
       dtype: dtype of the computation; logits are float32 in any case.
       param_dtype: dtype of the parameters.
     """
@@ -163,10 +166,14 @@ class ResNet(Layers, kw_only=True):
     small_stem: bool = False
     zero_init: bool = True
     dropout: float = 0.0
+    embedding_size: int = 0
+    sub_centres: int = 1
+    scale: float = 64.0
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool = False) -> jax.Array:
-        """Images `[B, H, W, C]` to logits float32 `[B, K]`.
+    def __call__(self, image: jax.Array, *, train: bool = False) -> Any:
+        """Images `[B, H, W, C]` to logits float32 `[B, K]`, or with `embedding_size` to a dict of
+        `embedding`, `centres` and `logits`.
 
         Raises:
           ModelError: the images are not floating `[B, H, W, C]`, or a field makes no network.
@@ -184,8 +191,13 @@ class ResNet(Layers, kw_only=True):
             block = partial(block_class, features=features, zero_init=self.zero_init, **shared)
             stage = Stage(block, depth, 1 if index == 0 else 2, name=f"stage{index + 1}")
             x = stage(x, train=train)
-        head = nn.ClassifierHead(
-            self.num_classes, self.dropout, param_dtype=self.param_dtype, name="head"
+        head = nn.classifier_head(
+            self.num_classes,
+            self.embedding_size,
+            sub_centres=self.sub_centres,
+            scale=self.scale,
+            dropout=self.dropout,
+            param_dtype=self.param_dtype,
         )
         return head(x, train=train)
 

@@ -56,10 +56,11 @@ from flax.linen import (
 )
 
 from cnn_jax.nn.batch_norm import BatchNorm, mask_padding
+from cnn_jax.nn.centres import CentreHead, EmbeddingHead, classifier_head
 from cnn_jax.nn.conv import Conv, DepthwiseConv, SeparableConv
 from cnn_jax.nn.conv_transpose import ConvTranspose
 from cnn_jax.nn.dropping import keep_dropping
-from cnn_jax.nn.layers import ClassifierHead, SqueezeExcite, StochasticDepth
+from cnn_jax.nn.layers import ChannelPReLU, ClassifierHead, SqueezeExcite, StochasticDepth
 from cnn_jax.nn.recompute import recompute
 from cnn_jax.nn.taps import tap, tap_paths
 from cnn_jax.ops import (
@@ -74,6 +75,8 @@ from cnn_jax.ops import (
 
 __all__ = [
     "BatchNorm",
+    "CentreHead",
+    "ChannelPReLU",
     "ClassifierHead",
     "Conv",
     "ConvTranspose",
@@ -83,6 +86,7 @@ __all__ = [
     "Dropout",
     "Einsum",
     "Embed",
+    "EmbeddingHead",
     "FrozenDict",
     "GroupNorm",
     "InstanceNorm",
@@ -101,6 +105,7 @@ __all__ = [
     "adaptive_max_pool",
     "avg_pool",
     "blur_pool",
+    "classifier_head",
     "compact",
     "elu",
     "gelu",

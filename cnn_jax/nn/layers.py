@@ -1,4 +1,5 @@
-"""Small layers that Flax lacks: stochastic depth, squeeze-and-excitation, a classifier head."""
+"""Small layers that Flax lacks: stochastic depth, squeeze-and-excitation, a classifier head, and
+PReLU with a slope for each channel."""
 
 from __future__ import annotations
 
@@ -67,6 +68,30 @@ class SqueezeExcite(linen.Module):
         gate = linen.relu(linen.Dense(narrow, name="reduce", **shared)(gate))
         gate = linen.sigmoid(linen.Dense(channels, name="expand", **shared)(gate))
         return x * gate.reshape(x.shape[0], *(1,) * (x.ndim - 2), channels)
+
+
+class ChannelPReLU(linen.Module):
+    """y = max(0, x) + a min(0, x), with a slope a of each channel (He et al. 2015, Delving deep
+    into rectifiers, eq. 1).
+
+    Flax's `PReLU` has one slope for all channels, and that of PyTorch this one. The parameter is
+    `negative_slope` `[C]`.
+
+    Attributes:
+      negative_slope_init: what each slope starts from.
+      param_dtype: dtype of the parameter.
+    """
+
+    negative_slope_init: float = 0.25
+    param_dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., C]` to the same shape, in the dtype of `x`."""
+        start = linen.initializers.constant(self.negative_slope_init)
+        slope = self.param("negative_slope", start, (x.shape[-1],), self.param_dtype)
+        slope = slope.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+        return jnp.where(x > 0, x, slope * x)
 
 
 class ClassifierHead(linen.Module):

@@ -37,6 +37,15 @@ class DataRecipe:
       folds: of a cross-validation; 0 for none. See `data.fold`. A test part that the data came
         with is left out, but for `duplicates = "regroup"`, which pools it, too.
       fold: the one that is tested on, from 1.
+      unseen_identities: so many of the people (or products: the classes) are the test part, none
+        of whose images is learned from; `validation` is then the share of the others, 2 at least,
+        whose images the validation part has. A run is judged by verification and identification
+        of these people. See `data.disjoint_identities`; 0 for parts that share their classes.
+      identities: so many people are learned from, with `unseen_identities`; 0 for all that are
+        left. What `identities` and `shots` leave out, `split_seed` chooses; a larger number
+        leaves out fewer of the same.
+      shots: so many images of each class are learned from, at most; 0 for all. The other parts
+        stay as they are.
       masks: whether the segmentation masks beside the images are read, and learned: the network
         then says of each pixel what it belongs to.
       regions: names of what the values 1, 2, ... of the masks mean; without them masks are black
@@ -59,6 +68,9 @@ class DataRecipe:
     group_near_duplicates: bool = False
     folds: int = 0
     fold: int = 1
+    unseen_identities: int = 0
+    identities: int = 0
+    shots: int = 0
     masks: bool = False
     regions: tuple[str, ...] = ()
 
@@ -147,6 +159,21 @@ class LossRecipe:
         2021). With 1 the network learns probabilities for classes that are equally frequent,
         which is best for balanced accuracy; 0 for none.
       dice: of a segmentation: weight of the Dice loss beside cross-entropy.
+      margin: by how much the right class must be nearest, on the unit sphere, for embeddings
+        that compare people or products never seen: `none` for logits as they are; `sphereface`,
+        `cosface`, `arcface`; `combined`, all three at once; `adaface` (larger for images of large
+        norm) or `magface` (the norm learns to be quality). The network then ends in an embedding
+        (`model.options.embedding_size`, 128 where it has none of its own) and centres. See
+        `training.margins`.
+      margin_size: m of SphereFace (a factor), CosFace (a cosine), ArcFace (radians) or AdaFace;
+        None for the published one: 1.35, 0.35, 0.5, 0.4.
+      margins: m1, m2, m3 of `combined`, cos(m1 theta + m2) - m3.
+      adaface_h: of a standard deviation of norms, how many are a whole margin.
+      magface_norms, magface_margins: of MagFace, the margin at the least norm and at the most.
+      magface_regulariser: weight of what favours large norms.
+      scale: of a margin: factor of the cosines. With few classes a smaller one learns easier.
+      straight_through: whether a margin changes the loss but not the gradient of the cosine, as
+        in insightface's code; else the gradient is that of the formula.
     """
 
     label_smoothing: float = 0.0
@@ -154,6 +181,17 @@ class LossRecipe:
     focal: float = 0.0
     logit_adjustment: float = 0.0
     dice: float = 1.0
+    margin: Literal[
+        "none", "sphereface", "cosface", "arcface", "combined", "adaface", "magface"
+    ] = "none"
+    margin_size: float | None = None
+    margins: tuple[float, ...] = (1.0, 0.3, 0.2)
+    adaface_h: float = 0.333
+    magface_norms: tuple[float, ...] = (10.0, 110.0)
+    magface_margins: tuple[float, ...] = (0.45, 0.8)
+    magface_regulariser: float = 35.0
+    scale: float = 64.0
+    straight_through: bool = False
 
 
 @dataclass(frozen=True)

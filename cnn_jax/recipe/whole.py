@@ -47,6 +47,20 @@ class Recipe:
                 f"data.fold is {self.data.fold}, but data.folds is {self.data.folds}: set how many "
                 "folds there are, too"
             )
+        if self.data.unseen_identities and self.data.folds:
+            raise RecipeError(
+                "data.unseen_identities and data.folds both choose the test part: set one to 0"
+            )
+        if self.data.unseen_identities and self.data.masks:
+            raise RecipeError(
+                "data.unseen_identities is for recognising people or products, and data.masks for "
+                "marking pixels: leave one out"
+            )
+        if self.data.identities and not self.data.unseen_identities:
+            raise RecipeError(
+                "data.identities leaves classes out of training, which only makes sense where "
+                "others are tested: set data.unseen_identities, too"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values; a field that is None is left out."""

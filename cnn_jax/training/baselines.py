@@ -87,11 +87,11 @@ def nearest_neighbour(dataset: Dataset, *, target: str = "label") -> Baseline:
       DataError: a split or the target is missing, or the images are volumes.
     """
     train, evaluated = _train_and_evaluated(dataset, target)
-    references = _read(train, pixel_features)
+    references = read_features(train, pixel_features)
     labels = train.targets[target]
     predictions = {}
     for name, split in evaluated.items():
-        queries = _read(split, pixel_features)
+        queries = read_features(split, pixel_features)
         if dataset.kinds[target] == "multilabel":
             logits = _copied_labels(queries, references, labels)
         else:
@@ -138,12 +138,13 @@ def logistic_regression(
     if not penalties:
         raise DataError("no L2 penalties to choose from: give at least one")
     used = train.take(_stratified_subset(train.targets[target], max_train))
-    pixels = _read(used, resized_pixels)
+    pixels = read_features(used, resized_pixels)
     mean = pixels.mean(axis=0)
     pixels -= mean
     scale = float(pixels.std()) or 1.0
     inputs = {
-        name: (_read(split, resized_pixels) - mean) / scale for name, split in evaluated.items()
+        name: (read_features(split, resized_pixels) - mean) / scale
+        for name, split in evaluated.items()
     }
     labels = used.targets[target]
     wanted = _one_hot(labels, len(dataset.classes[target])) if labels.ndim == 1 else labels
@@ -237,8 +238,8 @@ def _chunks(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def _read(split: Split, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """`function` of all images of a split, read a chunk at a time."""
+def read_features(split: Split, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`function` of all images `[n, H, W, C]` of a split, read a chunk at a time."""
     parts = [
         function(split.read_images(np.arange(rows.start, rows.stop)))
         for rows in _chunks(len(split), _IMAGES_AT_ONCE)

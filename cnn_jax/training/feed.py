@@ -11,7 +11,8 @@ from typing import Literal
 import jax
 import numpy as np
 
-from cnn_jax.data import Split, balanced_order, epoch_order
+from cnn_jax.data import Split, balanced_order, check_identities, epoch_order, identity_order
+from cnn_jax.errors import DataError
 from cnn_jax.training.devices import Placement
 
 Item = dict[str, np.ndarray]
@@ -28,14 +29,16 @@ class Feed:
     A batch has `batch_size` rows, rounded up to a multiple of the devices and of the
     `parts` a step works through; the last one of an epoch is padded. Padded rows have
     `valid` False and repeat row 0. With balanced `sampling` an epoch has as many examples
-    as the split, but each class equally often (`data.balanced_order`).
+    as the split, but each class equally often (`data.balanced_order`). With `identities` every
+    batch is whole and holds `images_per_identity` images of each of its people
+    (`data.identity_order`); the labels are the people.
 
     Args:
       split: the examples.
       batch_size: see above.
       placement: devices over which a batch is split.
       memory_limit: bytes; larger images are read while training.
-      sampling, parts: see above.
+      sampling, parts, images_per_identity: see above; the last one with `identities` only.
       together: batches that are evaluated in one call, up to 32; None for all there are. Feeds
         of one size share a program.
 
@@ -44,6 +47,9 @@ class Feed:
       batch_size: examples in a batch.
       steps: batches in an epoch.
       padded: whether any batch has padded rows.
+
+    Raises:
+      DataError: batches of identities that cannot be made.
     """
 
     def __init__(
@@ -53,7 +59,8 @@ class Feed:
         placement: Placement,
         *,
         memory_limit: int,
-        sampling: Literal["uniform", "balanced"] = "uniform",
+        sampling: Literal["uniform", "balanced", "identities"] = "uniform",
+        images_per_identity: int = 1,
         parts: int = 1,
         together: int | None = None,
     ) -> None:
@@ -62,13 +69,26 @@ class Feed:
         self.batch_size = batch_size
         self.steps = -(-len(split) // self.batch_size)
         self._sampling = sampling
+        self._images_per_identity = images_per_identity
+        if sampling == "identities":
+            self._check_identities()
         even = placement.count * parts
         self._rows = -(-self.batch_size // even) * even
-        self.padded = len(split) % self.batch_size != 0 or self._rows != self.batch_size
+        whole_batches = sampling == "identities" or len(split) % self.batch_size == 0
+        self.padded = not whole_batches or self._rows != self.batch_size
         whole = 1 << (self.steps - 1).bit_length()  # a power of two: few programs are compiled
         self._together = min(MOST_TOGETHER, together or whole)
         images = split.images
         self.streamed = not isinstance(images, np.ndarray) or images.nbytes > memory_limit
+
+    def _check_identities(self) -> None:
+        images = self._images_per_identity
+        if images < 1 or self.batch_size % images:
+            raise DataError(
+                f"a batch of {self.batch_size} examples does not hold {images} images of each "
+                "identity: choose a multiple"
+            )
+        check_identities(self._split.targets["label"], self.batch_size // images, images)
 
     @functools.cached_property
     def resident(self) -> dict[str, jax.Array]:
@@ -114,7 +134,19 @@ class Feed:
             yield self._placement.split(item, axis=1)
 
     def order(self, *, seed: int, epoch: int) -> np.ndarray:
-        """int64 `[N]`: positions in the split, in the order in which an epoch visits them."""
+        """int64 `[N]`: positions in the split, in the order in which an epoch visits them.
+
+        With `identities` it is `[steps * batch_size]`.
+        """
+        if self._sampling == "identities":
+            images = self._images_per_identity
+            return identity_order(
+                self._split.targets["label"],
+                identities=self.batch_size // images,
+                images=images,
+                seed=seed,
+                epoch=epoch,
+            )
         if self._sampling == "balanced":
             return balanced_order(self._split.targets["label"], seed=seed, epoch=epoch)
         return epoch_order(len(self._split), seed=seed, epoch=epoch)

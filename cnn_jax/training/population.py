@@ -29,7 +29,7 @@ from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.state import Batch, PyTree, State
 from cnn_jax.training.step import ApplyFn, Metrics, TrainStep, chunk_of, eval_of, over_batches
-from cnn_jax.training.task import Task
+from cnn_jax.training.task import Task, reweighted
 
 _CHUNK_ON_CPU = 8  # steps
 AT_ONCE = 8  # members that `map` takes at once where there are more: what caches still hold
@@ -77,8 +77,7 @@ def step_of(step: TrainStep, own: Mapping[str, jax.Array]) -> TrainStep:
     step = dataclasses.replace(step, preprocess=Preprocess(*preprocess))
     of_task = {name: own[name] for name in ("class_weights", "log_priors") if name in own}
     if of_task:
-        task: Any = step.task
-        step = dataclasses.replace(step, task=dataclasses.replace(task, **of_task))
+        step = dataclasses.replace(step, task=reweighted(step.task, of_task))
     return step
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -57,6 +58,22 @@ class Task(Protocol):
     def metrics(self, predictions: Any) -> dict[str, Estimate]:
         """Every figure of the task, with its interval, of `Predictions` or `MaskPredictions`."""
         ...
+
+
+# Attributes by which a task holds the one that it extends.
+_INNER = ("softmax", "learned")
+
+
+def innermost(task: Any) -> Any:
+    """The task that has the class weights and priors, within a margin or `Recognition`."""
+    inner = next((getattr(task, name) for name in _INNER if hasattr(task, name)), None)
+    return task if inner is None else innermost(inner)
+
+
+def reweighted(task: Any, values: Mapping[str, Any]) -> Any:
+    """A task whose innermost one has other `class_weights` or `log_priors`."""
+    inner = {n: reweighted(getattr(task, n), values) for n in _INNER if hasattr(task, n)}
+    return dataclasses.replace(task, **(inner or values))
 
 
 def logits_of(outputs: Any) -> jax.Array:

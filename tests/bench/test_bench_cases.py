@@ -76,6 +76,14 @@ def test_the_zoo_has_each_batch_size_and_the_large_stem():
     assert "max pool 3x3 /2 pad1 64 @112x112 n32" in names
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(zoo.DEEPER))
+def test_deeper_networks_have_no_operation_of_their_own(name):
+    for size in zoo.IMAGE_SIZES:
+        own = set(zoo.operations_of(name, size, 1))
+        assert own <= set(zoo.operations(batches=(1,), image_sizes=(size,)))
+
+
 @pytest.mark.parametrize("operation", [*SMALL, *cases.standard()[:1], cases.drawn()[0]])
 def test_operations_survive_json(operation):
     assert cases.from_plain(json.loads(json.dumps(cases.as_plain(operation)))) == operation

@@ -68,6 +68,46 @@ def test_transparency_is_composited_over_white():
     assert decode_image(encoded(palette, transparency=0), (1, 1, 3)).ravel().tolist() == [255] * 3
 
 
+GREY = np.array([[0, 1, 2], [253, 254, 255]])
+COMMENT = "# made by hand, 7 bits\n"
+
+
+# Behind which field of the header, and after what. The blank behind the maximum of a binary file
+# ends its header: what follows are pixels.
+PLACES = [
+    (magic, k, blank) for magic in ("P2", "P5") for k in range(3) for blank in ("", " ", "\n")
+]
+PLACES += [("P2", 3, " "), ("P2", 3, ""), ("P5", 3, ""), ("P2", None, ""), ("P5", None, "")]
+
+
+@pytest.mark.parametrize("maximum", [255, 65_535])
+@pytest.mark.parametrize(("magic", "behind", "blank"), PLACES)
+def test_comments_anywhere_in_the_header_of_a_pgm(tmp_path, magic, maximum, behind, blank):
+    """Netpbm: from # to the end of the line, anywhere before the blank that ends the header."""
+    fields = [magic, "3", "2", str(maximum)]
+    if behind is not None:
+        fields[behind] += blank + COMMENT
+    values = GREY * (maximum // 255)
+    if magic == "P2":
+        pixels = "\n".join(" ".join(map(str, row)) for row in values.tolist()).encode()
+    else:
+        pixels = values.astype(">u2" if maximum > 255 else np.uint8).tobytes()
+    path = tmp_path / "face.pgm"
+    path.write_bytes("\n".join([*fields, ""]).encode() + pixels)
+    for image in (path, path.read_bytes()):
+        np.testing.assert_array_equal(decode_image(image, (2, 3, 1))[..., 0], GREY)
+        header = read_header(image)
+        assert (header.height, header.width, header.grey) == (2, 3, True)
+        assert header.deep == (maximum > 255)
+
+
+def test_what_only_begins_like_a_pgm_is_no_image(tmp_path):
+    for contents in (b"P7#\n", b"P", b"P5#", b"Q5#\n1 1\n255\n0"):
+        (tmp_path / "face.pgm").write_bytes(contents)
+        with pytest.raises(DataError, match=r"face\.pgm' cannot be read as an image"):
+            decode_image(tmp_path / "face.pgm", (1, 1, 1))
+
+
 def test_16_bit_grey_is_scaled_by_257():
     values = np.array([[0, 128, 129, 257, 40_000, 65_535]], np.uint16)
     got = decode_image(encoded(Image.fromarray(values)), (1, 6, 1)).ravel()

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_jax.data import Split, fold, from_arrays, load, tfds_place
+from cnn_jax.data import Split, fold, from_arrays, load, original_masks, tfds_place
 from cnn_jax.data.decode import decode_image, resize_values, restore_values
 from cnn_jax.errors import DataError
 
@@ -278,3 +278,22 @@ def test_a_mask_outside_the_regions_and_parts_without_masks():
     ids = np.array(["a", "b"])
     with pytest.raises(DataError, match=r"masks must be uint8 \[2, 8, 8\]"):
         Split(images[:2, ..., None], {}, ids, masks=masks[:3])
+
+
+def test_masks_of_data_that_are_classified_are_found_by_id(folder, tmp_path):
+    wanted = ["ill/x 3.png", "well/x 2.png", "ill/x 10.png"]
+    (folder / "ill" / "x 10_mask.png").unlink()  # an image may have none
+    for fit in ("crop", "pad"):
+        found = original_masks(folder.name, wanted, (16, 16), data_dir=folder.parent, fit=fit)
+        assert list(found) == wanted[:2]
+        expected, _ = resize_values(blob(3).astype(np.uint8), (16, 16), fit)
+        np.testing.assert_array_equal(found["ill/x 3.png"], expected)
+        assert not found["well/x 2.png"].any()
+    assert original_masks(str(folder), ["ill/x 10.png"], (16, 16)) == {}
+    write(folder / "ill" / "x 3_mask.png", np.arange(480, dtype=np.uint8).reshape(24, 20))
+    with pytest.raises(DataError, match="values beside black"):
+        original_masks(str(folder), wanted, (16, 16))
+    table = tmp_path / "set.csv"
+    table.write_text("path,label\n" + "\n".join(f"{name},a" for name in wanted))
+    assert original_masks(str(table), wanted, (16, 16)) == {}
+    assert original_masks("digits", ["0"], (8, 8)) == {}

@@ -12,6 +12,25 @@ SMALL = [
     models.ResNet(num_classes=3, depths=(1, 1), width=4, small_stem=True, zero_init=False),
     models.ResNet(num_classes=3, depths=(1,), width=2, block="bottleneck", zero_init=False),
     models.PreactResNet(num_classes=3, depths=(1, 1), width=4, small_stem=True, block_dropout=0.5),
+    # Their gradients are compared with PyTorch's in test_models_faces.
+    pytest.param(
+        models.IResNet(
+            num_classes=3, depths=(1,), width=4, embedding_size=8, map_size=8, dropout=0.5
+        ),
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        models.MobileFaceNet(
+            num_classes=3,
+            depths=(1,) * 5,
+            width=4,
+            embedding_size=8,
+            first_stride=1,
+            map_size=2,
+            dropout=0.5,
+        ),
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -26,13 +45,14 @@ def test_every_parameter_learns(model):
     labels = jnp.asarray([0, 1, 2, 0])
 
     def loss(params):
-        logits, updates = model.apply(
+        outputs, updates = model.apply(
             {**variables, "params": params},
             images(),
             train=True,
             rngs={"dropout": jax.random.key(1)},
             mutable=["batch_stats"],
         )
+        logits = outputs["logits"] if isinstance(outputs, dict) else outputs
         log_probabilities = jax.nn.log_softmax(logits)
         return -jnp.take_along_axis(log_probabilities, labels[:, None], 1).mean(), updates
 

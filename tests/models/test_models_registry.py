@@ -17,6 +17,8 @@ PUBLISHED = {
     "resnet101": (224, 3, 1000, 44_549_160),
     "resnet152": (224, 3, 1000, 60_192_808),
     "wide_resnet28_10": (32, 3, 10, 36_479_194),
+    # Without the bias and the scale of the embedding, and with one centre: see test_models_faces.
+    "iresnet18": (112, 3, 1, 24_025_600 - 2 * 512 + 512),
 }
 
 
@@ -28,16 +30,28 @@ def shapes_of(model, image_shape, **options):
     return jax.eval_shape(init, keys, image)
 
 
-@pytest.mark.parametrize("name", models.names())
+# Deeper ones of a family repeat its blocks; they are counted in test_models_faces.
+DEEPER = ("iresnet34", "iresnet50", "iresnet100")
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name
+    for name in models.names()
+]
+
+
+def logits_of(outputs):
+    return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_model_keeps_the_contract(name):
     size, channels, classes, published = PUBLISHED.get(name, (32, 3, 10, None))
     model = models.create(name, num_classes=classes, image_size=size, dtype=jnp.bfloat16)
-    logits, variables = shapes_of(model, (size, size, channels))
+    outputs, variables = shapes_of(model, (size, size, channels))
     other_size = (size - 3, size + 9)
-    logits_in_training, others = shapes_of(model, (*other_size, channels), train=True)
-    for found, sides in ((logits, (size, size)), (logits_in_training, other_size)):
+    outputs_in_training, others = shapes_of(model, (*other_size, channels), train=True)
+    for found, sides in ((outputs, (size, size)), (outputs_in_training, other_size)):
         places = sides if models.segments(name) else ()
-        assert found == jax.ShapeDtypeStruct((2, *places, classes), jnp.float32)
+        assert logits_of(found) == jax.ShapeDtypeStruct((2, *places, classes), jnp.float32)
     assert variables == others, "parameters depend on the size of the image"
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
     if published is not None:

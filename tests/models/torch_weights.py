@@ -6,9 +6,11 @@ import numpy as np
 NAMES = {
     "kernel": "weight",
     "scale": "weight",
+    "negative_slope": "weight",
     "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
+    "centres": "centres",
 }
 
 
@@ -24,7 +26,7 @@ def torch_layout(tree):
         value = np.asarray(leaf)
         if value.ndim > 1 and modules[-1].startswith("up"):
             value = np.flip(np.moveaxis(value, (-2, -1), (0, 1)), range(2, value.ndim))
-        elif value.ndim > 1:
+        elif value.ndim > 1 and last != "centres":
             value = np.moveaxis(value, (-1, -2), (0, 1))
         leaves[".".join([*modules, NAMES[last]])] = value.copy()
     return leaves

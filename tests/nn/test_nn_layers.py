@@ -48,6 +48,31 @@ def test_squeeze_excite_is_its_equation():
     np.testing.assert_allclose(layer.apply(variables, x), x * gate[:, None, None], atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_channel_prelu_is_its_equation(dtype):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), dtype)
+    layer = nn.ChannelPReLU()
+    started = layer.init(jax.random.key(0), x)["params"]["negative_slope"]
+    np.testing.assert_array_equal(started, np.full(5, 0.25, np.float32))
+    slope = jnp.asarray(rng.choice([-0.5, 0.125, 2], 5), jnp.float32)  # exact in bfloat16
+    y = layer.apply({"params": {"negative_slope": slope}}, x)
+    assert y.dtype == dtype
+    inputs = np.float64(x)
+    expected = np.maximum(inputs, 0) + np.float64(slope) * np.minimum(inputs, 0)
+    np.testing.assert_allclose(np.float64(y), expected, rtol=2**-8 if dtype != jnp.float32 else 0)
+
+
+def test_channel_prelu_has_pytorchs_gradient_at_zero():
+    def total(slope, x):
+        return nn.ChannelPReLU().apply({"params": {"negative_slope": slope}}, x).sum()
+
+    slope, x = jnp.asarray([0.5, 2.0]), jnp.asarray([[-3.0, 0.0], [0.0, 4.0]])
+    of_slope, of_x = jax.grad(total, (0, 1))(slope, x)
+    np.testing.assert_array_equal(of_slope, [-3, 0])
+    np.testing.assert_array_equal(of_x, [[0.5, 2], [0.5, 1]])
+
+
 def test_head_gives_float32_logits_of_the_mean():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 8)), jnp.bfloat16)
     head = nn.ClassifierHead(5, dropout=0.5)

@@ -21,6 +21,9 @@ PLAIN = {
     "schedule.warmup_epochs": 0.0,
 }
 
+# Compiler options for what is compiled to be run a few times: a third of the waiting.
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_backend_optimization_level": 0}
+
 
 class Tiny(nn.Module):
     """One convolution with batch norm: everything a step can get wrong, little to compile."""

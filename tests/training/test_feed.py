@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_jax.data import Split
-from cnn_jax.errors import EvaluationError, RecipeError
+from cnn_jax.errors import DataError, EvaluationError, RecipeError
 from cnn_jax.training.devices import place
 from cnn_jax.training.evaluate import predict_examples
 from cnn_jax.training.feed import Feed
@@ -84,6 +84,35 @@ def test_the_order_is_a_function_of_seed_and_epoch_and_of_nothing_else():
     assert order(small, seed=2, epoch=0, **start) != first
     # A resumed epoch goes on in the middle.
     assert order(small, seed=1, epoch=0, first_step=4, chunk_steps=1) == first[12:]
+
+
+@pytest.mark.parametrize("make", [split_of, lambda n: lazy(split_of(n))])
+def test_batches_of_identities_are_whole(make):
+    options = {"sampling": "identities", "images_per_identity": 3, "memory_limit": 2**30}
+    feed = Feed(make(40), 12, place(2), **options)
+    start = {"seed": 1, "epoch": 0, "first_step": 0, "chunk_steps": 2}
+    found = list(batches(feed, **start))
+    assert not feed.padded and len(found) == feed.steps == 4
+    for batch in found:
+        assert np.asarray(batch["valid"]).all()
+        labels = np.asarray(batch["label"]).reshape(4, 3)
+        assert (labels == labels[:, :1]).all() and len(set(labels[:, 0].tolist())) == 4
+        np.testing.assert_array_equal(np.asarray(batch["image"])[:, 0, 0, 0], batch["index"])
+    order = feed.order(seed=1, epoch=0)
+    np.testing.assert_array_equal(np.concatenate([b["index"] for b in found]), order)
+    # A resumed epoch goes on in the middle.
+    rest = batches(feed, seed=1, epoch=0, first_step=2, chunk_steps=1)
+    np.testing.assert_array_equal(np.concatenate([b["index"] for b in rest]), order[24:])
+
+
+@pytest.mark.parametrize(
+    ("size", "images", "message"),
+    [(12, 5, "12 examples does not hold 5 images"), (24, 3, "8 identities .* of 7 identities")],
+)
+def test_batches_of_identities_that_cannot_be_made(size, images, message):
+    options = {"sampling": "identities", "images_per_identity": images, "memory_limit": 2**30}
+    with pytest.raises(DataError, match=message):
+        Feed(split_of(40), size, place(1), **options)
 
 
 def test_chunks_divide_an_epoch():

@@ -24,14 +24,16 @@ def steps(name):
     return assembly, (assembly.template, {}, chunk), (assembly.template.variables, {}, evaluated)
 
 
-# Deeper ones of a family repeat its blocks, at ten seconds each.
+# Deeper ones of a family repeat its blocks, at ten seconds each; networks for faces add only PReLU
+# and a depthwise convolution.
 DEEPER = ("resnet34", "resnet101", "resnet152")
+FACES = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "mobilefacenet")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in DEEPER else name
+        pytest.param(name, marks=pytest.mark.slow) if name in (*DEEPER, *FACES) else name
         for name in models.names()
         if not models.segments(name)
     ],
