@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small import small_set
 
-from cnn_jax import data, train
+from cnn_jax import data, detecting, train
 from cnn_jax.cli import main
-from cnn_jax.detecting import auroc_gain, detect
+from cnn_jax.detecting import Detector, auroc_gain, detect
 from cnn_jax.errors import DataError, EvaluationError, RecipeError
 from cnn_jax.evaluation import AnomalyScores
 from cnn_jax.recipe import Recipe
@@ -75,6 +75,17 @@ def test_new_images_are_scored_alike(found):
     np.testing.assert_allclose(found.score(images[3:9]), found.test.scores[3:9], rtol=1e-6)
 
 
+def check_kept(found, folder):
+    """What was loaded says the same of the test images, bit for bit, and of the alarm."""
+    kept = Detector.load(found.save(folder).parent)
+    scored = kept.predict(found.dataset.splits["test"].images)
+    np.testing.assert_array_equal(scored.scores, found.test.scores, strict=True)
+    np.testing.assert_array_equal(scored.alarms, found.alarm.alarms(found.test))
+    assert kept.alarm == found.alarm and kept.verdict == found.promise_text
+    assert repr(kept) == repr(found.detector)
+    assert repr(kept.scorer.network) == repr(found.detector.scorer.network)
+
+
 def test_the_promise_is_withdrawn_where_test_comes_from_elsewhere():
     images, labels = stripes(120, odd=40, seed=1)
     shifted = np.clip(images.astype(int) + np.random.default_rng(3).integers(-60, 60, images.shape), 0, 255)  # fmt: skip # noqa: E501
@@ -94,13 +105,14 @@ def test_the_promise_is_withdrawn_where_test_comes_from_elsewhere():
         *(("padim", "rotation"), ("patchcore", "cutpaste"), ("neighbours", "contrastive")),
     ],
 )
-def test_every_method_finds_what_is_plain(method, features):
+def test_every_method_finds_what_is_plain_and_can_be_kept(method, features, tmp_path):
     found = detect(
         striped(), "upright", method=method, features=features, recipe=LEARN, reporter=Silent()
     )
     # After two epochs on 240 images a network knows little; a detector knows the rest.
     assert found.figures["auroc"].value > (0.6 if method == "autoencoder" else 0.75)
     assert set(found.baselines) == {"PCA of pixels", "nearest neighbour on pixels"}
+    check_kept(found, tmp_path / "kept")
 
 
 def test_the_network_of_a_run_gives_features(tmp_path):
@@ -114,6 +126,9 @@ def test_the_network_of_a_run_gives_features(tmp_path):
         detect(other_parts(), "upright", method="padim", features=str(run.path))
     found = detect(striped(), "upright", method="padim", features=str(run.path))
     assert found.figures["auroc"].value > 0.9
+    run.path.rename(tmp_path / "gone")
+    check_kept(found, tmp_path / "kept")
+    (tmp_path / "gone").rename(run.path)
     with pytest.raises(RecipeError, match=r"takes images of \[12, 12, 1\], and these are"):
         other = small_set(n=400, size=6).replace(
             splits={
@@ -203,6 +218,7 @@ def test_the_command_prints_and_writes(folder, capsys):
     assert main([*asked, "--out", "found", "--false-alarm", "0.06"]) == 0
     printed = capsys.readouterr().out
     assert "auroc above PCA of pixels" in printed and "at most 6 % raise" in printed
+    assert printed.endswith("\ndetector, scores and figures in found\n")
     saved = json.loads(Path("found/detection.json").read_text())
     assert saved["alarm"]["false_alarm"] == 0.06 and saved["figures"]["auroc"]["value"] > 0.9
     assert len(AnomalyScores.load("found/scores-test.npz")) == 60
@@ -214,6 +230,9 @@ def test_the_command_prints_and_writes(folder, capsys):
     small = ["--model.options.widths", "[4, 8]", "--model.options.units", "1", "--out", "again"]
     assert main([*asked, "--format", "json", *learned, *small]) == 0
     assert json.loads(capsys.readouterr().out)["features"] == "rotation"
+    [use] = json.loads(Path("again/detection.json").read_text())["test_uses"]
+    assert use["n"] == 60 and use["command"].startswith(f"cnn-jax detect --data {folder} --normal")
+    assert detecting.uses_beside("again") == {"found": 1}
     assert main([*asked, "--confidence", "0.999"]) == 2
     assert "are needed" in capsys.readouterr().err
     assert main(["detect", "--normal", "upright"]) == 2

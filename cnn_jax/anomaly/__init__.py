@@ -10,6 +10,7 @@ from cnn_jax.anomaly.distances import (
     fit_neighbours,
     fit_reconstruction,
 )
+from cnn_jax.anomaly.kept import Fitted, arrays_of, of_arrays
 from cnn_jax.anomaly.neighbours import nearest
 from cnn_jax.anomaly.patches import Padim, PatchCore, embed, fit_padim, fit_patchcore
 from cnn_jax.anomaly.pictures import enlarged
@@ -17,11 +18,13 @@ from cnn_jax.anomaly.pictures import enlarged
 __all__ = [
     "Coreset",
     "Detector",
+    "Fitted",
     "Mahalanobis",
     "Neighbours",
     "Padim",
     "PatchCore",
     "Reconstruction",
+    "arrays_of",
     "embed",
     "enlarged",
     "fit_mahalanobis",
@@ -31,4 +34,5 @@ __all__ = [
     "fit_reconstruction",
     "greedy_coreset",
     "nearest",
+    "of_arrays",
 ]

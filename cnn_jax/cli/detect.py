@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
+import sys
 
 from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
 from cnn_jax.errors import printable
 
 _HELP = """\
 usage: cnn-jax detect --data NAME|PATH --normal CLASS [options]
+       cnn-jax detect --load DIR [--format F] IMAGE...
 
 Find what is not normal with a detector that has seen normal images only. Its
 alarm is drawn on normal images of the validation part, with a promise: at most
@@ -22,25 +25,50 @@ the given share of normal images raises it.
   --confidence C     how surely, over calibrations (0.95); both need 59 normal
                      images or groups, and are refused with fewer
   --data-dir DIR     where named data sets lie
-  --out DIR          write scores and figures there
+  --out DIR          write detector, scores and figures there, and that the test
+                     part was looked at
   --format F         table or json
   --GROUP.FIELD V    any field of the recipe by which a network learns
-example:
-  cnn-jax detect --data pneumoniamnist --data-dir ~/sets --normal normal"""
+
+  --load DIR         score new images by the detector that --out wrote there
+  IMAGE              image files, or folders of them
+  --format F         table, csv or json
+examples:
+  cnn-jax detect --data pneumoniamnist --data-dir ~/sets --normal normal --out found
+  cnn-jax detect --load found image.png"""
+
+_OF_DATA = ("data", "normal", "method", "features", "data-dir", "out")
+_OF_ALARM = ("false-alarm", "confidence")
 
 
 def detect(arguments: list[str]) -> int:
-    """Print what a detector of anomalies does on the test part."""
+    """Print what a detector of anomalies does on the test part, or says of new images."""
     parser = Parser(prog="cnn-jax detect", text=_HELP)
-    known = []
-    for name in ("data", "normal", "method", "features", "data-dir", "out", "format"):
+    for name in (*_OF_DATA, "load", "format"):
         parser.add_argument(f"--{name}")
-        known.append(f"--{name}")
-    for name in ("false-alarm", "confidence"):
+    for name in _OF_ALARM:
         parser.add_argument(f"--{name}", type=float)
-        known.append(f"--{name}")
-    rest, dotted = take_dotted(arguments, [*known, "-h", "--help"])
+    known = [f"--{name}" for name in (*_OF_DATA, *_OF_ALARM, "load", "format", "help")]
+    parser.add_argument("images", nargs="*")
+    rest, dotted = take_dotted(arguments, [*known, "-h"])
     options = parser.parse_args(rest)
+    if options.load is not None:
+        given = [name for name in (*_OF_DATA, *_OF_ALARM) if _given(options, name) is not None]
+        if unfit := [*given, *dotted]:
+            raise UsageError(f"--{unfit[0]} is for fitting a detector: leave it out of --load")
+        return _score(options)
+    if options.images:
+        raise UsageError(
+            f"{options.images[0]!r} is no option: new images are scored with --load DIR"
+        )
+    return _fit(options, dotted, shlex.join(["cnn-jax", "detect", *arguments]))
+
+
+def _given(options: argparse.Namespace, name: str) -> object:
+    return getattr(options, name.replace("-", "_"))
+
+
+def _fit(options: argparse.Namespace, dotted: dict[str, str], command: str) -> int:
     if options.data is None or options.normal is None:
         raise UsageError("give --data, and --normal with the class that is normal")
     if options.format not in (None, "table", "json"):
@@ -63,12 +91,53 @@ def detect(arguments: list[str]) -> int:
     }
     if options.format == "json":  # nothing else belongs on stdout
         given["reporter"] = Silent()
-    found = detecting.detect(
-        resolve_data(recipe, load_data(recipe)), options.normal, recipe=recipe, **given
-    )
-    print(tables.detection(found, options.format or "table"))
+    dataset = resolve_data(recipe, load_data(recipe))
+    found = detecting.detect(dataset, options.normal, recipe=recipe, command=command, **given)
     if options.out is not None:
-        found.save(options.out, shlex.join(["cnn-jax", "detect", *arguments]))
-        if options.format != "json":
-            print(f"scores and figures in {printable(options.out)}")
+        found.save(options.out)  # logged before anything is shown
+    print(tables.detection(found, options.format or "table"))
+    if options.format != "json":
+        print(f"\n{_where(options.out)}")
     return 0
+
+
+def _where(out: str | None) -> str:
+    """Where all is, and that the test part is used up by each look."""
+    from cnn_jax import detecting
+
+    if out is None:
+        return "nothing is kept, nor that the test part was looked at: give --out DIR"
+    said = f"detector, scores and figures in {printable(out)}"
+    if beside := detecting.uses_beside(out):
+        where = ", ".join(map(printable, beside))
+        said += (
+            f"\nthis test part was looked at {sum(beside.values())} times before, by {where}: "
+            "the best of several has flattered figures"
+        )
+    return said
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Score new images, readable ones at least."""
+    if not options.images:
+        raise UsageError("--load: name the images to score, or folders of them")
+    if options.format not in (None, "table", "csv", "json"):
+        raise UsageError(f"--format is table, csv or json, not {options.format!r}")
+    from cnn_jax import tables
+    from cnn_jax.data import list_images
+    from cnn_jax.data.files import unreadable
+    from cnn_jax.detecting import Detector
+    from cnn_jax.errors import DataError
+
+    detector, images = Detector.load(options.load), list_images(options.images)
+    try:
+        found, bad = detector.predict(images), {}
+    except DataError:
+        bad = unreadable(images)
+        if len(bad) in (0, len(images)):
+            raise
+        found = detector.predict([image for image in images if image not in bad])
+    print(tables.scored(found, detector, options.format or "table"))
+    for reason in bad.values():
+        print(f"cnn-jax: {reason}", file=sys.stderr)
+    return 1 if bad else 0

@@ -47,7 +47,8 @@ def assemble(
         _check_pairs(recipe, dataset, augment)
         augment = Augment()  # the views have it
     if model is None:
-        model = _model(recipe, task, image_shape)
+        outputs = None if isinstance(task, Reconstruction) else task.num_outputs
+        model = model_of(recipe, outputs, image_shape)
     check_signature(model)
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(dataset)
@@ -100,11 +101,11 @@ def _task(objective: Objective, augment: Augment) -> LabelFree:
     return Reconstruction()
 
 
-def _model(recipe: Recipe, task: LabelFree, image_shape: tuple[int, ...]) -> nn.Module:
-    if isinstance(task, Reconstruction):
+def model_of(recipe: Recipe, outputs: int | None, image_shape: tuple[int, ...]) -> nn.Module:
+    """The module a recipe names, with so many logits; an autoencoder where these are None."""
+    if outputs is None:
         return Autoencoder(dtype=jnp.dtype(recipe.train.dtype))
-    loading = "cnn_jax.pretraining.pretrain("
-    return build_model(recipe, task.num_outputs, image_shape, loading)
+    return build_model(recipe, outputs, image_shape, "cnn_jax.pretraining.pretrain(")
 
 
 def _check_recipe(recipe: Recipe, objective: Objective) -> None:

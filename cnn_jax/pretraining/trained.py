@@ -81,10 +81,10 @@ class Pretrained:
     def embedding(self, images: np.ndarray) -> np.ndarray:
         """One vector for an image, float32 `[N, D]`: what the last layer sees.
 
-        That is what the submodule `head` is given, averaged over its positions. `nn.tap` gives it
-        at the last stage (`stage3` of `compact`, `stage4` of residual networks), of pre-activation
-        networks at `norm`, before the ReLU. Without a `head` it is the output's `embedding`, as of
-        `Autoencoder`.
+        That is the output's `embedding`, where there is one, as of `Autoencoder` and of networks
+        for faces; else what the submodule `head` is given, averaged over its positions. `nn.tap`
+        gives the latter at the last stage (`stage3` of `compact`, `stage4` of residual networks),
+        of pre-activation networks at `norm`, before the ReLU.
 
         Raises:
           DataError: as `features`.
@@ -160,7 +160,7 @@ class Pretrained:
 
             with intercept_calls(keep):
                 outputs = self.model.apply(variables, self.preprocess(images), train=False)
-            if not seen and isinstance(outputs, Mapping) and "embedding" in outputs:
+            if isinstance(outputs, Mapping) and "embedding" in outputs:
                 seen.append(outputs["embedding"])
             if not seen:
                 raise ModelError(

@@ -2,9 +2,9 @@
 
 from cnn_jax.tables.answers import answers, compared, fates, relabelled, segmented
 from cnn_jax.tables.data_and_models import audit, dataset, learning_rates, models
+from cnn_jax.tables.detection import detection, scored
 from cnn_jax.tables.figures import (
     decision,
-    detection,
     figures,
     gains,
     population,
@@ -26,6 +26,7 @@ __all__ = [
     "models",
     "population",
     "relabelled",
+    "scored",
     "segmented",
     "settings",
     "verdict",

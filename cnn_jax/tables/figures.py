@@ -15,7 +15,6 @@ from cnn_jax.tables.layout import Format, aligned, csv_text
 
 if TYPE_CHECKING:
     from cnn_jax.deciding import Decision
-    from cnn_jax.detecting import Detection
     from cnn_jax.population import Population
     from cnn_jax.sweeps import Setting
 
@@ -185,43 +184,6 @@ def decision(found: Decision, form: Literal["table", "json"]) -> str:
         f"{100 * found.all_negative.value:.2f} %.\n"
         f"PPV and NPV hold where {100 * found.on_test.prevalence:.1f} % have it, as on test."
     )
-
-
-def detection(found: Detection, form: Literal["table", "json"]) -> str:
-    """What a detector of anomalies and its alarm do on test, beside the baselines."""
-    alarm, gains = found.alarm, found.gains()
-    if form == "json":
-        values = {
-            "normal": found.normal,
-            "method": found.method,
-            "features": found.features,
-            "alarm": {
-                name: getattr(alarm, name)
-                for name in ("threshold", "n", "k", "false_alarm", "confidence")
-            },
-            "promise": {
-                "kept": None if found.promise is None else found.promise.kept,
-                "text": found.promise_text,
-            },
-            "test": {name: one.to_dict() for name, one in found.figures.items()},
-            "baselines": {
-                name: {"auroc": auroc.to_dict(), "difference": gain.to_dict()}
-                for name, (auroc, gain) in gains.items()
-            },
-        }
-        return json.dumps(values, indent=1)
-    things = "groups of normal images" if alarm.of_groups else "normal images"
-    rows = [(name.replace("_", " "), str(one)) for name, one in found.figures.items()]
-    rows += [(f"auroc of {name}", str(auroc)) for name, (auroc, _) in gains.items()]
-    rows += [(f"auroc above {name}", str(gain)) for name, (_, gain) in gains.items()]
-    promised = (
-        f"An alarm is a score above {alarm.threshold:.4g}: the {alarm.k:,} lowest of {alarm.n:,} "
-        f"{things} of {alarm.fitted_on.split} lie at or below it. Of {things} like these at most "
-        f"{100 * alarm.false_alarm:g} % raise one, with confidence {100 * alarm.confidence:g} %. "
-        f"{found.promise_text}"
-    )
-    head = f"{printable(found.normal)} is normal; {found.method} of {printable(found.features)}"
-    return "\n".join([head, "", aligned(rows), "", *textwrap.wrap(promised, 79)])
 
 
 def _share(estimate: Estimate) -> str:
