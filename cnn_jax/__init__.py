@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         decision,
         evaluation,
         explain,
+        gallery,
         models,
         nn,
         ops,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     )
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.comparing import compare
-    from cnn_jax.detecting import detect
+    from cnn_jax.detecting import Detector, detect
     from cnn_jax.errors import CnnJaxError
     from cnn_jax.evaluation import Estimate, Predictions
     from cnn_jax.kept_memory import keep_freed_memory
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
     from cnn_jax.pretraining import Pretrained, pretrain
     from cnn_jax.recipe import Recipe
     from cnn_jax.run import Run, train
+    from cnn_jax.segmenter import Segmented, Segmenter
     from cnn_jax.sweeps import Sweep, sweep
 
 _HOME = {
     "Classified": "classifier",
     "Classifier": "classifier",
     "CnnJaxError": "errors",
+    "Detector": "detecting",
     "Estimate": "evaluation",
     "Population": "population",
     "Pretrained": "pretraining",
@@ -50,6 +53,8 @@ _HOME = {
     "RangeTest": "learning_rates",
     "Recipe": "recipe",
     "Run": "run",
+    "Segmented": "segmenter",
+    "Segmenter": "segmenter",
     "Sweep": "sweeps",
     "compare": "comparing",
     "detect": "detecting",
@@ -67,6 +72,7 @@ _ROOMS = (
     "decision",
     "evaluation",
     "explain",
+    "gallery",
     "models",
     "nn",
     "ops",
@@ -78,6 +84,7 @@ __all__ = [
     "Classified",
     "Classifier",
     "CnnJaxError",
+    "Detector",
     "Estimate",
     "Population",
     "Predictions",
@@ -85,6 +92,8 @@ __all__ = [
     "RangeTest",
     "Recipe",
     "Run",
+    "Segmented",
+    "Segmenter",
     "Sweep",
     "anomaly",
     "augment",
@@ -94,6 +103,7 @@ __all__ = [
     "detect",
     "evaluation",
     "explain",
+    "gallery",
     "keep_freed_memory",
     "models",
     "nn",

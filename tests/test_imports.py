@@ -13,7 +13,7 @@ OPTIONAL = [
 ]
 ROOMS = [
     *("anomaly", "augment", "bench.session", "data", "decision", "evaluation", "explain"),
-    *("models", "nn", "ops", "report", "training"),
+    *("gallery", "models", "nn", "ops", "report", "training"),
 ]
 
 SCRIPT = """

@@ -1,0 +1,180 @@
+"""A trained network as what makes the embeddings of a gallery, and folders of images enrolled."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from cnn_jax import environment
+from cnn_jax.classifier import Classifier
+from cnn_jax.data import decode_image, list_images
+from cnn_jax.data.files import is_image, walk
+from cnn_jax.errors import DataError, ModelError
+from cnn_jax.gallery import EmbeddingModel, Gallery
+from cnn_jax.pretraining import Pretrained
+from cnn_jax.run import Run
+
+_ROWS = 64  # images decoded and embedded at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A network that embeds images, and what its embeddings are told from others' by.
+
+    Attributes:
+      classifier: the trained network; its classes are not used.
+    """
+
+    classifier: Classifier
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Embedder:
+        """Of a run folder, or of one that `cnn-jax export` wrote.
+
+        Raises:
+          RunError: it is neither, or its training has not ended, or it segments.
+          ModelError: it takes volumes, which are no image files.
+        """
+        exported = (Path(folder) / "model.safetensors").exists()
+        classifier = Classifier.load(folder) if exported else Run.load(folder).classifier
+        if len(classifier.image_shape) != 3:
+            raise ModelError(f"the network of {str(folder)!r} takes volumes, and no image files")
+        return cls(classifier)
+
+    @property
+    def preprocessing(self) -> str:
+        """How images become the network's input, as JSON."""
+        c = self.classifier
+        values = {"image_shape": c.image_shape, "fit": c.recipe.data.fit, **asdict(c.preprocess)}
+        return json.dumps(values, sort_keys=True)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the weights, the network's options and the preprocessing."""
+        named = self.classifier.recipe.model
+        text = json.dumps([self.preprocessing, named.name, named.options], sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        variables = jax.device_get(dict(self.classifier.variables))
+        for name, leaf in sorted(flax.traverse_util.flatten_dict(variables, sep="/").items()):
+            digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings float32 `[N, D]` of images uint8 `[N, H, W, C]` of the network's shape.
+
+        They are the `embedding` of the network's outputs, or else what its last layer sees.
+
+        Raises:
+          ModelError: the network has neither.
+        """
+        return np.asarray(self._embed(images))
+
+    def files(self, paths: Sequence[Path]) -> np.ndarray:
+        """Embeddings of image files of any size, fitted as the training images were.
+
+        Raises:
+          DataError: a file cannot be decoded.
+        """
+        shape, fit = self.classifier.image_shape, self.classifier.recipe.data.fit
+        environment.enable_compile_cache()
+        found = []
+        for start in range(0, len(paths), _ROWS):
+            some = paths[start : start + _ROWS]
+            found.append(self(np.stack([decode_image(path, shape, fit) for path in some])))  # type: ignore[arg-type]
+        return np.concatenate(found)
+
+    @functools.cached_property
+    def _embed(self) -> Callable[[np.ndarray], np.ndarray]:
+        c = self.classifier
+        return Pretrained.of(c.model, c.variables, c.preprocess, c.image_shape).embedding
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """What became of folders of images.
+
+    Attributes:
+      new: images that were enrolled now; the others were before.
+      images: image files that were found.
+      counts: name -> number of its images among them.
+      single: names that have one image in the gallery, which is all that their template is.
+      empty: folders without images, of whom nobody is enrolled.
+    """
+
+    new: int
+    images: int
+    counts: dict[str, int]
+    single: tuple[str, ...]
+    empty: tuple[Path, ...]
+
+
+def enrol_folders(
+    path: str | os.PathLike[str], embedder: Embedder, folders: Iterable[str | os.PathLike[str]]
+) -> Enrolment:
+    """Enrol the images of folders, each under the name of the folder that it lies in.
+
+    Either all images are enrolled or, if one cannot be read, none.
+
+    Args:
+      path: of the gallery, which is made if it is not there.
+      embedder: the network.
+      folders: with a folder for each identity, or these themselves, or image files.
+
+    Raises:
+      DataError: no image, or one that cannot be decoded; or as `Gallery.enrol`.
+      ModelError: the gallery is of another network.
+    """
+    places = list(map(Path, folders))
+    files = list_images(places)
+    names = [file.absolute().parent.name for file in files]
+    sources = [f"{name}/{file.name}" for name, file in zip(names, files, strict=True)]
+    repeated = [source for source, count in Counter(sources).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{len(repeated)} images, such as {repeated[0]!r}, come from two folders of one name: "
+            "rename a folder or a file"
+        )
+    if Path(path).exists():  # refused before the work, if it is
+        Gallery.open(path, embedder.digest).close()
+    embeddings = embedder.files(files)
+    model = EmbeddingModel(embedder.digest, embeddings.shape[1], embedder.preprocessing)
+    with Gallery.create(path, model) as gallery:
+        new = gallery.enrol(names, embeddings, sources=sources)
+        total = gallery.counts()
+    counts = dict(Counter(names))
+    return Enrolment(
+        new=new,
+        images=len(files),
+        counts=counts,
+        single=tuple(name for name in counts if total.get(name) == 1),
+        empty=tuple(
+            folder for place in places for folder in _folders(place) if not _has_image(folder)
+        ),
+    )
+
+
+def learned_names(gallery: Gallery, embedder: Embedder) -> list[str]:
+    """Enrolled names that are classes of the network.
+
+    It has learned to keep these apart, so that a threshold fitted on them is too low for others.
+    """
+    return [name for name in gallery.counts() if name in embedder.classifier.classes]
+
+
+def _folders(path: Path) -> list[Path]:
+    return [p for p in sorted(path.iterdir()) if p.is_dir()] if path.is_dir() else []
+
+
+def _has_image(folder: Path) -> bool:
+    return any(is_image(file) for file in walk(folder))
