@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax import environment
+from cnn_jax.clinic_pictures import case_pictures
 from cnn_jax.data import Dataset
+from cnn_jax.data.known import known_set
 from cnn_jax.decision import is_positive
 from cnn_jax.decision.threshold import scores
-from cnn_jax.errors import CnnJaxError, ModelError, RunError
+from cnn_jax.errors import CnnJaxError, RunError
 from cnn_jax.evaluation import (
     Predictions,
     calibration_curve,
@@ -24,33 +23,14 @@ from cnn_jax.evaluation import (
     roc_curve,
 )
 from cnn_jax.evaluation.intervals import Units, share_of
-from cnn_jax.explain import grad_cam, last_maps, occlusion
 from cnn_jax.report.clinic import Case, ClinicPage, Subgroup, write
-from cnn_jax.report.pictures import viewable
 from cnn_jax.run import Run
-from cnn_jax.training.devices import numerics
 
 if TYPE_CHECKING:
     from cnn_jax.deciding import Decision
 
 SHOWN_HIGHEST, SHOWN_FAILURES = 24, 12
 SHOWN_SUBGROUPS = 20
-_AT_ONCE = 8  # images whose heat maps are made in one call; fixed, so that it compiles once
-
-_HEAT = {
-    "grad-cam": (
-        "Beside each image its heat map (Grad-CAM of {positive}): orange to yellow is where the "
-        "network's last maps speak for that class; what speaks against it is not shown."
-    ),
-    "occlusion": (
-        "Beside each image its heat map (occlusion): orange to yellow is where covering a "
-        "square lowers the network's answer of {positive}; where it raises it nothing is shown."
-    ),
-}
-_OWN_SCALE = (
-    "Each map has its own scale, so that they do not compare in strength. They show what the "
-    "network answers to, which need not be where a disease is."
-)
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
@@ -99,7 +79,7 @@ def make_clinic_page(
 ) -> ClinicPage:
     """Everything the page shows; arguments and errors as `write_clinic_page`."""
     threshold, info = decision.threshold, run.info
-    test = run.predictions("test")
+    test = decision.test
     score = scores(test, threshold.positive, threshold.temperature)
     actual, flagged = is_positive(test, threshold.positive), threshold.flags(test)
     risk = 1 / (1 + np.exp(-np.clip(score, -700, 700)))
@@ -109,15 +89,15 @@ def make_clinic_page(
         descending[(actual & ~flagged)[descending]][::-1][:SHOWN_FAILURES],
         descending[(flagged & ~actual)[descending]][:SHOWN_FAILURES],
     )
-    dataset, pictures_note = _dataset(run, needed=needs_images)
-    images: dict[int, np.ndarray] = {}
-    if dataset is not None:
-        images, pictures_note = _images(dataset, test, np.unique(np.concatenate(shown)),
-                                        needed=needs_images)  # fmt: skip
-    heat: dict[int, np.ndarray] = {}
-    heat_note = ""
-    if images:
-        heat, heat_note = _heat(run, images, threshold.positive)
+    dataset = _dataset(run, needed=needs_images)
+    pictures = case_pictures(
+        run,
+        dataset,
+        test.ids,
+        np.unique(np.concatenate(shown)),
+        threshold.positive,
+        needed=needs_images,
+    )
 
     def case(i: int) -> Case:
         return Case(
@@ -126,8 +106,10 @@ def make_clinic_page(
             truth=_truth(test, threshold.positive, i),
             positive=bool(actual[i]),
             flagged=bool(flagged[i]),
-            image=viewable(images[i]) if i in images else None,
-            heat=heat.get(i),
+            image=pictures.images.get(i),
+            heat=pictures.heat.get(i),
+            given=pictures.given.get(i),
+            marked=pictures.marked.get(i),
         )
 
     highest, missed, alarms = (tuple(case(i) for i in part.tolist()) for part in shown)
@@ -156,14 +138,14 @@ def make_clinic_page(
         highest=highest,
         missed=missed,
         alarms=alarms,
-        pictures_note=pictures_note,
-        heat_note=heat_note,
+        pictures_note=pictures.missing,
+        heat_note=pictures.legend,
         made=_made(run, info, decision),
         intended=_intended(threshold.positive, info["data"]["name"]),
-        not_for=_not_for(decision),
+        not_for=_not_for(decision, segments=bool(run.regions)),
         facts=_facts(run, info),
         data_facts=_data_facts(info["data"]),
-        notes=tuple(info["data"]["notes"]),
+        notes=(*info["data"]["notes"], *_ungrouped(run, test)),
         subgroups=subgroups,
         subgroups_note=subgroups_note,
         test_uses=tuple(run.test_uses),
@@ -178,80 +160,26 @@ def _truth(test: Predictions, positive: str, i: int) -> str:
     return test.classes[int(test.labels()[i])]
 
 
-def _dataset(run: Run, *, needed: bool) -> tuple[Dataset | None, str]:
+def _ungrouped(run: Run, test: Predictions) -> tuple[str, ...]:
+    """A note where nobody has said which images are of one patient, of data not known by name."""
+    if known_set(run.info["data"]["name"]) is not None:
+        return ()  # what is known of it is among its notes
+    # Where copies alone have made groups, an image without one is a group named by its id.
+    if test.groups is not None and not np.isin(test.groups, test.ids).any():
+        return ()
+    return (
+        "No groups were given: if a patient has several images, test images may be of patients "
+        "with other images in train, and figures on test are then optimistic.",
+    )
+
+
+def _dataset(run: Run, *, needed: bool) -> Dataset | None:
     try:
-        return run.dataset, ""
+        return run.dataset
     except CnnJaxError:
         if needed:
             raise
-        return None, "The images could not be read, so there are no pictures."
-
-
-def _images(
-    dataset: Dataset, test: Predictions, chosen: np.ndarray, *, needed: bool
-) -> tuple[dict[int, np.ndarray], str]:
-    """The chosen test images as the data hold them, by position among the predictions."""
-    split = dataset.splits["test"]
-    place = {name: i for i, name in enumerate(split.ids.tolist())}
-    try:
-        images = split.read_images([place[name] for name in test.ids[chosen].tolist()])
-    except CnnJaxError:
-        if needed:
-            raise
-        return {}, "The images could not be read, so there are no pictures."
-    return dict(zip(chosen.tolist(), images, strict=True)), ""
-
-
-def _heat(
-    run: Run, images: dict[int, np.ndarray], positive: str
-) -> tuple[dict[int, np.ndarray], str]:
-    """Heat maps float32 `[H, W]` for the positive class, and what they are, in words."""
-    pixels = np.stack(list(images.values()))
-    if pixels.ndim != 4:
-        return {}, "There are no heat maps of volumes."
-    try:
-        classifier = run.classifier
-    except CnnJaxError:
-        return {}, "The network could not be loaded, so there are no heat maps."
-    environment.enable_compile_cache()
-    model, variables = classifier.model, dict(classifier.variables)
-    target = jnp.full(_AT_ONCE, classifier.classes.index(positive), jnp.int32)
-    some: Any = jax.ShapeDtypeStruct((_AT_ONCE, *pixels.shape[1:]), jnp.float32)
-    try:
-        at: str | None = last_maps(model, variables, some)
-    except ModelError:
-        at = None
-
-    @jax.jit
-    def maps(variables: Any, image: jax.Array) -> jax.Array:
-        x = classifier.preprocess(image)
-        if at is not None:
-            return grad_cam(model, variables, x, target, at=at)
-        side = max(1, min(x.shape[1:3]) // 4)
-        heat = occlusion(
-            lambda covered: _logits(model.apply(variables, covered)),
-            x,
-            target,
-            side=side,
-            stride=max(1, side // 2),
-        )
-        return jax.nn.relu(heat)
-
-    found = []
-    with numerics(run.recipe.train.precision):
-        for start in range(0, len(pixels), _AT_ONCE):
-            part = pixels[start : start + _AT_ONCE]
-            full = np.resize(part, (_AT_ONCE, *part.shape[1:]))
-            found += list(np.asarray(maps(variables, full))[: len(part)])
-    heat = dict(zip(images, found, strict=True))
-    # A network that overflows has no map to draw; what is left is still right.
-    heat = {i: one for i, one in heat.items() if np.isfinite(one).all()}
-    words = _HEAT["occlusion" if at is None else "grad-cam"].format(positive=positive)
-    return heat, f"{words} {_OWN_SCALE}"
-
-
-def _logits(outputs: Any) -> jax.Array:
-    return outputs["logits"] if isinstance(outputs, dict) else outputs
+        return None
 
 
 def _subgroups(
@@ -266,10 +194,12 @@ def _subgroups(
     split = dataset.splits["test"]
     order = {name: i for i, name in enumerate(split.ids.tolist())}
     rows = np.array([order[name] for name in test.ids.tolist()])
+    # The class is a property like others where not it but a region of the image is looked for.
+    truth = () if dataset.regions and len(dataset.classes["label"]) > 1 else ("label",)
     further = [
         name
         for name, kind in dataset.kinds.items()
-        if name != "label" and kind != "soft" and name in split.targets
+        if name not in truth and kind != "soft" and name in split.targets
     ]
     if not further:
         return (), (
@@ -310,16 +240,24 @@ def _made(run: Run, info: dict[str, Any], decision: Decision) -> tuple[str, ...]
     chosen = "of all epochs the best on the validation part"
     if selected["rule"] != "best":
         chosen = "the last one"
+    threshold = decision.threshold
+    fitted = f"{threshold.fitted_on.n:,} {threshold.fitted_on.split} examples"
     sentences = [
         f"Trained on {parts['train']:,} images, {run.recipe.train.epochs:,} epochs planned; "
         f"{info['reason']}.",
         f"The state after epoch {selected['epoch']} was kept: {chosen}.",
-        f"Calibrated by one temperature, {decision.threshold.temperature:.3g}, fitted on "
-        f"{info['temperature']['n']:,} validation examples: it changes how sure the model is.",
-        f"The line was chosen by this rule: {decision.threshold.rule}. It was fitted on "
-        f"{decision.threshold.fitted_on.n:,} {decision.threshold.fitted_on.split} examples; no "
-        "test example was used for it.",
+        f"Calibrated by one temperature, {threshold.temperature:.3g}, fitted on {fitted}: it "
+        "changes how sure the model is.",
+        f"The line was chosen by this rule: {threshold.rule}. It was fitted on {fitted}; no test "
+        "example was used for it.",
     ]
+    if run.regions:
+        sentences.insert(
+            2,
+            f"It marks pixels: the risk of an image is the highest probability of "
+            f"{threshold.positive} at any of them, and an image has it where the reference marks "
+            "any.",
+        )
     return tuple(sentences)
 
 
@@ -331,16 +269,17 @@ def _intended(positive: str, dataset: str) -> tuple[str, ...]:
     )
 
 
-def _not_for(decision: Decision) -> tuple[str, ...]:
+def _not_for(decision: Decision, *, segments: bool) -> tuple[str, ...]:
     counts = decision.on_test.counts
     share = 100 * (counts[0] + counts[2]) / sum(counts)
+    shown = "the network's outlines" if segments else "heat maps"
     return (
         "Diagnosis, triage, treatment, or any other decision on a patient.",
         "Images from elsewhere: it was tested on the test part of this data set and never "
         "validated on other hospitals, devices or populations.",
         f"Figures beyond those here: they hold for images like the {sum(counts):,} of the test "
         f"part, of which {share:.1f} % have it, and for labels made as theirs were.",
-        "Showing where a disease is: heat maps were checked by no physician.",
+        f"Showing where a disease is: {shown} were checked by no physician.",
     )
 
 

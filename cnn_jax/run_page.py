@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import flax.traverse_util
 import numpy as np
 
+from cnn_jax.data.known import CANNOT_BE_TOLD
 from cnn_jax.errors import CnnJaxError, DataError, RunError
 from cnn_jax.evaluation import (
     EMPTY_POLICY,
@@ -26,9 +27,10 @@ from cnn_jax.evaluation import (
     reliability,
     segmentation_metrics,
 )
+from cnn_jax.recognition_page import headline_of_people, of_unseen_people
 from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, MaskCase, Page, write
 from cnn_jax.report.hardest import SHOWN_CLASSES, SHOWN_EXAMPLES, SHOWN_OF_CLASS
-from cnn_jax.report.pictures import viewable
+from cnn_jax.report.pictures import fullest_slice, viewable
 
 if TYPE_CHECKING:
     from cnn_jax.run import Run
@@ -41,6 +43,7 @@ _KEPT = re.compile(r"(\d+) of \d+ test images equal a train or validation image 
 _SHARED = re.compile(
     r"(\d+) of \d+ test images share (?:a group|one of \d+ groups) with a (train|validation) image"
 )
+_UNTOLD = re.compile(rf"(\w+) {CANNOT_BE_TOLD}")
 
 
 def write_page(run: Run, *, needs_images: bool = False) -> Path:
@@ -109,20 +112,25 @@ def make_page(run: Run, *, needs_images: bool = False) -> Page:
     metrics, end = run.metrics, info["end"]
     name, headline = next(iter(metrics["test"].items()))
     of_task = _of_masks if run.regions else _of_classes
+    if run.recognises:
+        of_task = _of_people
+    headline_name = f"test {name.replace('_', ' ')}"
+    sentence = _sentence(headline, info["data"]["notes"])
+    if run.recognises:
+        headline_name, sentence = headline_of_people(run, headline)
     return page(
-        headline_name=f"test {name.replace('_', ' ')}",
+        headline_name=headline_name,
         headline=headline,
-        sentence=_sentence(headline, info["data"]["notes"]),
+        sentence=sentence,
         figures=tuple(
             (f"{part} {key.replace('_', ' ')}", estimate)
             for part in ("test", "validation")
             for key, estimate in metrics[part].items()
         ),
-        train_accuracy=end["train_accuracy"],
         gradient_norm=end["gradient_norm"],
         accuracy_gap=end["gap"],
         filters=_first_kernel(run.variables["params"], info["data"]["image_shape"][-1]),
-        **of_task(run, needs_images=needs_images),
+        **{"train_accuracy": end["train_accuracy"], **of_task(run, needs_images=needs_images)},
     )
 
 
@@ -165,7 +173,7 @@ def _of_masks(run: Run, *, needs_images: bool) -> dict[str, Any]:
     for i, found in zip(worst.tolist(), test.take(worst).predicted(), strict=True):
         given = test.masks[i]
         if given.ndim == 3:  # of a volume the slice in which most is marked, given or found
-            slice_ = int(((given > 0) | (found > 0)).sum(axis=(1, 2)).argmax())
+            slice_ = fullest_slice(given, found)
             given, found = given[slice_], found[slice_]
             if i in images:
                 images[i] = images[i][slice_]
@@ -180,6 +188,15 @@ def _of_masks(run: Run, *, needs_images: bool) -> dict[str, Any]:
     }
 
 
+def _of_people(run: Run, *, needs_images: bool) -> dict[str, Any]:
+    """What the page says of a network that recognises people it has not seen."""
+
+    def pictures(indices: np.ndarray) -> dict[int, np.ndarray]:
+        return _pictures(run, indices, needed=needs_images)
+
+    return of_unseen_people(run, pictures)
+
+
 def _sentence(headline: Estimate, notes: list[str]) -> str:
     resampled = {"example": "images", "group": "groups of images", "seed": "seeds"}[headline.unit]
     return (
@@ -191,9 +208,12 @@ def _sentence(headline: Estimate, notes: list[str]) -> str:
 
 def _seen(notes: list[str]) -> str:
     """Whether the network had seen the test images or their like, from the notes of the data."""
-    leaks = []
+    leaks, untold = [], ""
     for note in notes:
-        if kept := _KEPT.match(note):
+        if of := _UNTOLD.match(note):
+            what = of[1].lower()
+            untold = f"some perhaps of {what} with other images in train ({what} {CANNOT_BE_TOLD})"
+        elif kept := _KEPT.match(note):
             count = int(kept[1])
             verb = "is" if count == 1 else "are"
             leaks.append(f"{count:,} of which {verb} also in train or validation (kept on demand)")
@@ -201,9 +221,10 @@ def _seen(notes: list[str]) -> str:
             count = int(shared[1])
             verb = "shares" if count == 1 else "share"
             leaks.append(f"{count:,} of which {verb} a group with a {shared[2]} image")
-    if not leaks:
-        return " the network had not seen"
-    return f", {' and '.join(leaks)}: the figure is optimistic"
+    seen = f", {' and '.join(leaks)}" if leaks else " the network had not seen"
+    if untold:
+        seen += f", {untold}"
+    return f"{seen}: the figure is optimistic" if leaks or untold else seen
 
 
 def _baselines(run: Run, test: Predictions) -> tuple[Baseline, ...]:

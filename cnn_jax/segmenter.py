@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_jax import nn
+from cnn_jax import exported, nn
 from cnn_jax.assembly import evaluating
+from cnn_jax.classifier import build_model
 from cnn_jax.data.decode import restore_values
-from cnn_jax.errors import DataError
+from cnn_jax.errors import DataError, RunError
 from cnn_jax.new_images import answers_for, sizes_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.devices import Placement, place
@@ -122,6 +123,10 @@ def mask_paths(folder: str | os.PathLike[str], ids: Sequence[str]) -> list[Path]
 class Segmenter:
     """A model, its variables, and how pictures become its input.
 
+    Where it was trained on patches (`augment.patch`) it answers for whole images of
+    `image_shape` by overlapping windows of the patches' size; see `training.windows`. These are
+    part of it, saved or not: the recipe and the shape say where they lie.
+
     Attributes:
       recipe: of the run; names the model.
       model: the Linen module.
@@ -188,3 +193,50 @@ class Segmenter:
     @functools.cached_property
     def _on_device(self) -> Any:
         return self._placement.replicate(dict(self.variables))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `model.safetensors` and, beside it, `model.json` with all the rest.
+
+        Raises:
+          RunError: the folder has such files already, or cannot be written.
+        """
+        return exported.write(
+            folder,
+            recipe=self.recipe,
+            variables=self.variables,
+            preprocess=self.preprocess,
+            image_shape=self.image_shape,
+            described={"kind": exported.MASKS, "regions": list(self.regions)},
+        )
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, model: nn.Module | None = None) -> Segmenter:
+        """Read what `save` wrote; its masks are those of the run, bit for bit.
+
+        Args:
+          folder: with `model.safetensors` and `model.json`.
+          model: the module, if it is not one of ours.
+
+        Raises:
+          RunError: a file is missing or damaged, the folder is that of a run, or the network
+            classifies.
+        """
+        loading = f"cnn_jax.Segmenter.load({str(folder)!r}, "
+        with exported.reading(folder):
+            found = exported.read(folder)
+            if found.described["kind"] != exported.MASKS:
+                raise RunError(
+                    f"the network in {str(folder)!r} classifies: read it with "
+                    "cnn_jax.Classifier.load"
+                )
+            regions = tuple(found.described["regions"])
+            if len(regions) < 2:
+                raise ValueError(f"{len(regions)} regions, where there is a background and others")
+            return cls(
+                recipe=found.recipe,
+                model=model or build_model(found.recipe, len(regions), found.image_shape, loading),
+                variables=found.variables,
+                preprocess=found.preprocess,
+                regions=regions,
+                image_shape=found.image_shape,
+            )

@@ -1,5 +1,6 @@
 """The page for a clinician of tiny runs: from files on the command line, and from arrays."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 import cnn_jax
-from cnn_jax import clinic, data, deciding
+from cnn_jax import clinic, clinic_pictures, data, deciding
 from cnn_jax.cli import main
+from cnn_jax.data.known import KNOWN
 from cnn_jax.errors import RunError
 
 SICK, WELL = '<i>sick & "x"', "well"
@@ -22,6 +24,13 @@ def pictures(n, seed=0, side=16):
     images = generator.integers(0, 120, (n, side, side)).astype(np.uint8)
     images[n // 2 :, 4:10, 5:11] += generator.integers(30, 130, (n - n // 2, 1, 1), np.uint8)
     return images
+
+
+def reference(number):
+    """A mask whose place tells the number of its image."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[2 + number % 7 : 7 + number % 7, 3 + number % 5 : 9 + number % 5] = 255
+    return mask
 
 
 def run(capsys, *arguments):
@@ -38,6 +47,8 @@ def trained(tmp_path_factory):
         folder = place / "scans" / (SICK if i >= 80 else WELL)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"<script>alert({i})<&.png")
+        if i >= 90:  # some images have a mask
+            Image.fromarray(reference(i)).save(folder / f"<script>alert({i})<&_mask.png")
     cnn_jax.train(
         data=str(place / "scans"),
         model="compact",
@@ -73,6 +84,47 @@ def test_the_page_holds_what_is_printed_and_nothing_unescaped(capsys, trained, t
     assert "no medical device" in text and "Grad-CAM" in text and "heat map of" in text
     assert "The data name no further property" in text and "cnn-jax decide" in text
     assert "none stated" in text  # the licence
+    assert "heat map and outline of" in text and "outline of the reference" in text
+    top = text.partition("At the line")[0]
+    assert "No groups were given: if a patient has several images, test images may" in top
+
+
+def test_the_reference_is_that_of_each_case(trained, monkeypatch):
+    monkeypatch.setattr(clinic_pictures, "_heat", lambda *_: ({}, "none"))
+    loaded = cnn_jax.Run.load(trained / "run")
+    page = clinic.make_clinic_page(loaded, deciding.decide(loaded, positive=SICK))
+    with_mask = 0
+    for case in (*page.highest, *page.missed, *page.alarms):
+        number = int(case.id.partition("(")[2].partition(")")[0])
+        assert (case.given is None) == (number < 90)
+        if case.given is not None:
+            np.testing.assert_array_equal(case.given * 255, reference(number))
+            with_mask += 1
+    assert with_mask and "the network never saw it" in page.heat_note
+    first = next(name for name in loaded.ids("test") if int(name.split("(")[1].split(")")[0]) >= 90)
+    mask = trained / "scans" / f"{first.removesuffix('.png')}_mask.png"
+    sound = mask.read_bytes()
+    mask.write_bytes(b"no picture")
+    try:
+        given, missing = clinic_pictures._reference(
+            loaded, np.array([first]), {0: np.zeros((16, 16, 1), np.uint8)}
+        )
+    finally:
+        mask.write_bytes(sound)
+    assert given == {} and "masks beside the images could not be read" in missing
+
+
+def test_what_the_files_do_not_tell_apart_stands_beside_the_figure(trained, tmp_path):
+    copy = shutil.copytree(trained / "run", tmp_path / "run")
+    described = json.loads((copy / "run.json").read_text())
+    assert "the network had not seen." in (copy / "report.html").read_text("utf-8")
+    described["data"]["notes"] += KNOWN["busi"].notes("busi")
+    (copy / "run.json").write_text(json.dumps(described))
+    text = cnn_jax.Run.load(copy).report().read_text("utf-8")
+    assert (
+        "images the network had not seen, some perhaps of patients with other images in train "
+        "(patients cannot be told apart): the figure is optimistic. Of intervals"
+    ) in text
 
 
 def test_nothing_is_written_over_and_no_use_is_logged(capsys, trained, tmp_path):
@@ -187,3 +239,10 @@ def test_a_model_without_maps_is_seen_by_occlusion(flat, tmp_path):
     page = clinic.make_clinic_page(again, decision)
     assert "The network could not be loaded" in page.heat_note
     assert all(case.image is not None and case.heat is None for case in page.highest)
+    assert any("No groups were given" in note for note in page.notes)
+    # Patients are groups of other names than images have; copies make groups named by an image.
+    pairs = np.arange(len(decision.test)) // 2
+    for groups, known in ((pairs.astype(str), True), (decision.test.ids[2 * pairs], False)):
+        grouped = dataclasses.replace(decision.test, groups=groups)
+        page = clinic.make_clinic_page(again, dataclasses.replace(decision, test=grouped))
+        assert any("No groups were given" in note for note in page.notes) != known

@@ -1,18 +1,33 @@
 """A run that learns masks, from files to files: the whole way of `data.masks`."""
 
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 from small import Interrupting
 
-from cnn_jax import Run, data, train, train_population
+from cnn_jax import (
+    Classifier,
+    Run,
+    Segmenter,
+    clinic,
+    data,
+    deciding,
+    train,
+    train_population,
+)
 from cnn_jax.cli import main
-from cnn_jax.errors import DataError, ModelError, RecipeError, RunError
+from cnn_jax.errors import DataError, EvaluationError, ModelError, RecipeError, RunError
 from cnn_jax.evaluation import segmentation_metrics
 from cnn_jax.population import Population
+from cnn_jax.population.folder import PopulationFolder
+from cnn_jax.run_folder import begun
 from cnn_jax.training.progress import Silent
 
 SMALL = {
@@ -125,23 +140,147 @@ def test_masks_beside_images_are_not_marked_themselves(run, folder, capsys):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["decide", "RUN"], "segments: it has masks, no"),
         (["errors", "RUN"], "segments: it has masks, no"),
-        (["export", "RUN", "out"], "segments: it has masks, no"),
-        (["compare", "RUN", "OTHER"], "segments: it has masks, no"),
         (["evaluate", "RUN", "--figures", "medmnist"], "segments: it has masks, no"),
-        (["predict", "RUN", "IMAGE", "--coverage", "0.9"], "this run segments"),
+        (["predict", "RUN", "IMAGE", "--coverage", "0.9"], "this network segments"),
     ],
 )
 def test_commands_on_classes_say_what_this_run_is(run, folder, command, words, capsys):
     places = {"RUN": str(run.path), "IMAGE": str(folder / "images" / "00.png")}
-    places["OTHER"] = places["RUN"]
-    if command[0] == "compare":
-        import shutil
-
-        places["OTHER"] = str(shutil.copytree(run.path, "other"))
     assert main([places.get(word, word) for word in command]) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def known(run, tmp_path):
+    """Make a copy of the run that finds each marked pixel as often as told."""
+
+    def make(name, share, seed):
+        copy = shutil.copytree(run.path, tmp_path / name)
+        given = run.masks("test")
+        found = given.masks * (np.random.default_rng(seed).random(given.masks.shape) < share)
+        p = found[..., None].astype(np.float16)
+        dataclasses.replace(given, probabilities=p).save(copy / "predictions" / "test.npz")
+        return str(copy)
+
+    return make
+
+
+def test_runs_that_segment_are_compared(known, capsys):
+    a, b = known("a", 0.9, 0), known("b", 0.5, 1)
+    uses = len(Run.load(a).test_uses)
+    assert main(["compare", a, b]) == 0
+    out = capsys.readouterr().out
+    dice = [segmentation_metrics(Run.load(x).masks("test"))["dice"].value for x in (a, b)]
+    assert [f"dice {value:.4f}" in out for value in dice] == [True, True]
+    assert f"A - B  {dice[0] - dice[1]:.4f} [" in out and "(BCa); paired" in out
+    assert "A is better than B. One run each: another seed" in out
+    last = Run.load(a).test_uses[-1]
+    assert len(Run.load(a).test_uses) == uses + 1 and last["command"].startswith("cnn-jax compare")
+    assert int(last["n"]) == len(Run.load(a).masks("test"))
+    # Of distances the lower is the better.
+    assert main(["compare", b, a, "--metric", "hausdorff95", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "worse" and found["difference"]["value"] > 0
+    assert found["difference"]["method"].endswith("in pixels; paired")
+
+
+def test_seeds_that_segment_are_compared_for_seeds_and_test_sets(known, capsys):
+    for k in range(3):
+        known(f"a-{k}", 0.9 - 0.01 * k, k)
+        known(f"b-{k}", 0.5 + 0.01 * k, 10 + k)
+    assert main(["compare", "a-*", "b-*"]) == 0
+    out = capsys.readouterr().out
+    assert "A is better than B." in out and "over test sets and seeds: " in out
+
+
+def test_what_does_not_compare_is_one_line(known, capsys):
+    a, other = known("a", 0.9, 0), known("other", 0.9, 1)
+    masks = Run.load(other).masks("test")
+    renamed = dataclasses.replace(masks, regions=("background", "organ"))
+    renamed.save(f"{other}/predictions/test.npz")
+    classifying = known("classifying", 0.9, 2)
+    file = Path(classifying) / "run.json"
+    info = json.loads(file.read_text())
+    del info["data"]["regions"]
+    file.write_text(json.dumps(info))
+    for words, message in (
+        ((a, other), "not over the same regions: background, organ, and background, lesion"),
+        ((a, classifying), "compare runs of one task"),
+        ((classifying, a), "classifies: masks and classes have no figure in common"),
+        ((a, known("b", 0.8, 3), "--metric", "auroc"), "no metric 'auroc': choose one of dice,"),
+    ):
+        assert main(["compare", *words]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and message in printed.err and printed.err.count("\n") == 1
+
+
+def test_several_seeds_have_intervals_over_seeds_and_over_both(run, known, capsys):
+    """As `train --seeds 3` leaves them; each member is a run whose masks are known."""
+    folder = PopulationFolder.create("seeds", "seeds", overwrite=False)
+    folder.write_recipe(run.recipe)
+    members = [{"name": f"seed-{k}", "overrides": {"seed": k}} for k in range(3)]
+    folder.write_info(
+        {
+            **begun(run.recipe, "cnn-jax train --seeds 3"),
+            "members": members,
+            "status": "finished",
+            "wanted": "loop",
+            "wants_baselines": False,
+            "data": {"name": "discs", "digests": []},
+        }
+    )
+    for k in range(3):
+        known(f"seeds/seed-{k}", 0.8 - 0.1 * k, k)
+    population = Population.load(folder.path)
+    dice = [segmentation_metrics(m)["dice"].value for m in population.masks()]
+    figures = population.figures()
+    assert list(figures) == ["seed", "both"]
+    for covers, estimate in figures.items():
+        assert estimate.value == pytest.approx(np.mean(dice))
+        assert (estimate.covers, estimate.n_seeds) == (covers, 3)
+    assert main(["train", "--resume", str(folder.path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2].startswith("test dice 0.") and printed[-2].endswith("(over seeds)")
+    assert printed[-1] == f"test dice {figures['both']} (over test sets and seeds)"
+    assert main(["evaluate", str(folder.path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 8 and all(line.endswith(", 3 seeds") for line in lines)
+    with pytest.raises(EvaluationError, match="no metric 'auroc'"):
+        population.figures("auroc")
+
+
+def test_an_exported_network_answers_as_the_run(run, folder, tmp_path, capsys):
+    assert main(["export", str(run.path), "out"]) == 0
+    assert capsys.readouterr().out.split() == ["out/model.safetensors", "and", "out/model.json"]
+    names = [str(folder / "images" / f"{i:02d}.png") for i in range(4)]
+    printed = []
+    for source in (str(run.path), "out"):
+        assert main(["predict", source, *names, "--format", "json"]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    loaded = Segmenter.load("out")
+    assert (loaded.regions, loaded.image_shape) == (run.regions, (16, 16, 1))
+    images = run.dataset.splits["test"].images
+    for ours, theirs in zip(
+        loaded.probabilities(images), run.segmenter.probabilities(images), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert main(["export", str(run.path), "out"]) == 2
+    assert "already: choose another folder" in capsys.readouterr().err
+    with pytest.raises(RunError, match=r"segments: read it with cnn_jax\.Segmenter\.load"):
+        Classifier.load("out")
+    with pytest.raises(RunError, match="is a run folder"):
+        Segmenter.load(run.path)
+    described = json.loads((tmp_path / "out" / "model.json").read_text())
+    for changes, message in (
+        ({"kind": "class"}, r"classifies: read it with cnn_jax\.Classifier\.load"),
+        ({"regions": ["background"]}, "cannot read a model from 'out': 1 regions"),
+        ({"sha256": "0"}, "is not what was exported: damaged"),
+    ):
+        (tmp_path / "out" / "model.json").write_text(json.dumps({**described, **changes}))
+        with pytest.raises(RunError, match=message):
+            Segmenter.load("out")
 
 
 def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path):
@@ -186,7 +325,12 @@ def test_patches_are_trained_on_and_whole_images_answered(tmp_path):
         data=dataset, out=tmp_path / "run", epochs=1, reporter=Silent(),
         **{**SMALL, "augment.patch": 16},
     )  # fmt: skip
-    assert run.masks("test").probabilities.shape[1:] == (24, 24, 1)
+    saved = run.masks("test").probabilities
+    assert saved.shape[1:] == (24, 24, 1)
+    # The windows are part of what is exported.
+    run.export(tmp_path / "out")
+    _, again = Segmenter.load(tmp_path / "out").probabilities(run.dataset.splits["test"].images)
+    np.testing.assert_allclose(again.astype(float), saved.astype(float), rtol=0, atol=1e-3)
     with pytest.raises(RecipeError, match=r"augment\.patch is 24"):
         train(data=dataset, reporter=Silent(), **{**SMALL, "augment.patch": 24})
 
@@ -217,3 +361,33 @@ def test_volumes_are_segmented(tmp_path):
 def test_what_does_not_fit_is_told_before_any_work(folder, changes, error, words):
     with pytest.raises(error, match=words):
         train(data=str(folder), **{"data.masks": True, **SMALL, **changes})
+
+
+def test_of_each_image_it_is_decided_whether_it_is_in_it(run, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    command = ["decide", str(run.path), "--sensitivity", "0.9", "--page", str(page)]
+    assert main(command) == 0
+    assert "lesion, sensitivity of 90 %" in capsys.readouterr().out
+    words = page.read_text("utf-8")
+    assert "Is it" in words and "outline by the network" in words and "heat map of" not in words
+    assert "the highest probability of lesion at any of them" in words
+    decision = deciding.decide(run, sensitivity=0.9)
+    test, line = run.masks("test"), decision.threshold
+    highest = np.array([float(p.max()) for p in test.probabilities])
+    flagged = highest >= expit(line.log_odds * line.temperature)
+    sick = np.array([mask.any() for mask in test.masks])
+    counts = [flagged & sick, flagged & ~sick, ~flagged & sick, ~flagged & ~sick]
+    assert decision.on_test.counts == tuple(int(part.sum()) for part in counts)
+    shown = clinic.make_clinic_page(run, decision)
+    rows = {name: i for i, name in enumerate(test.ids.tolist())}
+    for case in (*shown.highest, *shown.missed, *shown.alarms):
+        i = rows[case.id]
+        np.testing.assert_array_equal(case.given, test.masks[i])
+        np.testing.assert_array_equal(case.marked, test.probabilities[i, ..., 0] > 0.5)
+        assert case.heat is None and case.positive == sick[i] and case.flagged == flagged[i]
+    unfinished = shutil.copytree(run.path, tmp_path / "unfinished")
+    described = json.loads((unfinished / "run.json").read_text())
+    del described["metrics"]
+    (unfinished / "run.json").write_text(json.dumps(described))
+    with pytest.raises(RunError, match="cnn-jax train --resume"):
+        deciding.decide(Run.load(unfinished))

@@ -18,8 +18,11 @@ answer holds for another seed and another test set:
   cnn-jax compare runs/digits-a runs/digits-b
   cnn-jax compare 'runs/digits-a-*' 'runs/digits-b-*'
 
-  --metric NAME  accuracy (default), auroc, nll, macro_f1, ... ('cnn-jax evaluate'
-                 lists them); of nll, brier and ece the lower is better
+  --metric NAME  accuracy (default), auroc, nll, macro_f1, ...; of runs that segment
+                 dice (default), dice_present, iou, hausdorff95, surface_dice,
+                 lesion_sensitivity, false_positives, ... ('cnn-jax evaluate' lists
+                 them); of nll, brier, ece, distances and false alarms the lower is
+                 better
   --split PART   test (default), validation or train
   --level P      confidence level (0.95)
   --format F     table or json"""
@@ -30,7 +33,7 @@ def compare(arguments: list[str]) -> int:
     parser = Parser(prog="cnn-jax compare", text=_HELP)
     parser.add_argument("a")
     parser.add_argument("b")
-    parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--metric")
     parser.add_argument("--split", default="test")
     parser.add_argument("--level", type=float, default=0.95)
     parser.add_argument("--format", choices=["table", "json"], default="table")

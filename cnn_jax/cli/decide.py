@@ -12,16 +12,19 @@ usage: cnn-jax decide RUN [--positive CLASS] [options]
 
 Where to draw the line between yes and no, and what follows: sensitivity,
 specificity and predictive values on the test part, each with its interval. The
-line is drawn on the validation part alone.
+line is drawn on the validation part alone. Of a run that segments: whether a
+region is anywhere in the image.
 
-  --positive CLASS  the class that is looked for (known for some public sets)
+  --positive CLASS  the class that is looked for (known for some public sets), or
+                    the region (needless where there is one)
   --sensitivity S   find this share of it, such as 0.95
   --specificity S   or leave this share of the others alone; with neither, the
                     greatest sensitivity + specificity
   --confidence C    draw the line further out, so far that the wanted share is
                     reached with this confidence
   --prevalence P    also predictive values where this share has it
-  --page FILE.html  also write a page: curves, cases with heat maps, model card
+  --page FILE.html  also write a page: curves, cases with heat maps or outlines,
+                    model card
   --data PATH       where the page's images are, if they have moved
   --format F        table or json
 example:

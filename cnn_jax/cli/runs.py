@@ -12,7 +12,7 @@ from cnn_jax.cli.arguments import Parser, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cnn_jax.run import Run
+    from cnn_jax.segmenter import Segmenter
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -20,7 +20,8 @@ def evaluate(arguments: list[str]) -> int:
     parser = Parser(
         prog="cnn-jax evaluate",
         description="Figures of a run, each with interval. Of a population: those of its members "
-        "as one ensemble, beside the members' own, and their difference.",
+        "as one ensemble, beside the members' own, and their difference; of folds, and of runs "
+        "that segment, the mean.",
     )
     parser.add_argument("run", help="run folder, or that of a population")
     parser.add_argument("--split", default="test", help="test, validation or train")
@@ -65,7 +66,8 @@ def _evaluate_population(options: argparse.Namespace, command: str) -> int:
         )
     population = Population.load(options.run)
     population.log_use(command)
-    if population.folds:
+    # Masks and embeddings have no ensemble.
+    if population.folds or population.regions or population.recognises:
         print(tables.figures(population.cross_validated(), options.format))
     else:
         apart = float(population.disagreement().pairs.mean())
@@ -101,9 +103,7 @@ def predict(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.labels and options.coverage is not None:
         raise UsageError("--labels compares single answers: leave out --coverage, or --labels")
-    from pathlib import Path
-
-    from cnn_jax import tables
+    from cnn_jax import exported, tables
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.data import list_images
     from cnn_jax.data.files import unreadable
@@ -111,10 +111,13 @@ def predict(arguments: list[str]) -> int:
     from cnn_jax.population import Population
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
+    from cnn_jax.segmenter import Segmenter
 
     images = list_images(options.images)
     source: Classifier | Population | Run
-    if (Path(options.run) / "model.safetensors").exists():
+    if exported.is_one(options.run):
+        if exported.kind_of(options.run) == exported.MASKS:
+            return _segment(Segmenter.load(options.run), images, options)
         source = Classifier.load(options.run)
         if options.coverage is not None:
             raise UsageError(
@@ -126,7 +129,7 @@ def predict(arguments: list[str]) -> int:
     else:
         source = Run.load(options.run)
         if source.regions:
-            return _segment(source, images, options)
+            return _segment(source.segmenter, images, options)
     if isinstance(source, Population) and source.regions:
         raise UsageError(
             f"the members of {options.run!r} segment: name one, such as "
@@ -153,7 +156,7 @@ def predict(arguments: list[str]) -> int:
     return 1 if bad else 0
 
 
-def _segment(run: Run, images: list[Path], options: argparse.Namespace) -> int:
+def _segment(segmenter: Segmenter, images: list[Path], options: argparse.Namespace) -> int:
     """Mark images, readable ones at least, and write the masks where that is wanted."""
     from cnn_jax import tables
     from cnn_jax.data.files import unreadable
@@ -162,19 +165,19 @@ def _segment(run: Run, images: list[Path], options: argparse.Namespace) -> int:
     from cnn_jax.segmenter import mask_paths
 
     if options.labels or options.coverage is not None:
-        raise UsageError("--labels and --coverage are of classes, and this run segments")
+        raise UsageError("--labels and --coverage are of classes, and this network segments")
     if masks := set(masks_among(images)):
         images = [image for image in images if image not in masks]
         print(f"cnn-jax: {len(masks)} files left out as masks of others", file=sys.stderr)
     if options.masks:
         mask_paths(options.masks, [str(image) for image in images])  # before any work
     try:
-        found, bad = run.segment(images), {}
+        found, bad = segmenter.segment(images), {}
     except DataError:
         bad = unreadable(images)
         if len(bad) in (0, len(images)):
             raise
-        found = run.segment([image for image in images if image not in bad])
+        found = segmenter.segment([image for image in images if image not in bad])
     paths = found.save(options.masks) if options.masks else []
     print(tables.segmented(found, paths, options.format))
     for reason in bad.values():

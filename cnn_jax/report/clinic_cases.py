@@ -1,15 +1,18 @@
-"""The sections of the page for a clinician about single cases, with images and heat maps."""
+"""The sections of the page for a clinician about single cases: images, heat maps, outlines."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnn_jax.report import overlay, pictures, wording
+import numpy as np
+
+from cnn_jax.report import masks, overlay, pictures, wording
 from cnn_jax.report.clinic_page import Case, ClinicPage
 from cnn_jax.report.layout import NOTHING, section
 from cnn_jax.report.markup import Markup, element, join, name_of
 
 _LONGEST = 192  # pixels of a picture; two lie beside each other
+_KEY_HEIGHT, _KEY_WIDTH = 3, 24  # pixels of the line in the key to an outline
 
 
 def by_risk(page: ClinicPage) -> Markup:
@@ -50,15 +53,20 @@ def _with_notes(lead: str, page: ClinicPage) -> str:
 
 def _legend(page: ClinicPage) -> Markup:
     cases = (*page.highest, *page.missed, *page.alarms)
-    if not any(case.heat is not None and case.heat.any() for case in cases):
-        return NOTHING
-    return element(
-        "p",
-        "least ",
-        element("img", src=pictures.data_uri(overlay.legend()), alt="from orange to yellow"),
-        " most, in this image",
-        class_="heat-legend",
-    )
+    parts = []
+    if any(case.heat is not None and case.heat.any() for case in cases):
+        scale = element("img", src=pictures.data_uri(overlay.legend()), alt="from orange to yellow")
+        parts.append(element("span", "least ", scale, " most, in this image"))
+    if any(case.given is not None and case.given.any() for case in cases):
+        parts.append(_key("outline of the reference", masks.GIVEN, "blue"))
+    if any(case.marked is not None and case.marked.any() for case in cases):
+        parts.append(_key("outline by the network", masks.PREDICTED, "orange"))
+    return element("p", *parts, class_="heat-legend") if parts else NOTHING
+
+
+def _key(words: str, colour: tuple[int, int, int], name: str) -> Markup:
+    line = np.full((_KEY_HEIGHT, _KEY_WIDTH, 3), colour, np.uint8)
+    return element("span", element("img", src=pictures.data_uri(line), alt=name), f" {words}")
 
 
 def _cards(cases: Sequence[Case]) -> Markup:
@@ -96,14 +104,26 @@ def _pictures(case: Case) -> Markup:
         src=pictures.data_uri(overlay.enlarged(case.image, _LONGEST)),
         alt=f"image of {case.id}",
     )
-    if case.heat is None:
-        return element("div", plain, class_="pair")
-    if not case.heat.any():
-        nothing = element("span", "nothing in it speaks for the class: no heat map")
-        return element("div", plain, nothing, class_="pair")
-    hot = element(
-        "img",
-        src=pictures.data_uri(overlay.overlaid(case.image, case.heat, _LONGEST)),
-        alt=f"heat map of {case.id}",
-    )
-    return element("div", join([plain, hot]), class_="pair")
+    return element("div", join([plain, _beside(case, case.image)]), class_="pair")
+
+
+def _beside(case: Case, image: np.ndarray) -> Markup:
+    """The second picture of a case: its heat map, its outlines, or both."""
+    outlines = [
+        (mask, colour)
+        for mask, colour in ((case.given, masks.GIVEN), (case.marked, masks.PREDICTED))
+        if mask is not None and mask.any()
+    ]
+    if case.heat is not None and case.heat.any():
+        pixels = overlay.overlaid(image, case.heat, _LONGEST)
+        shown = "heat map and outline" if outlines else "heat map"
+    elif outlines:
+        pixels, shown = overlay.enlarged(image, _LONGEST), "outlines"
+    elif case.marked is not None:
+        return element("span", "nothing is marked in it: no outlines")
+    elif case.heat is not None:
+        return element("span", "nothing in it speaks for the class: no heat map")
+    else:
+        return NOTHING
+    pixels = masks.drawn(pixels, *outlines)
+    return element("img", src=pictures.data_uri(pixels), alt=f"{shown} of {case.id}")

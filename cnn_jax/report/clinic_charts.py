@@ -9,6 +9,7 @@ import numpy as np
 from cnn_jax.evaluation import DecisionCurve, Estimate, PrecisionRecallCurve, RocCurve
 from cnn_jax.report import wording
 from cnn_jax.report.charts import label, svg
+from cnn_jax.report.curves import band, path, stairs
 from cnn_jax.report.layout import NOTHING
 from cnn_jax.report.markup import Markup, element, join
 from cnn_jax.report.scale import Scale, round_ticks
@@ -28,15 +29,15 @@ def roc_chart(curve: RocCurve, point: tuple[float, float]) -> Markup:
       curve: with its band.
       point: false positive and true positive rate of the line.
     """
-    band = curve.band
-    x, y = _stairs(curve.false_positive_rate, curve.true_positive_rate, up_first=False)
+    limits = curve.band
+    x, y = stairs(curve.false_positive_rate, curve.true_positive_rate, up_first=False)
     chance = element("line", x1=LEFT, y1=_BASE, x2=_RIGHT, y2=TOP, class_="ideal")
     return _figure(
         "roc",
         "ROC curve",
         _area("area", curve.area),
         ("false alarms among those without, %", "found among those with, %"),
-        (chance, _band(band.at, band.low, band.high, _X, _Y), _path(x, y, _X, _Y, "line one")),
+        (chance, band(limits.at, limits.low, limits.high, _X, _Y), path(x, y, _X, _Y, "line one")),
         point,
     )
 
@@ -51,10 +52,10 @@ def precision_recall_chart(
       point: recall and precision of the line; None where it flags no one.
       prevalence: precision of flagging by chance, dashed.
     """
-    band = curve.band
+    limits = curve.band
     # Flagging no one has no precision: the curve begins with the first that is flagged.
     precision = np.concatenate([curve.precision[1:2], curve.precision[1:]])
-    x, y = _stairs(curve.recall, precision, up_first=True)
+    x, y = stairs(curve.recall, precision, up_first=True)
     chance = element("line", x1=LEFT, x2=_RIGHT, y1=_Y(prevalence), y2=_Y(prevalence),
                      class_="ideal")  # fmt: skip
     return _figure(
@@ -62,7 +63,7 @@ def precision_recall_chart(
         "Precision and recall",
         _area("average precision", curve.area),
         ("found among those with, %", "right among the flagged, %"),
-        (chance, _band(band.at, band.low, band.high, _X, _Y), _path(x, y, _X, _Y, "line one")),
+        (chance, band(limits.at, limits.low, limits.high, _X, _Y), path(x, y, _X, _Y, "line one")),
         point,
     )
 
@@ -95,9 +96,9 @@ def benefit_chart(curve: DecisionCurve, line: float | None) -> Markup:
         element("line", x1=LEFT, x2=_RIGHT, y1=y(0), y2=y(0), class_="ideal"),
         element(
             "g",
-            _band(curve.thresholds, curve.low, curve.high, _X, y),
-            _path(curve.thresholds, curve.treat_all, _X, y, "line two"),
-            _path(curve.thresholds, curve.model, _X, y, "line one"),
+            band(curve.thresholds, curve.low, curve.high, _X, y),
+            path(curve.thresholds, curve.treat_all, _X, y, "line two"),
+            path(curve.thresholds, curve.model, _X, y, "line one"),
             clip_path=inside,
         ),
         marked,
@@ -180,34 +181,3 @@ def _point(across: float, up: float, worded: str) -> Markup:
             label(x + beside, min(y + 20, _BASE - 6), "the line", f"haloed name {anchor}"),
         ]
     )
-
-
-def _stairs(across: np.ndarray, up: np.ndarray, *, up_first: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The corners of the steps between points; `up_first` goes up or down before across."""
-    x, y = np.repeat(across, 2), np.repeat(up, 2)
-    return (x[:-1], y[1:]) if up_first else (x[1:], y[:-1])
-
-
-def _path(across: np.ndarray, up: np.ndarray, x: Scale, y: Scale, class_: str) -> Markup:
-    return element("path", d="M" + "L".join(_corners(across, up, x, y)), class_=class_)
-
-
-def _band(across: np.ndarray, low: np.ndarray, high: np.ndarray, x: Scale, y: Scale) -> Markup:
-    """The space between the two, where both are known."""
-    known = np.isfinite(low) & np.isfinite(high)
-    runs = np.split(np.arange(len(known)), np.flatnonzero(np.diff(known.astype(int))) + 1)
-    parts = []
-    for run in runs:
-        if known[run[0]] and len(run) > 1:
-            there = _corners(across[run], high[run], x, y)
-            back = _corners(across[run][::-1], low[run][::-1], x, y)
-            parts.append(
-                element("path", d="M" + "L".join([*there, *back]) + "Z", class_="band one")
-            )
-    return join(parts)
-
-
-def _corners(across: np.ndarray, up: np.ndarray, x: Scale, y: Scale) -> list[str]:
-    """Tenths of a pixel, each place once: a curve of many examples needs no more."""
-    places = [f"{x(a):.1f} {y(b):.1f}" for a, b in zip(across.tolist(), up.tolist(), strict=True)]
-    return [place for k, place in enumerate(places) if k == 0 or place != places[k - 1]]

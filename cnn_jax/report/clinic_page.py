@@ -31,10 +31,12 @@ class Case:
       image: uint8 `[H, W, C]`, or None if it cannot be read.
       heat: float32 `[H, W]`, 0 or more: where the image speaks for the class; None if there is
         no map.
+      given, marked: masks uint8 `[H, W]`, the number of the region of each pixel: what the
+        reference marks, and what the network does; None where there is no such mask.
 
     Raises:
-      EvaluationError: a risk outside 0..1, an image that is not uint8 `[H, W, C]`, or heat that
-        does not fit it, is negative or not finite.
+      EvaluationError: a risk outside 0..1, an image that is not uint8 `[H, W, C]`, or heat or a
+        mask that does not fit it, or heat that is negative or not finite.
     """
 
     id: str
@@ -44,6 +46,8 @@ class Case:
     flagged: bool
     image: np.ndarray | None = None
     heat: np.ndarray | None = None
+    given: np.ndarray | None = None
+    marked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.risk <= 1:
@@ -64,6 +68,13 @@ class Case:
                 f"the heat map of {self.id!r} must hold a number of 0 or more for each pixel of "
                 "its image"
             )
+        for mask in (self.given, self.marked):
+            if mask is not None and (
+                image is None or mask.shape != image.shape[:2] or mask.dtype != np.uint8
+            ):
+                raise EvaluationError(
+                    f"a mask of {self.id!r} must be uint8 with a value for each pixel of its image"
+                )
 
 
 @dataclass(frozen=True)
@@ -102,8 +113,8 @@ class ClinicPage:
       highest: test examples with the highest risk, highest first.
       missed: those with the class that are not flagged, lowest risk first.
       alarms: those without it that are flagged, highest risk first.
-      pictures_note: why pictures or heat maps are missing; or empty.
-      heat_note: what a heat map shows, where there are any.
+      pictures_note: why pictures, or masks on them, are missing; or empty.
+      heat_note: what the picture beside each image shows, a heat map or outlines.
       made: how the model was trained, chosen and calibrated, a sentence each.
       intended, not_for: uses, a sentence each.
       facts, data_facts: (label, value) of the model and machine, and of the data.

@@ -72,9 +72,25 @@ def outlined(
     scale = longest / max(height, width)
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     picture = Image.fromarray(pictures.grey_or_colour(image)).convert("RGB")
-    pixels = np.array(picture.resize(size, Image.Resampling.BICUBIC))
-    for mask, colour in ((given, GIVEN), (predicted, PREDICTED)):
-        large = Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+    return drawn(pixels, (given, GIVEN), (predicted, PREDICTED))
+
+
+def drawn(pixels: np.ndarray, *outlines: tuple[np.ndarray, tuple[int, int, int]]) -> np.ndarray:
+    """A picture with the outlines of masks on it, the last on top.
+
+    Args:
+      pixels: uint8 `[h, w]` or `[h, w, 3]`, of any size.
+      *outlines: a mask uint8 `[H, W]`, the number of the region of each pixel, and its colour.
+
+    Returns:
+      uint8 `[h, w, 3]`.
+    """
+    from PIL import Image
+
+    pixels = np.array(Image.fromarray(pixels).convert("RGB"))
+    for mask, colour in outlines:
+        large = Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST)
         pixels[_outline(np.asarray(large))] = colour
     return pixels
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import ClassRow, Estimate, Reliability
+from cnn_jax.report.recognition import UnseenPeople
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class Page:
       errors_by_class: the errors of each class that has some, most first.
       measure: what the history calls accuracy: of masks it is the mean Dice.
       mask_cases: of masks, the cases that came out worst.
+      unseen: of a network that recognises people it has not seen, what is shown of them.
       filters: float `[h, w, in, out]`, kernel of the first convolution.
       facts: (label, value): data digest, licence, seeds, device, versions, commit, ...
       notes: what a reader should know, a sentence each.
@@ -191,6 +193,7 @@ class Page:
     errors_by_class: tuple[ErrorsOfClass, ...] = ()
     measure: str = "accuracy"
     mask_cases: tuple[MaskCase, ...] = ()
+    unseen: UnseenPeople | None = None
     filters: np.ndarray | None = None
     facts: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()

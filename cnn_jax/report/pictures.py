@@ -38,6 +38,12 @@ def viewable(image: np.ndarray) -> np.ndarray:
     return image
 
 
+def fullest_slice(*masks: np.ndarray) -> int:
+    """Of masks `[D, H, W]` of one volume the slice in which most is marked by any of them."""
+    marked = np.logical_or.reduce([mask > 0 for mask in masks])
+    return int(marked.sum(axis=(1, 2)).argmax())
+
+
 def grey_or_colour(image: np.ndarray) -> np.ndarray:
     """uint8 `[H, W]` or `[H, W, 3]`: what a PNG can hold of uint8 `[H, W, C]`.
 

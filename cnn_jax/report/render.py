@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from importlib import resources
 
-from cnn_jax.report import classes, hardest, masks, running, sections
+from cnn_jax.report import classes, hardest, masks, recognition, running, sections
 from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.page import Page
 from cnn_jax.whole_files import write_whole
@@ -19,12 +19,16 @@ _SECTIONS = (
     sections.figures,
     sections.baselines,
     masks.cases,
+    recognition.verification,
+    recognition.hardest_pairs,
+    recognition.people,
     hardest.hardest,
     classes.classes,
     hardest.errors_by_class,
     sections.confidence,
     running.training,
     sections.filters,
+    recognition.careful_use,
     running.notes,
     running.facts,
     running.test_uses,

@@ -1,12 +1,15 @@
 """The page for a clinician from plain values: well-formed, safe, and right about its figures."""
 
+import base64
 import dataclasses
+import io
 import math
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import (
@@ -16,7 +19,7 @@ from cnn_jax.evaluation import (
     precision_recall_curve,
     roc_curve,
 )
-from cnn_jax.report import overlay
+from cnn_jax.report import masks, overlay, pictures
 from cnn_jax.report.clinic import Case, ClinicPage, Subgroup, render, write
 from cnn_jax.report.clinic_charts import LEFT, SIDE, TOP
 
@@ -158,6 +161,36 @@ def test_where_no_one_is_flagged_there_is_no_precision_and_no_mark_of_the_line()
     assert "are flagged and 80 missed" in Parsed(text).text
 
 
+def test_outlines_lie_on_the_heat_or_beside_the_image_and_have_a_key():
+    mask = np.zeros((9, 7), np.uint8)
+    mask[2:6, 1:5] = 1
+    both = case("seg", heat=None, given=mask, marked=np.roll(mask, 2))
+    page = full_page(highest=(case("cls", given=mask), both), missed=(), alarms=())
+    text = render(page)
+    assert 'alt="heat map and outline of cls"' in text and 'alt="outlines of seg"' in text
+    assert "outline of the reference" in text and "outline by the network" in text
+    for name, colours in (("heat map and outline of cls", 1), ("outlines of seg", 2)):
+        (coded,) = re.findall(rf'src="data:image/png;base64,([^"]+)" alt="{name}"', text)
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(coded))))
+        drawn = [(pixels == colour).all(axis=-1).any() for colour in (masks.GIVEN, masks.PREDICTED)]
+        assert drawn == [True, colours == 2]
+    nothing = case(heat=None, given=0 * mask, marked=0 * mask)
+    text = render(full_page(highest=(nothing, case()), missed=(), alarms=()))
+    assert "nothing is marked in it" in text and "outline of the reference" not in text
+    assert "heat map of" in text and "heat map and outline" not in text
+
+
+def test_an_outline_is_the_border_of_its_mask_and_the_last_is_on_top():
+    grey, mask = np.full((40, 40), 100, np.uint8), np.zeros((10, 10), np.uint8)
+    mask[2:7, 3:8] = 1
+    found = masks.drawn(grey, (mask, masks.GIVEN), (mask, masks.PREDICTED))
+    inside = np.kron(mask, np.ones((4, 4), np.uint8)) > 0
+    deep = np.zeros_like(inside)
+    deep[10:26, 14:30] = True  # further from the border than a line is wide
+    expected = np.where((inside & ~deep)[..., None], masks.PREDICTED, 100)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_pictures_and_maps_that_are_not_there_are_named():
     nothing = case(heat=np.zeros((9, 7), np.float32))
     text = render(full_page(highest=(nothing,), missed=(), alarms=()))
@@ -187,6 +220,8 @@ def test_a_risk_is_never_certain(risk, worded):
         ({"heat": np.full((9, 7), np.nan, np.float32)}, "each pixel"),
         ({"heat": -np.ones((9, 7), np.float32)}, "each pixel"),
         ({"image": None}, "each pixel"),
+        ({"given": np.zeros((7, 9), np.uint8)}, "each pixel"),
+        ({"marked": np.zeros((9, 7), bool)}, "must be uint8"),
     ],
 )
 def test_cases_that_cannot_be_shown_are_refused(changes, message):
@@ -207,3 +242,10 @@ def test_heat_is_on_the_grey_image_and_grows_lighter_on_a_dark_one():
     )
     assert (np.diff(dark.astype(int) @ [2126, 7152, 722], axis=1) >= 0).all()
     assert overlay.enlarged(np.zeros((100, 400, 1), np.uint8), 40).shape == (10, 40)
+
+
+def test_of_a_volume_the_slice_is_shown_in_which_most_is_marked():
+    given, found = np.zeros((2, 4, 5, 5), np.uint8)
+    given[1, :2], found[2, 2:] = 1, 2
+    assert pictures.fullest_slice(given, found) == 2
+    assert pictures.fullest_slice(given) == 1
