@@ -16,15 +16,17 @@ from cnn_jax.classifier import build_model
 from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, ModelError, RecipeError
 from cnn_jax.evaluation import (
+    Answers,
     CalibrationPredictions,
     MaskPredictions,
     Predictions,
+    embeddings_type,
     predictions_type,
 )
 from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from cnn_jax.shapes import abstract_state, check_signature, logits_shape
-from cnn_jax.tasks import check_segmentation, make_task
+from cnn_jax.tasks import check_sampling, check_segmentation, make_task
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, begin_predicting, predict_examples
@@ -33,6 +35,7 @@ from cnn_jax.training.loop import RunChunk
 from cnn_jax.training.member import Progress
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
+from cnn_jax.training.recognition import Recognition, subjects_of
 from cnn_jax.training.segmentation import Segmentation, pixel_logits
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import ApplyFn, TrainStep, linen_apply, make_eval_step, make_run_chunk
@@ -134,11 +137,11 @@ class Assembly:
 
     def answers(
         self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
-    ) -> Predictions | MaskPredictions:
-        """`predict`, or of a segmentation the masks."""
+    ) -> Answers:
+        """`predict`, or of a segmentation the masks, or of recognition the embeddings."""
         return self.answers_of(part, self._kept(part, variables, final), run_digest)
 
-    def validating(self, variables: Any) -> Callable[[], Predictions | MaskPredictions]:
+    def validating(self, variables: Any) -> Callable[[], Answers]:
         """Begin to predict the validation part; what is returned waits for that."""
         feed = self.feeds["validation"]
         collect = begin_predicting(self.eval_step, variables, feed, ahead=self.predicted_ahead)
@@ -165,10 +168,12 @@ class Assembly:
         """Logits float32 `[N, K]` of a part, with all that is known of its examples.
 
         Raises:
-          ModelError: the network answers for pixels.
+          ModelError: the network answers for pixels, or embeds people it has not seen.
         """
         if isinstance(self.task, Segmentation):
             raise ModelError("this network segments: it has masks, not predictions of classes")
+        if isinstance(self.task, Recognition):
+            raise ModelError("this network recognises: it has embeddings, not predictions")
         split = self.dataset.splits[part]
         return predictions_type(part)(
             split=part,
@@ -181,11 +186,18 @@ class Assembly:
             run_digest=run_digest,
         )
 
-    def answers_of(
-        self, part: str, kept: np.ndarray, run_digest: str = ""
-    ) -> Predictions | MaskPredictions:
-        """`predictions`, or of a segmentation the masks beside their probabilities."""
+    def answers_of(self, part: str, kept: np.ndarray, run_digest: str = "") -> Answers:
+        """`predictions`; of a segmentation the masks beside their probabilities; of recognition
+        the embeddings beside who is on the images."""
         split = self.dataset.splits[part]
+        if isinstance(self.task, Recognition):
+            return embeddings_type(part)(
+                split=part,
+                ids=split.ids,
+                subjects=subjects_of(self.dataset, split),
+                embeddings=kept,
+                run_digest=run_digest,
+            )
         if split.masks is None:
             return self.predictions(part, kept, run_digest)
         return MaskPredictions(
@@ -210,8 +222,9 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
 
     Raises:
       ModelError: the model does not fit the contract or the images.
-      RecipeError: augmentation, weights or patterns do not fit.
+      RecipeError: augmentation, weights, sampling or patterns do not fit.
       DataError: a part is missing or empty.
+      EvaluationError: too few people or images to judge recognition by.
     """
     for part in ("train", "validation", "test"):
         if part not in dataset.splits or not len(dataset.splits[part]):
@@ -222,18 +235,9 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     model = model or build_model(recipe, shape[-1], image_shape)
     check_signature(model)
     check_segmentation(recipe, dataset)
+    check_sampling(recipe, dataset)
     augment = make_augment(recipe.augment, image_shape)
-    task = make_task(recipe.loss, dataset, train)
-    if recipe.train.sampling == "balanced" and dataset.kinds["label"] != "class":
-        raise RecipeError(
-            "train.sampling is balanced, but that needs one class for each image: "
-            f"{dataset.name!r} has {dataset.kinds['label']} labels"
-        )
-    if recipe.train.sampling == "balanced" and recipe.loss.logit_adjustment:
-        raise RecipeError(
-            "train.sampling balanced and loss.logit_adjustment both make up for rare classes: "
-            "choose one"
-        )
+    task = make_task(recipe.loss, dataset, train, unseen=recipe.data.unseen_identities > 0)
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(dataset)
     # One size for all parts that are evaluated, so that evaluation compiles once.
@@ -246,6 +250,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
             placement,
             memory_limit=recipe.train.memory_limit,
             sampling=recipe.train.sampling if name == "train" else "uniform",
+            images_per_identity=recipe.train.images_per_identity,
             parts=recipe.train.accumulate if name == "train" else 1,
             together=-(-evaluated // eval_batch_size),
         )
@@ -253,6 +258,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     }
     template, optimizer = abstract_state(recipe, model, image_shape, shape)
     apply = evaluating(recipe, model, image_shape)
+    if isinstance(task, Recognition):
+        check_embeds(task, model, template, image_shape)
     eval_step = make_eval_step(apply, task, preprocess)
     views = recipe.train.views
     step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
@@ -317,6 +324,18 @@ def evaluating(recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...]) -
         return slide(logits, image, window), {k: v for k, v in variables.items() if k != "params"}
 
     return apply
+
+
+def check_embeds(
+    task: Recognition, model: nn.Module, template: State, image_shape: tuple[int, ...]
+) -> None:
+    """Raise `ModelError` for a model that makes no embedding."""
+    image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
+    jax.eval_shape(
+        lambda variables, image: task.predictions(model.apply(variables, image, train=False)),
+        {"params": template.params, **template.model_state},
+        image,
+    )
 
 
 def make_augment(augment: AugmentRecipe, image_shape: tuple[int, ...]) -> Augment:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cnn_jax import environment, models
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_temperature
 from cnn_jax.errors import CheckpointError, DataError
-from cnn_jax.evaluation import CalibrationPredictions
+from cnn_jax.evaluation import CalibrationPredictions, EmbeddingPredictions
 from cnn_jax.run_folder import RunFolder, begun
 from cnn_jax.training import checkpoints as saved
 from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.training.collapse import collapse_notes
 from cnn_jax.training.devices import numerics
 from cnn_jax.training.keepers import RunKeeper
 from cnn_jax.training.loop import Outcome, fit
@@ -66,7 +69,7 @@ def carry_out(
             return outcome.interrupted
         if not quiet:
             reporter.say(f"training ended: {outcome.verdicts[0].reason}")
-        conclude(folder, assembly, _select(folder, assembly, outcome), command)
+        conclude(folder, assembly, _select(folder, assembly, outcome), command, reporter.say)
         if folder.read_info()["wants_baselines"]:
             evaluate_baselines(folder, assembly, reporter, command)
     folder.update_info(status="finished", seconds=seconds)
@@ -123,8 +126,17 @@ class Chosen:
     last: Row
 
 
-def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str) -> None:
-    """Predict validation and test once with the chosen state; calibrate classes on validation."""
+def conclude(
+    folder: RunFolder,
+    assembly: Assembly,
+    chosen: Chosen,
+    command: str,
+    say: Callable[[str], None],
+) -> None:
+    """Predict validation and test once with the chosen state; calibrate classes on validation.
+
+    Of embeddings that have collapsed `say` is told what helps.
+    """
     recipe, step = assembly.recipe, chosen.step
     digest = f"{recipe.digest()[:16]}-{assembly.dataset.digest[:16]}-{step}"
     parts = {
@@ -133,11 +145,17 @@ def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str
     folder.log_test_use("test", step, len(parts["test"]), command)
     for part, predictions in parts.items():
         predictions.save(folder.predictions / f"{part}.npz")
+    if isinstance(held_back := parts["validation"], EmbeddingPredictions):
+        for note in collapse_notes(held_back.embeddings, held_back.subjects):
+            say(note)
     calibration: dict[str, Any] = {}
     if isinstance(validation := parts["validation"], CalibrationPredictions):
         temperature = fit_temperature(validation)
         calibration["temperature"] = {"value": temperature.value, "n": temperature.n}
     last = chosen.last
+    gap = None  # people who are learned and people never seen have no accuracy in common
+    if not recipe.data.unseen_identities:
+        gap = last["train_accuracy"] - last["validation_accuracy"]
     folder.update_info(
         reason=chosen.reason,
         selected={"step": step, "epoch": chosen.epoch, "rule": recipe.train.select},
@@ -150,7 +168,7 @@ def conclude(folder: RunFolder, assembly: Assembly, chosen: Chosen, command: str
         end={
             "train_accuracy": last["train_accuracy"],
             "gradient_norm": last["gradient_norm"],
-            "gap": last["train_accuracy"] - last["validation_accuracy"],
+            "gap": gap,
         },
     )
 
@@ -177,17 +195,20 @@ def evaluate_baselines(
 ) -> None:
     """Predict with nearest neighbour and logistic regression on pixels, and save that.
 
-    Of masks with Otsu's threshold.
+    Of masks with Otsu's threshold; of people never seen with pixels and eigenfaces.
     """
     from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
     from cnn_jax.training.otsu import otsu
+    from cnn_jax.training.recognition_baselines import eigenfaces, pixels
 
     described = {}
     of_task: tuple[Callable[[Dataset], Any], ...] = (nearest_neighbour, logistic_regression)
     if assembly.dataset.regions:
         of_task = (otsu,)
+    if assembly.recipe.data.unseen_identities:
+        of_task = (pixels, eigenfaces)
     for make in of_task:
-        reporter.say(f"baseline: {make.__name__.replace('_', ' ')} on pixels")
+        reporter.say(f"baseline: {make.__name__.replace('_', ' ')}, without a network")
         baseline = make(assembly.dataset)
         described[baseline.name] = baseline.note
         for part, predictions in baseline.predictions.items():
@@ -209,6 +230,14 @@ def notes(assembly: Assembly, of_data: list[str]) -> list[str]:
     learned = f"{len(dataset.classes['label'])} classes"
     if dataset.regions:
         learned = f"masks of {', '.join(dataset.regions[1:])}"
+    if assembly.recipe.data.unseen_identities:
+        people = {
+            name: len(np.unique(split.targets["label"])) for name, split in dataset.splits.items()
+        }
+        learned = (
+            f"{people['train']} people to learn from, {people['validation']} to choose by, "
+            f"{people['test']} never seen; an epoch's validation figure is 1 - EER of all pairs"
+        )
     said = [f"{dataset.name}: {sizes} images of {shape}, {learned}", *of_data]
     if assembly.feeds["train"].batch_size < wanted:
         said.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnn_jax import fields
 from cnn_jax.recipe import Recipe
-from cnn_jax.training import margin_softmax, optimizers, schedules
+from cnn_jax.training import margin_softmax, metric_learning, optimizers, schedules
 
 
 def hyper_of(recipe: Recipe) -> dict[str, float]:
@@ -13,6 +13,7 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
         **optimizers.hyper_of(recipe.optimizer),
         **schedules.hyper_of(recipe.schedule),
         **margin_softmax.hyper_of(recipe.loss),
+        **metric_learning.hyper_of(recipe.loss),
         "label_smoothing": recipe.loss.label_smoothing,
         **({"focal": recipe.loss.focal} if recipe.loss.focal else {}),
         **(
@@ -43,6 +44,8 @@ _FREE = (
     "loss.magface_norms",
     "loss.magface_margins",
     "loss.magface_regulariser",
+    "loss.pair_margin",
+    "loss.pair_temperature",
 )
 _FREE_UNLESS_0 = (
     "optimizer.momentum",

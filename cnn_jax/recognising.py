@@ -165,9 +165,10 @@ def enrol_folders(
 
 
 def learned_names(gallery: Gallery, embedder: Embedder) -> list[str]:
-    """Enrolled names that are classes of the network.
+    """Enrolled names that are classes of the network's data.
 
-    It has learned to keep these apart, so that a threshold fitted on them is too low for others.
+    It has learned to keep these apart, so that a threshold fitted on them is too low for others;
+    but for the people who were held out, if its recipe held people out.
     """
     return [name for name in gallery.counts() if name in embedder.classifier.classes]
 

@@ -19,7 +19,9 @@ from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_prediction_sets
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.evaluation import (
+    Answers,
     CalibrationPredictions,
+    EmbeddingPredictions,
     Estimate,
     MaskPredictions,
     Predictions,
@@ -184,7 +186,7 @@ class Run(Recorded):
 
         Raises:
           EvaluationError: there are none; `evaluate` makes them.
-          RunError: the network segments: it has `masks`.
+          RunError: the network segments: it has `masks`; or recognises: it has `embeddings`.
         """
         self._check_classifies("predictions of classes")
         return Predictions.load(self._folder.predictions / f"{part}.npz")
@@ -199,7 +201,39 @@ class Run(Recorded):
         self._check_segments()
         return MaskPredictions.load(self._folder.predictions / f"{part}.npz")
 
+    def embeddings(self, part: str) -> EmbeddingPredictions:
+        """The saved embeddings of a part, of a run that recognises people never seen.
+
+        Those of validation are `CalibrationEmbeddings`, which a threshold may be fitted on.
+
+        Raises:
+          EvaluationError: there are none; `evaluate` makes them.
+          RunError: the network classifies or segments.
+        """
+        if not self.recognises:
+            raise RunError(
+                f"{self.shown!r} was not trained with data.unseen_identities: it has no embeddings "
+                "of people never seen"
+            )
+        return EmbeddingPredictions.load(self._folder.predictions / f"{part}.npz")
+
+    def answers(self, part: str) -> Answers:
+        """`predictions`, `masks` or `embeddings` of a part, whichever the run has."""
+        if self.recognises:
+            return self.embeddings(part)
+        return self.masks(part) if self.regions else self.predictions(part)
+
+    @property
+    def recognises(self) -> bool:
+        """Whether it is judged by people never seen; see `DataRecipe.unseen_identities`."""
+        return self.recipe.data.unseen_identities > 0
+
     def _check_classifies(self, what: str) -> None:
+        if self.recognises:
+            raise RunError(
+                f"{self.shown!r} recognises people never seen: it has embeddings, no {what}; in "
+                "Python take embeddings(part), for new images 'cnn-jax gallery'"
+            )
         if self.regions:
             raise RunError(
                 f"{self.shown!r} segments: it has masks, no {what}; in Python take masks(part) and "
@@ -288,10 +322,14 @@ class Run(Recorded):
     def classifier(self) -> Classifier:
         """The trained network, ready for new images; needs no data set.
 
+        Of a run that recognises people never seen its classes mean nothing, but its embeddings
+        do: see `recognising.Embedder`.
+
         Raises:
           RunError: training has not ended, or the network segments.
         """
-        self._check_classifies("classes to predict or export")
+        if self.regions:
+            self._check_classifies("classes to predict")
         info = self._selected_info()
         described, preprocess = info["data"], info["preprocess"]
         return Classifier(
@@ -302,7 +340,7 @@ class Run(Recorded):
             classes=tuple(described["classes"]),
             kind=described["kind"],
             image_shape=tuple(described["image_shape"]),
-            temperature=self.temperature,
+            temperature=1.0 if self.recognises else self.temperature,
         )
 
     @functools.cached_property
@@ -333,7 +371,7 @@ class Run(Recorded):
         """What divides the logits, fitted on validation data.
 
         Raises:
-          RunError: training has not ended, or the network segments.
+          RunError: training has not ended, or the network segments or recognises.
         """
         self._check_classifies("temperature")
         return float(self._selected_info()["temperature"]["value"])
@@ -358,9 +396,9 @@ class Run(Recorded):
     def export(self, folder: str | os.PathLike[str]) -> Path:
         """Write the network to one safetensors file with its description beside it.
 
-        `Classifier.load` reads it; see `Classifier.save` for the errors.
+        `Classifier.load` reads it, or `Segmenter.load`; see their `save` for the errors.
         """
-        return self.classifier.save(folder)
+        return (self.segmenter if self.regions else self.classifier).save(folder)
 
     def resume(self, *, reporter: Reporter | None = None, command: str = "Run.resume") -> Run:
         """Go on where training stopped, bit for bit as if it never had.

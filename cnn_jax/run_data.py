@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from cnn_jax import data
 from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, MissingDataError
@@ -113,10 +115,12 @@ def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
     """The data set with equal images of several parts dealt with as the recipe says.
 
     A data set of the caller's own also gets its corrections and its groups of near-copies here.
-    With folds the parts are those of the recipe's fold.
+    With folds the parts are those of the recipe's fold, and with unseen identities nobody is in
+    two of them, nor any image. Last comes what is not to be learned from.
 
     Raises:
-      DataError: see `correct_data`, `data.fold` and `data.resolve_duplicates`.
+      DataError: see `correct_data`, `data.fold`, `data.disjoint_identities`,
+        `data.resolve_duplicates`, `data.fewer_identities` and `data.few_shots`.
     """
     d = recipe.data
     if d.source.startswith("custom:"):
@@ -131,7 +135,26 @@ def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
             seed=d.split_seed,
             whole=d.duplicates == "regroup",
         )
-    return data.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
+    if d.unseen_identities:
+        resolved = _unseen(recipe, grouped)
+    else:
+        resolved = data.resolve_duplicates(grouped, d.duplicates, split_seed=d.split_seed)
+    if d.identities:
+        resolved = data.fewer_identities(resolved, d.identities, seed=d.split_seed)
+    if d.shots:
+        resolved = data.few_shots(resolved, d.shots, seed=d.split_seed)
+    return resolved
+
+
+def _unseen(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set dealt out by people: see `DataRecipe.unseen_identities`."""
+    d = recipe.data
+    labels = [split.targets["label"] for split in dataset.splits.values()]
+    people = len(np.unique(np.concatenate(labels))) if labels[0].ndim == 1 else 0
+    validation = max(2, round(d.validation * (people - d.unseen_identities)))
+    return data.disjoint_identities(
+        dataset, validation=validation, test=d.unseen_identities, seed=d.split_seed
+    )
 
 
 def group_data(recipe: Recipe, dataset: Dataset) -> Dataset:

@@ -9,9 +9,18 @@ from cnn_jax.errors import RecipeError
 from cnn_jax.evaluation.recognition import check_people
 from cnn_jax.recipe import LossRecipe, Recipe
 from cnn_jax.training.margin_softmax import MarginSoftmax
+from cnn_jax.training.metric_learning import ContrastivePairs, SupervisedContrastive, Triplet
 from cnn_jax.training.recognition import Recognition, subjects_of
 from cnn_jax.training.segmentation import Segmentation
 from cnn_jax.training.task import Classification, MultiLabel, Task
+
+_OF_PAIRS = {
+    "contrastive": ContrastivePairs(),
+    "triplet-all": Triplet(mining="all"),
+    "triplet-hard": Triplet(mining="hard"),
+    "triplet-semi-hard": Triplet(mining="semi-hard"),
+    "supervised-contrastive": SupervisedContrastive(),
+}
 
 
 def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
@@ -34,6 +43,34 @@ def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
             raise RecipeError(f"{name} is for classification: leave it out where masks are learned")
 
 
+def check_sampling(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `RecipeError` for an order of the training images that these data cannot have."""
+    train, split = recipe.train, dataset.splits["train"]
+    if train.sampling == "uniform":
+        return
+    if dataset.kinds["label"] != "class":
+        raise RecipeError(
+            f"train.sampling is {train.sampling}, but that needs one class for each image: "
+            f"{dataset.name!r} has {dataset.kinds['label']} labels"
+        )
+    if recipe.loss.logit_adjustment:
+        raise RecipeError(
+            f"train.sampling {train.sampling} and loss.logit_adjustment both make up for rare "
+            "classes: choose one"
+        )
+    if train.sampling == "balanced":
+        return
+    each, count = train.images_per_identity, len(np.unique(split.targets["label"]))
+    size, most = min(train.batch_size, len(split)), min(count, len(split) // each)
+    if size % each or not 2 <= size // each <= count:
+        remedy = f"set train.batch_size to a multiple of {each}, {2 * each} to {most * each}"
+        raise RecipeError(
+            f"batches of {size} images, {each} of each class (train.images_per_identity), cannot "
+            f"be made of {len(split)} images of {count} classes: "
+            + (remedy if most >= 2 else "choose fewer of each class")
+        )
+
+
 def make_task(loss: LossRecipe, dataset: Dataset, train: Split, *, unseen: bool = False) -> Task:
     """The task that masks, or else the kind of the labels, ask for.
 
@@ -43,11 +80,11 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split, *, unseen: bool 
     Raises:
       EvaluationError: there are too few people or images to judge that by.
       RecipeError: the class weights do not fit, logits are to be adjusted as well, there are
-        several labels and a margin, or the margin has no such size.
+        several labels and a margin, the margin has no such size, or there are no pairs.
     """
     if dataset.regions:
         return Segmentation(dataset.regions, loss.dice)
-    task = _of_classes(loss, dataset, train)
+    task = _of_classes(loss, dataset, train) if loss.pairs == "none" else _of_pairs(loss, train)
     if not unseen:
         return task
     for part in ("validation", "test"):
@@ -86,6 +123,16 @@ def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
     if loss.margin == "none" or not isinstance(task, Classification):
         return task
     return MarginSoftmax(task, loss.margin, loss.scale, loss.straight_through)
+
+
+def _of_pairs(loss: LossRecipe, train: Split) -> Task:
+    """What is learned of images of one person, and of two."""
+    if len(np.unique(train.targets["label"])) == len(train):
+        raise RecipeError(
+            "loss.pairs learns from images of one person, and nobody has two to learn from: take a "
+            "larger data.shots, or set loss.pairs to none"
+        )
+    return _OF_PAIRS[loss.pairs]
 
 
 def _log_priors(labels: np.ndarray, k: int, *, several: bool) -> tuple[float, ...]:

@@ -38,7 +38,8 @@ def run(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "evaluate", "decide", "predict", "report", "data", "doctor"]
+    "command",
+    ["", "train", "evaluate", "compare", "decide", "predict", "report", "data", "doctor"],
 )
 def test_help_fits_a_screen(capsys, command):
     arguments = [command, "--help"] if command else ["--help"]

@@ -124,7 +124,7 @@ def test_a_threshold_is_fitted_and_what_it_means_is_said(tmp_path, network, said
     said("enrol", *use, "shop")
     status, out, _ = said("threshold", *use, "--far", "0.75")
     assert status == 0 and "from 4 disjoint pairs" in out and "compared with 8 identities" in out
-    assert "the network has learned 1 of them ('anna')" in out
+    assert "1 of them are in the network's data ('anna')" in out
     assert "threshold 0." in said("list", "--gallery", "g")[1]
     assert said("identify", *use, "shop")[1].split()[3:5] == ["shop/anna/1.png", "anna"]
     status, _, err = said("threshold", "--gallery", "g", "--far", "0.5")

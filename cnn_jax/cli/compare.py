@@ -12,17 +12,17 @@ usage: cnn-jax compare A B [options]
 Is A better than B? Compares what finished runs predicted for the same examples,
 and says better, worse, or that it cannot be told and what would settle it.
 
-A and B are run folders. Several seeds of one recipe are the folder that 'cnn-jax
-train --seeds' wrote, or run folders by commas or by a pattern in quotes; then the
-answer holds for another seed and another test set:
+A and B are run folders. Several seeds of one recipe are the folder that
+'cnn-jax train --seeds' wrote, or run folders by commas or by a pattern in
+quotes; then the answer holds for another seed and another test set:
   cnn-jax compare runs/digits-a runs/digits-b
   cnn-jax compare 'runs/digits-a-*' 'runs/digits-b-*'
 
-  --metric NAME  accuracy (default), auroc, nll, macro_f1, ...; of runs that segment
-                 dice (default), dice_present, iou, hausdorff95, surface_dice,
-                 lesion_sensitivity, false_positives, ... ('cnn-jax evaluate' lists
-                 them); of nll, brier, ece, distances and false alarms the lower is
-                 better
+  --metric NAME  accuracy (default), auroc, nll, macro_f1, ...; of masks dice
+                 (default), hausdorff95, lesion_sensitivity, ...; of people
+                 never seen eer (default), rank1, ... 'cnn-jax evaluate' lists
+                 them; of nll, brier, ece, eer, distances and false alarms the
+                 lower is better
   --split PART   test (default), validation or train
   --level P      confidence level (0.95)
   --format F     table or json"""

@@ -15,8 +15,8 @@ specificity and predictive values on the test part, each with its interval. The
 line is drawn on the validation part alone. Of a run that segments: whether a
 region is anywhere in the image.
 
-  --positive CLASS  the class that is looked for (known for some public sets), or
-                    the region (needless where there is one)
+  --positive CLASS  the class (known for some public sets) or region that is
+                    looked for; needless where there is one region
   --sensitivity S   find this share of it, such as 0.95
   --specificity S   or leave this share of the others alone; with neither, the
                     greatest sensitivity + specificity

@@ -19,8 +19,9 @@ the given share of normal images raises it.
 
   --normal CLASS     the class that is normal; all others are not
   --method M         neighbours, mahalanobis, pca, padim, patchcore, autoencoder
-  --features F       pixels; what a network learns from the normal images without
-                     labels: rotation, cutpaste, contrastive; or a run folder
+  --features F       pixels; or what a network learns from the normal images
+                     without labels: rotation, cutpaste, contrastive; or a run
+                     folder
   --false-alarm A    share of normal images that may raise the alarm (0.05)
   --confidence C     how surely, over calibrations (0.95); both need 59 normal
                      images or groups, and are refused with fewer
@@ -34,7 +35,7 @@ the given share of normal images raises it.
   IMAGE              image files, or folders of them
   --format F         table, csv or json
 examples:
-  cnn-jax detect --data pneumoniamnist --data-dir ~/sets --normal normal --out found
+  cnn-jax detect --data path/to/folder --normal good --out found
   cnn-jax detect --load found image.png"""
 
 _OF_DATA = ("data", "normal", "method", "features", "data-dir", "out")

@@ -37,7 +37,6 @@ usage: cnn-jax COMMAND [...]
 examples:
   cnn-jax train                            handwritten digits, half a minute
   cnn-jax train --data path/to/folder      a folder of images for each class
-  cnn-jax predict runs/digits-compact-001 image.png
 'cnn-jax COMMAND --help' has more."""
 
 # Command -> the module that holds the function of that name.

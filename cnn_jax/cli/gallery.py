@@ -112,8 +112,8 @@ def _threshold(options: argparse.Namespace) -> None:
         print(_described(found, len(known.counts())))
         if embedder and (learned := learned_names(known, embedder)):
             print(
-                f"the network has learned {len(learned)} of them ({printable(some_of(learned))}): "
-                "for others the rate is higher"
+                f"{len(learned)} of them are in the network's data ({printable(some_of(learned))}): "
+                "for people whom it has not learned the rate is higher"
             )
 
 

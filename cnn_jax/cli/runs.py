@@ -21,7 +21,7 @@ def evaluate(arguments: list[str]) -> int:
         prog="cnn-jax evaluate",
         description="Figures of a run, each with interval. Of a population: those of its members "
         "as one ensemble, beside the members' own, and their difference; of folds, and of runs "
-        "that segment, the mean.",
+        "that segment or recognise people never seen, the mean.",
     )
     parser.add_argument("run", help="run folder, or that of a population")
     parser.add_argument("--split", default="test", help="test, validation or train")

@@ -18,7 +18,7 @@ from cnn_jax.evaluation.verification_intervals import exact_where_alike, once
 from cnn_jax.evaluation.verification_pairs import PairScores, pair_scores
 from cnn_jax.evaluation.weighted import ratio
 
-MOST_IMPOSTORS = 200_000  # more pairs change no interval, and cost a minute
+MOST_IMPOSTORS = 200_000  # more of the same people change no interval, and take minutes
 RECOGNITION_LOWER_IS_BETTER = ("eer",)
 # Those are reported that the impostor pairs resolve.
 _FARS = (1e-2, 1e-3)
@@ -242,12 +242,12 @@ def recognition_statistics(predictions: EmbeddingPredictions) -> dict[str, Recog
 
 
 def recognition_score(predictions: EmbeddingPredictions) -> dict[str, float]:
-    """`loss` and `accuracy` that a choice of state sees: both smaller or larger is better.
+    """What a choice of state sees: `loss`, the smaller the better, and `accuracy`.
 
     `accuracy` is 1 - EER of all pairs. With few people the EER is soon 0, and one epoch no better
     than another; so `loss` is the EER that normally distributed scores of the same means m and
     standard deviations s would have, F((m_impostor - m_genuine) / (s_impostor + s_genuine)), F
-    the normal distribution (Poh and Bengio 2004, eq. 7 with their F-ratio), which goes on falling.
+    the normal distribution (Poh and Bengio 2004, from their F-ratio), which goes on falling.
 
     Raises:
       EvaluationError: no genuine or no impostor pair, or an embedding of no length.

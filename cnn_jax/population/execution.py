@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 
@@ -187,6 +188,7 @@ def _conclude(
     for number, name in enumerate(plan.names):
         run, assembly = folder.member(name), plan.assemblies[number]
         progress, verdict = outcome.members[number], outcome.verdicts[number]
+        told = functools.partial(_say_of, reporter, name)
         if run.info.exists() and run.read_info()["status"] in ("finished", "failed"):
             continue
         _begin(folder, plan, number, command)
@@ -203,13 +205,17 @@ def _conclude(
         epoch = verdict.best_epoch if select == "best" else len(history)
         selected = Chosen(state.evaluated, step, epoch, str(verdict.reason), history[-1])
         try:
-            conclude(run, assembly, selected, command)
+            conclude(run, assembly, selected, command, told)
         except EvaluationError as error:  # finite on validation, but not on test
             fail(run, name, str(error))
             continue
         if run.read_info()["wants_baselines"]:
             evaluate_baselines(run, assembly, reporter, command)
         run.update_info(status="finished")
+
+
+def _say_of(reporter: Reporter, name: str, sentence: str) -> None:
+    reporter.say(f"{name}: {sentence}")
 
 
 def _reasons(outcome: Outcome) -> str:

@@ -19,6 +19,7 @@ from cnn_jax.recipe import Recipe
 from cnn_jax.run_data import load_data, resolve_data
 from cnn_jax.training.state import Batch
 from cnn_jax.training.step import TrainStep
+from cnn_jax.training.task import innermost
 
 # What else lies in the folder of a population.
 _TAKEN = (
@@ -141,7 +142,7 @@ class Plan:
         if any(feed.streamed for feed in feeds):
             return "the images are read while training"
         if len(steps) > 1 or len({feed.batch_size for feed in feeds}) > 1:
-            return f"folds differ in size, {steps[0]} to {steps[-1]} batches an epoch"
+            return f"training parts differ in size, {steps[0]} to {steps[-1]} batches an epoch"
         return None
 
     def step(self) -> TrainStep:
@@ -158,7 +159,7 @@ class Plan:
             "std": np.array([a.preprocess.std for a in self.assemblies], np.float32),
         }
         for name in ("class_weights", "log_priors"):
-            values: list[Any] = [getattr(a.task, name, None) for a in self.assemblies]
+            values: list[Any] = [getattr(innermost(a.task), name, None) for a in self.assemblies]
             if values[0] is not None:
                 own[name] = np.array(values, np.float32)
         return own
@@ -168,7 +169,16 @@ class Plan:
         first = self.assemblies[0]
         if self.same_data:
             return first.feeds["train"].resident, None
-        parts = list(self.dataset.splits.values())
+        # No part of one member need hold all that another one learns from.
+        place: dict[str, int] = {}
+        parts, rows = [], []
+        for assembly in self.assemblies:
+            train = assembly.dataset.splits["train"]
+            new = [n for n, i in enumerate(train.ids.tolist()) if i not in place]
+            if new:
+                parts.append(train.take(new))
+                place |= {i: len(place) + n for n, i in enumerate(parts[-1].ids.tolist())}
+            rows.append(np.array([place[i] for i in train.ids.tolist()]))
         images = [split.images for split in parts]
         arrays: dict[str, Any] = {"image": np.concatenate(images)}  # type: ignore[arg-type]
         for name in parts[0].targets:
@@ -176,11 +186,6 @@ class Plan:
         masks = [split.masks for split in parts if split.masks is not None]
         if masks:
             arrays["mask"] = np.concatenate(masks)
-        place = {i: n for n, i in enumerate(np.concatenate([s.ids for s in parts]).tolist())}
-        rows = [
-            np.array([place[i] for i in assembly.dataset.splits["train"].ids.tolist()])
-            for assembly in self.assemblies
-        ]
         return first.placement.replicate(arrays), rows
 
 
@@ -191,9 +196,10 @@ def _read_alike(own: Recipe, common: Recipe) -> bool:
       RecipeError: they do not, and the data are arrays, which are not read.
     """
     same: dict[str, Any] = {"folds": 0, "fold": 1, "duplicates": "stop"}
+    same |= {"unseen_identities": 0, "identities": 0, "shots": 0}
     custom = common.data.source.startswith("custom:")
-    if custom and own.data.folds:
-        same |= {"validation": 0.1, "split_seed": 0}  # of these the folds are made, not the data
+    if own.data.unseen_identities or (custom and (own.data.folds or own.data.shots)):
+        same |= {"validation": 0.1, "split_seed": 0}  # of these the parts are made, not the data
     alike = dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)
     if custom and not alike:
         raise RecipeError(

@@ -16,7 +16,9 @@ from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_prediction_sets, fit_temperature
 from cnn_jax.errors import EvaluationError, RecipeError
 from cnn_jax.evaluation import (
+    Answers,
     CalibrationPredictions,
+    EmbeddingPredictions,
     Estimate,
     Gain,
     MaskPredictions,
@@ -109,6 +111,28 @@ class Population(Recorded):
         """
         return self._saved(part, lambda run: run.masks(part), evaluation.out_of_fold_masks)
 
+    def embeddings(self, part: str = "test") -> list[EmbeddingPredictions]:
+        """The saved embeddings of the finished members, of runs that recognise people never seen.
+
+        Raises:
+          EvaluationError: no member is finished.
+          RunError: the members do not recognise.
+        """
+        if not self.members:
+            raise EvaluationError(f"no member of {self.shown!r} is finished")
+        return [run.embeddings(part) for run in self.members.values()]
+
+    def answers(self, part: str = "test") -> Sequence[Answers]:
+        """`masks`, `embeddings` or `predictions`, by what the members do; the same errors."""
+        if self.recognises:
+            return self.embeddings(part)
+        return self.masks(part) if self.regions else self.predictions(part)
+
+    @property
+    def recognises(self) -> bool:
+        """Whether the members are judged by people never seen."""
+        return any(run.recognises for run in self.members.values())
+
     @property
     def regions(self) -> tuple[str, ...]:
         """What the members' masks show; nothing of members that classify."""
@@ -137,53 +161,35 @@ class Population(Recorded):
         """The mean of a figure of the test part, with each interval that can be had.
 
         Args:
-          metric: of `classification_metrics`, or of masks `segmentation_metrics`; None for the
-            first of the task.
+          metric: of `classification_metrics`, of masks `segmentation_metrics`, or of people never
+            seen `recognition_metrics`; None for the first of the task.
           level: confidence level.
 
         Raises:
           EvaluationError: members differ in more than seed and fold, or as `predictions`.
 
         Returns:
-          `test-set`: of a single run, or of the folds of a single seed; `seed` and, where they
-          classify, `both` of several seeds. What each covers is told in `evaluation.seeds`.
+          `test-set`: of a single run, or of the folds of a single seed; `seed` and `both` of
+          several seeds. What each covers is told in `evaluation.seeds`.
         """
         if others := self._settings():
             raise EvaluationError(
                 f"the members of {self.shown!r} differ in {', '.join(others)}, not in seed or fold "
                 "alone: their mean would say nothing"
             )
-        if self.regions:
-            return self._figures_of_masks(metric, level)
-        runs = self.predictions()
-        name = metric or evaluation.metric_names(runs[0])[0]
-        if len(runs) == 1:
-            return {"test-set": evaluation.classification_metrics(runs[0], level=level)[name]}
-        values = [evaluation.figure(run, name) for run in runs]
-        percent = name in evaluation.IN_PERCENT
-        return {
-            "seed": evaluation.over_seeds(values, len(runs[0]), level=level, percent=percent),
-            "both": evaluation.over_seeds_and_test_sets(runs, metric=name, level=level),
-        }
+        runs = self.answers()
+        name = metric or self._first_metric
+        if len(runs) > 1:
+            return evaluation.mean_figure(runs, name, level=level)
+        alone = _metrics(runs[0], level)
+        if name not in alone:
+            raise EvaluationError(f"no metric {name!r}: choose one of {', '.join(alone)}")
+        return {"test-set": alone[name]}
 
-    def _figures_of_masks(self, metric: str | None, level: float) -> dict[str, Estimate]:
-        of_each = self._metrics_of_masks(level)
-        name = metric or next(iter(of_each[0]))
-        if name not in of_each[0]:
-            raise EvaluationError(f"no metric {name!r}: choose one of {', '.join(of_each[0])}")
-        return self._over_seeds(of_each, name, level)
-
-    def _metrics_of_masks(self, level: float) -> list[dict[str, Estimate]]:
-        return [evaluation.segmentation_metrics(masks, level=level) for masks in self.masks()]
-
-    @staticmethod
-    def _over_seeds(
-        of_each: Sequence[Mapping[str, Estimate]], name: str, level: float
-    ) -> dict[str, Estimate]:
-        if len(of_each) == 1:
-            return {"test-set": of_each[0][name]}
-        first, values = of_each[0][name], [figures[name].value for figures in of_each]
-        return {"seed": evaluation.over_seeds(values, first.n, level=level, percent=first.percent)}
+    @property
+    def _first_metric(self) -> str:
+        """What the task reports first."""
+        return next(iter(next(iter(self.members.values())).metrics["test"]))
 
     def ensemble(self, part: str = "test", *, calibrated: bool = False) -> Predictions:
         """The finished members as one deep ensemble; see `evaluation.ensemble`.
@@ -225,25 +231,17 @@ class Population(Recorded):
         }
 
     def cross_validated(self) -> dict[str, Estimate]:
-        """Every figure of all out-of-fold predictions; of several seeds the mean.
+        """Every figure of all out-of-fold predictions or, without folds, of the test part.
 
-        With an interval over seeds and test sets or, of masks, over seeds.
+        Of several seeds the mean, with an interval over seeds and test sets.
         """
-        if self.regions:
-            of_each = self._metrics_of_masks(0.95)
-            return {n: next(iter(self._over_seeds(of_each, n, 0.95).values())) for n in of_each[0]}
-        runs = self.predictions()
-        if len(runs) == 1:
-            return evaluation.classification_metrics(runs[0])
-        return {
-            name: evaluation.over_seeds_and_test_sets(runs, metric=name)
-            for name in evaluation.metric_names(runs[0])
-        }
+        runs = self.answers()
+        return evaluation.mean_figures(runs) if len(runs) > 1 else _metrics(runs[0])
 
     def log_use(self, command: str) -> None:
         """Write down, in each member, that its test predictions were looked at."""
         for run in self.members.values():
-            run.log_use("test", len(_examples(run)), command)
+            run.log_use("test", len(run.ids("test")), command)
 
     def disagreement(self) -> evaluation.Disagreement:
         """Where the members differ on the test part, by example; see `evaluation.disagreement`."""
@@ -295,7 +293,7 @@ class Population(Recorded):
             return f"no member of {self.shown!r} is finished"
         if others := self._settings():
             return f"{len(runs)} members that differ in {', '.join(others)}: see each of them"
-        name = next(iter(next(iter(runs.values())).metrics["test"]))
+        name = self._first_metric
         part = "out-of-fold" if self.folds else "test"
         return "\n".join(
             f"{part} {name.replace('_', ' ')} {estimate} (over {evaluation.COVERS[covers]})"
@@ -324,9 +322,13 @@ class Population(Recorded):
             carry_out(self._folder, plan, reporter or Console(self.recipe.train.epochs), command)
 
 
-def _examples(run: Run) -> Predictions | MaskPredictions:
-    """What is saved of the test part."""
-    return run.masks("test") if run.regions else run.predictions("test")
+def _metrics(answers: Answers, level: float = 0.95) -> dict[str, Estimate]:
+    """Every figure of one run, or of all folds together."""
+    if isinstance(answers, EmbeddingPredictions):
+        return evaluation.recognition_metrics(answers, level=level)
+    if isinstance(answers, MaskPredictions):
+        return evaluation.segmentation_metrics(answers, level=level)
+    return evaluation.classification_metrics(answers, level=level)
 
 
 def train_population(

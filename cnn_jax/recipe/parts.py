@@ -174,6 +174,14 @@ class LossRecipe:
       scale: of a margin: factor of the cosines. With few classes a smaller one learns easier.
       straight_through: whether a margin changes the loss but not the gradient of the cosine, as
         in insightface's code; else the gradient is that of the formula.
+      pairs: a loss that compares the embeddings of a batch with each other, in place of classes,
+        with `data.unseen_identities`: `contrastive`; `triplet-all`, `triplet-hard` or
+        `triplet-semi-hard`, by which triplets count; `supervised-contrastive`; or `none`. See
+        `training.metric_learning`. Take `train.sampling = "identities"`, that each image has
+        company. The centres of the network's head learn nothing and mean nothing.
+      pair_margin: of contrastive and triplet losses: a distance on the unit sphere, 0 to 2; None
+        for the usual one: 1 and 0.2.
+      pair_temperature: of `supervised-contrastive`: what divides the cosines.
     """
 
     label_smoothing: float = 0.0
@@ -192,6 +200,16 @@ class LossRecipe:
     magface_regulariser: float = 35.0
     scale: float = 64.0
     straight_through: bool = False
+    pairs: Literal[
+        "none",
+        "contrastive",
+        "triplet-all",
+        "triplet-hard",
+        "triplet-semi-hard",
+        "supervised-contrastive",
+    ] = "none"
+    pair_margin: float | None = None
+    pair_temperature: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -210,7 +228,8 @@ class OptimizerRecipe:
       weight_decay: strength of the decay.
       decay_exclude: regular expressions, searched in parameter paths such as
         `stem/conv/kernel`; what matches is not decayed, nor scaled by LARS. One that
-        matches nothing is an error, except for the defaults.
+        matches nothing is an error, except for the defaults: biases, scales of norms, and slopes
+        of PReLU, which decay would pull towards ReLU (He et al. 2015).
       beta2, epsilon: AdamW only.
       clip_norm: gradients are scaled down to this global norm; 0 for no clipping.
       sam: radius of sharpness-aware minimisation (Foret et al. 2021): the gradient is
@@ -222,7 +241,7 @@ class OptimizerRecipe:
       muon_project: Muon only: kernels keep the norm sqrt(output channels) instead of
         being decayed.
       muon_exclude: Muon only: regular expressions; kernels that match are moved by SGD.
-        Name depthwise kernels here: they are no matrices.
+        Name depthwise kernels here: they are no matrices, nor are the centres of a margin.
     """
 
     name: Literal["sgd", "adamw", "lars", "muon"] = "sgd"
@@ -230,7 +249,7 @@ class OptimizerRecipe:
     momentum: float = 0.9
     nesterov: bool = True
     weight_decay: float = 5e-4
-    decay_exclude: tuple[str, ...] = ("bias$", "scale$")
+    decay_exclude: tuple[str, ...] = ("bias$", "scale$", "negative_slope$")
     beta2: float = 0.999
     epsilon: float = 1e-8
     clip_norm: float = 0.0
@@ -239,7 +258,7 @@ class OptimizerRecipe:
     other_learning_rate: float = 0.05
     muon_steps: int = 5
     muon_project: bool = True
-    muon_exclude: tuple[str, ...] = ()
+    muon_exclude: tuple[str, ...] = ("centres$",)
 
 
 @dataclass(frozen=True)
@@ -275,8 +294,11 @@ class TrainRecipe:
       patience: with `epochs`, stop when validation has not improved for so many epochs (0:
         never); with `converged`, length of a plateau (0: 5 epochs).
       select: which state is evaluated and exported: `last` or `best` (on validation).
-      sampling: `uniform`, each example once an epoch; or `balanced`, each class equally
-        often: examples of small classes come several times, some of large ones not.
+      sampling: `uniform`, each example once an epoch; `balanced`, each class equally
+        often: examples of small classes come several times, some of large ones not; or
+        `identities`, likewise, where a batch holds `images_per_identity` images of each of its
+        classes (Hermans et al. 2017), as losses of pairs need.
+      images_per_identity: of sampling by `identities`: K; a batch has `batch_size` / K classes.
       accumulate: the batch is worked through in so many parts, one after the other, for
         little more than the memory of one. The gradient is that of the batch; batch norm
         sees one part at a time ("ghost batch norm"). On a CPU the parts are compiled one by
@@ -311,7 +333,8 @@ class TrainRecipe:
     until: Literal["epochs", "converged"] = "epochs"
     patience: int = 0
     select: Literal["last", "best"] = "last"
-    sampling: Literal["uniform", "balanced"] = "uniform"
+    sampling: Literal["uniform", "balanced", "identities"] = "uniform"
+    images_per_identity: int = 4
     accumulate: int = 1
     remat: tuple[str, ...] = ()
     ema: float = 0.0

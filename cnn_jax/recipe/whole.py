@@ -61,6 +61,15 @@ class Recipe:
                 "data.identities leaves classes out of training, which only makes sense where "
                 "others are tested: set data.unseen_identities, too"
             )
+        train = self.train
+        if train.sampling == "identities" and train.batch_size % train.images_per_identity:
+            raise RecipeError(
+                f"train.batch_size is {train.batch_size}, which is no whole number of classes with "
+                f"{train.images_per_identity} images each (train.images_per_identity): choose a "
+                "multiple"
+            )
+        if self.loss.pairs != "none":
+            _check_pairs(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values; a field that is None is left out."""
@@ -103,6 +112,44 @@ class Recipe:
     def digest(self) -> str:
         """sha256 (hex) of all values."""
         return digest_of(self.to_dict())
+
+
+def _check_pairs(recipe: Recipe) -> None:
+    """Raise `RecipeError` for what a loss of pairs has no use for, or cannot be learned with."""
+    loss, augment, train = recipe.loss, recipe.augment, recipe.train
+    if not recipe.data.unseen_identities:
+        raise RecipeError(
+            "loss.pairs learns an embedding, not classes, and is judged by people (or products) "
+            "never seen: set data.unseen_identities, too"
+        )
+    for name, given in (
+        ("loss.margin", loss.margin != "none"),
+        ("loss.class_weights", loss.class_weights != "none"),
+        ("loss.label_smoothing", loss.label_smoothing),
+        ("loss.focal", loss.focal),
+        ("loss.logit_adjustment", loss.logit_adjustment),
+        ("augment.mixup", augment.mixup),
+        ("augment.cutmix", augment.cutmix),
+    ):
+        if given:
+            raise RecipeError(
+                f"{name} is for losses of classes, and loss.pairs compares images with each other: "
+                "leave one out"
+            )
+    if loss.pair_margin is not None and loss.pairs == "supervised-contrastive":
+        raise RecipeError(
+            "loss.pair_margin is not of supervised-contrastive: set loss.pair_temperature instead"
+        )
+    if train.accumulate > 1:
+        raise RecipeError(
+            f"train.accumulate is {train.accumulate}, but loss.pairs compares all images of a "
+            "batch with each other: set it to 1"
+        )
+    if train.sampling == "identities" and train.images_per_identity < 2:
+        raise RecipeError(
+            "train.images_per_identity is 1, but loss.pairs needs images of one person to "
+            "compare: take 2 or more"
+        )
 
 
 def digest_of(values: Mapping[str, Any]) -> str:

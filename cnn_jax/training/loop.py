@@ -143,7 +143,7 @@ def fit(
                 with jax.transfer_guard("disallow"):
                     state, metrics = run_chunk(state, feed.resident, items)
                 if ended is not None:
-                    verdicts, ended = book.close(ended, verdicts, None), None
+                    (verdicts, _), ended = book.close(ended, verdicts), None
                     started = time.monotonic()  # the device comes to this epoch now
                 if pending is not None:
                     account.add(*pending)
@@ -169,9 +169,8 @@ def fit(
                 account.add(*pending)
             seconds = time.monotonic() - started
             score = validate(state.evaluated)
-            stopped = interrupt.name  # read once: a signal may come at any time
             ended = _Ended(account, state, score, images, started, None, seconds)
-            verdicts, ended = book.close(ended, verdicts, stopped), None
+            (verdicts, stopped), ended = book.close(ended, verdicts, interrupt), None
             if stopped and any(verdict.reason is None for verdict in verdicts):
                 return _interrupted(state, members, recipe, keeper, stopped)
     keeper.wait()
@@ -254,8 +253,14 @@ class _Book:
         self.keeper.pause(state, self.members)
         self._saved = time.monotonic()
 
-    def close(self, ended: _Ended, before: Sequence[Verdict], stopped: str | None) -> list[Verdict]:
-        """Fetch what there is of an epoch, write, show and save it; returns the verdicts."""
+    def close(
+        self, ended: _Ended, before: Sequence[Verdict], interrupt: Interrupt | None = None
+    ) -> tuple[list[Verdict], str | None]:
+        """Fetch what there is of an epoch, write, show and save it.
+
+        Returns:
+          The verdicts, and the name of a signal that calls for the checkpoint that is then here.
+        """
         account, seconds = ended.account, ended.seconds
         if ended.pending is not None:
             account.add(*ended.pending)
@@ -269,10 +274,11 @@ class _Book:
             self.reporter.epoch(rows, speed)
         changes = [_change(*pair, account.epoch) for pair in zip(before, verdicts, strict=True)]
         over = all(verdict.reason is not None for verdict in verdicts)
+        stopped = interrupt.name if interrupt else None  # read once: it may come at any time
         due = self.checkpoint_due() or over or stopped is not None
         if self.keeper.epoch(ended.state, self.members, changes, due=due):
             self._saved = time.monotonic()
-        return verdicts
+        return verdicts, stopped
 
 
 @dataclass(frozen=True)

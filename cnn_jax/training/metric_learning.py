@@ -17,6 +17,7 @@ from jax import lax
 
 from cnn_jax.errors import EvaluationError, ModelError, RecipeError
 from cnn_jax.nn.centres import unit
+from cnn_jax.recipe import LossRecipe
 from cnn_jax.training.margin_softmax import embedding_of
 from cnn_jax.training.state import Batch as Rows
 from cnn_jax.training.task import Batch, Hyper
@@ -24,6 +25,19 @@ from cnn_jax.training.task import Batch, Hyper
 Mining = Literal["all", "hard", "semi-hard"]
 
 _CLOSEST = 1e-6  # squared distance of unit vectors below which float32 has no direction
+
+# What is usual, where a recipe does not say: 60 degrees, and the margin of Schroff et al. 2015.
+_CONTRASTIVE_MARGIN, _TRIPLET_MARGIN = 1.0, 0.2
+
+
+def hyper_of(recipe: LossRecipe) -> dict[str, float]:
+    """The scalars that the losses of pairs read from the state; none without such a loss."""
+    if recipe.pairs == "none":
+        return {}
+    if recipe.pairs == "supervised-contrastive":
+        return {"pair_temperature": recipe.pair_temperature}
+    usual = _CONTRASTIVE_MARGIN if recipe.pairs == "contrastive" else _TRIPLET_MARGIN
+    return {"pair_margin": usual if recipe.pair_margin is None else recipe.pair_margin}
 
 
 @dataclass(frozen=True)
@@ -84,26 +98,16 @@ class _OfPairs(abc.ABC):
 class ContrastivePairs(_OfPairs):
     """Hadsell et al. 2006, eq. 4, of every pair: d^2 / 2 of one class, else max(0, m - d)^2 / 2.
 
-    The loss of an example is the mean over its pairs; d is the distance on the unit sphere, 0..2.
-
-    Attributes:
-      margin: m.
-
-    Raises:
-      RecipeError: m is not in 0..2.
+    The loss of an example is the mean over its pairs; d is the distance on the unit sphere, 0..2,
+    and m is `hyper["pair_margin"]`.
     """
-
-    margin: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_margin(self.margin)
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """The mean over an example's pairs, and 1, or 0 without a pair."""
         cosine, same, other = _compared(outputs, batch)
-        apart = jnp.maximum(self.margin - _distance(cosine), 0.0) ** 2 / 2
+        apart = jnp.maximum(hyper["pair_margin"] - _distance(cosine), 0.0) ** 2 / 2
         # d^2 / 2 = 1 - cos, whose gradient needs no direction.
         pair = jnp.where(same, 1 - cosine, apart)
         return _mean_of(pair, same | other)
@@ -113,24 +117,22 @@ class ContrastivePairs(_OfPairs):
 class Triplet(_OfPairs):
     """max(0, d(a, p) - d(a, n) + m) of anchor, positive and negative (Schroff et al. 2015).
 
-    d is the distance on the unit sphere, not squared, which collapses less (Hermans et al. 2017).
+    d is the distance on the unit sphere, not squared, which collapses less (Hermans et al. 2017),
+    and m is `hyper["pair_margin"]`.
 
     Attributes:
-      margin: m.
       mining: `all`, the mean over all triplets whose loss is not 0; `hard`, each anchor with its
         farthest positive and nearest negative (both Hermans et al. 2017); `semi-hard`, each pair
         of one class with the nearest negative that is farther than the positive, or else with
         the farthest.
 
     Raises:
-      RecipeError: m is not in 0..2, or there is no such mining.
+      RecipeError: there is no such mining.
     """
 
-    margin: float = 0.2
     mining: Mining = "semi-hard"
 
     def __post_init__(self) -> None:
-        _check_margin(self.margin)
         if self.mining not in ("all", "hard", "semi-hard"):
             raise RecipeError(f"mining must be all, hard or semi-hard, not {self.mining!r}")
 
@@ -139,13 +141,13 @@ class Triplet(_OfPairs):
     ) -> tuple[jax.Array, jax.Array]:
         """The mean over an anchor's triplets, and how many they are."""
         cosine, same, other = _compared(outputs, batch)
-        d = _distance(cosine)
+        d, margin = _distance(cosine), hyper["pair_margin"]
         if self.mining == "hard":
             farthest = jnp.where(same, d, -jnp.inf).max(axis=1)
             nearest = jnp.where(other, d, jnp.inf).min(axis=1)
             usable = same.any(axis=1) & other.any(axis=1)
             gap = jnp.where(usable, farthest, 0.0) - jnp.where(usable, nearest, 0.0)
-            loss = jnp.maximum(gap + self.margin, 0.0)
+            loss = jnp.maximum(gap + margin, 0.0)
             return jnp.where(usable, loss, 0.0), usable.astype(jnp.float32)
         if self.mining == "semi-hard":
             harder = other[:, None, :] & (d[:, None, :] > d[:, :, None])
@@ -153,9 +155,9 @@ class Triplet(_OfPairs):
             farthest = jnp.where(other, d, -jnp.inf).max(axis=1)
             negative = jnp.where(harder.any(axis=2), nearest, farthest[:, None])
             usable = same & other.any(axis=1)[:, None]
-            loss = jnp.maximum(d - jnp.where(usable, negative, 0.0) + self.margin, 0.0)
+            loss = jnp.maximum(d - jnp.where(usable, negative, 0.0) + margin, 0.0)
             return _mean_of(loss, usable, count=True)
-        loss = jnp.maximum(d[:, :, None] - d[:, None, :] + self.margin, 0.0)
+        loss = jnp.maximum(d[:, :, None] - d[:, None, :] + margin, 0.0)
         usable = same[:, :, None] & other[:, None, :] & (loss > 0)
         rows = len(d)
         return _mean_of(loss.reshape(rows, -1), usable.reshape(rows, -1), count=True)
@@ -164,27 +166,16 @@ class Triplet(_OfPairs):
 @dataclass(frozen=True)
 class SupervisedContrastive(_OfPairs):
     """Khosla et al. 2020, eq. 2: of each anchor the mean over its positives p of
-    -log(exp(cos_ap / t) / sum_j exp(cos_aj / t)), j every other row.
-
-    Attributes:
-      temperature: t.
-
-    Raises:
-      RecipeError: the temperature is not positive.
+    -log(exp(cos_ap / t) / sum_j exp(cos_aj / t)), j every other row; t is
+    `hyper["pair_temperature"]`.
     """
-
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise RecipeError(f"temperature must be positive, not {self.temperature}")
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """The mean over an anchor's positives, and 1, or 0 without one."""
         cosine, same, other = _compared(outputs, batch)
-        similarity = cosine / self.temperature
+        similarity = cosine / hyper["pair_temperature"]
         others = same | other
         # A row without others compares with itself, so that no sum is empty.
         others |= _diagonal(cosine) & ~others.any(axis=1, keepdims=True)
@@ -224,11 +215,6 @@ def _mean_of(
     number = used.sum(axis=1).astype(jnp.float32)
     mean = jnp.where(used, values, 0.0).sum(axis=1) / jnp.maximum(number, 1)
     return mean, number if count else jnp.minimum(number, 1)
-
-
-def _check_margin(margin: float) -> None:
-    if not 0 < margin <= 2:
-        raise RecipeError(f"margin must be above 0 and at most 2, a diameter, not {margin}")
 
 
 def _no_figures(task: Any) -> EvaluationError:

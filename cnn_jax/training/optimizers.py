@@ -149,7 +149,7 @@ def _matched(field: str, patterns: Sequence[str], paths: Sequence[str]) -> set[s
             raise RecipeError(
                 f"optimizer.{field}: {pattern!r} is no regular expression: {error}"
             ) from error
-        if not matched and pattern not in OptimizerRecipe().decay_exclude:
+        if not matched and pattern not in getattr(OptimizerRecipe(), field):
             raise RecipeError(
                 f"optimizer.{field}: {pattern!r} matches no parameter{nearest(pattern, paths)}"
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.training.collapse import collapse_of
+from cnn_jax.training.collapse import collapse_notes, collapse_of
 
 RNG = np.random.default_rng(0)
 
@@ -50,3 +50,16 @@ def test_what_to_do_about_a_collapse():
 def test_what_is_no_batch_of_embeddings(x, words):
     with pytest.raises(EvaluationError, match=words):
         collapse_of(x)
+
+
+def test_two_people_told_apart_on_a_line_are_no_collapse():
+    who = np.arange(60) % 2
+    line = np.where(who, 1, -1)[:, None] * np.ones(8) + 0.01 * RNG.normal(size=(60, 8))
+    assert not collapse_notes(line, who)
+    (told,) = collapse_notes(line, np.arange(60) % 3)
+    assert "on a line" in told
+    assert not collapse_notes(RNG.normal(size=(60, 8)), np.arange(60) % 3)
+    # Of many every so-manieth is looked at: here every third.
+    many = RNG.normal(size=(6000, 8))
+    many[::3] = 1.0
+    assert "one point" in collapse_notes(many, np.arange(6000))[0]

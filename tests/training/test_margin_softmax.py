@@ -250,10 +250,12 @@ def test_losses_of_each_kind_fall_in_the_step_on_a_circle():
         "valid": jnp.arange(24) < 21,
         "index": jnp.arange(24, dtype=jnp.int32),
     }
-    tasks = [MarginSoftmax(Classification(3), "magface", 8.0), Triplet(margin=1.0)]
+    tasks = [MarginSoftmax(Classification(3), "magface", 8.0), Triplet()]
     tasks += [SupervisedContrastive()]
     steps = [dataclasses.replace(assembly.step, task=task) for task in tasks]
-    states = [assembly.initial_state()] * 3
+    state = assembly.initial_state()
+    scalars = {"pair_margin": jnp.float32(1), "pair_temperature": jnp.float32(0.1)}
+    states = [state.replace(hyper={**state.hyper, **scalars})] * 3
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def all_step(states):

@@ -101,6 +101,12 @@ def test_a_pattern_that_matches_nothing_is_an_error():
     assert make_optimizer(OptimizerRecipe(), {"kernel": jnp.zeros(1)}).decayed == {"kernel": True}
 
 
+def test_biases_scales_and_slopes_of_prelu_are_not_decayed():
+    names = ("kernel", "bias", "scale", "negative_slope")
+    decayed = make_optimizer(OptimizerRecipe(), {"a": dict.fromkeys(names, jnp.zeros(1))}).decayed
+    assert decayed == {f"a/{name}": name == "kernel" for name in names}
+
+
 def rates(recipe, epochs=10, steps=20, peak=0.5, scale=1.0):
     hyper = {k: jnp.float32(v) for k, v in schedules.hyper_of(recipe).items()}
     hyper |= {"learning_rate": jnp.float32(peak), "learning_rate_scale": jnp.float32(scale)}
