@@ -18,8 +18,9 @@ from cnn_jax.training.progress import Silent
 from cnn_jax.training.task import Classification
 
 FITTING = [f for name in decision.__all__ if inspect.isfunction(f := getattr(decision, name))]
-# An alarm is fitted on scores, which have a type of their own: see test_alarm.py.
-FITTING = [f for f in FITTING if f.__name__.startswith("fit_") and f is not decision.fit_alarm]
+# Scores and pairs have types of their own: see test_alarm.py and test_verification.py.
+OF_OTHERS = (decision.fit_alarm, decision.fit_threshold_far)
+FITTING = [f for f in FITTING if f.__name__.startswith("fit_") and f not in OF_OTHERS]
 
 
 def made(split, n=20, kind=None):
