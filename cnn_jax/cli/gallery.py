@@ -111,9 +111,10 @@ def _threshold(options: argparse.Namespace) -> None:
         found = known.fit_threshold(options.far)
         print(_described(found, len(known.counts())))
         if embedder and (learned := learned_names(known, embedder)):
+            names = printable(some_of(learned))
             print(
-                f"{len(learned)} of them are in the network's data ({printable(some_of(learned))}): "
-                "for people whom it has not learned the rate is higher"
+                f"{len(learned)} of them are in the network's data ({names}): for "
+                "people whom it has not learned the rate is higher"
             )
 
 
