@@ -3,7 +3,8 @@
     python -m experiments.face_recognition.orl closed|pairs|open --data-dir DIR
 
 20 splits each, trained as one population; nothing but the images of a split's training part.
-`closed`: 40 people, five images of each enrolled and four of them learned, the other five looked for.
+`closed`: 40 people, five images of each enrolled and four of them learned, the other five looked
+for.
 `pairs`: 30 people to learn from, every two images of ten others compared. `open`: 20 people
 enrolled with one to five images, their other five looked for, and all images of 20 unknown
 people. Beside each the same with pixels in place of the network. The mean over the splits has
