@@ -8,18 +8,28 @@ import numpy as np
 
 from cnn_jax.evaluation import DecisionCurve, Estimate, PrecisionRecallCurve, RocCurve
 from cnn_jax.report import wording
-from cnn_jax.report.charts import label, svg
+from cnn_jax.report.charts import svg
 from cnn_jax.report.curves import band, path, stairs
+from cnn_jax.report.frame import (
+    BASE,
+    HEIGHT,
+    LEFT,
+    PERCENT,
+    RIGHT,
+    SIDE,
+    TOP,
+    WIDTH,
+    axes,
+    axis_names,
+    drawn_line,
+    drawn_point,
+)
 from cnn_jax.report.layout import NOTHING
-from cnn_jax.report.markup import Markup, element, join
+from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.scale import Scale, round_ticks
 
-LEFT, TOP, SIDE = 54, 10, 236
-_RIGHT, _BASE = LEFT + SIDE, TOP + SIDE
-WIDTH, HEIGHT = _RIGHT + 18, _BASE + 42
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_X = Scale(0, 1, LEFT, _RIGHT)
-_Y = Scale(0, 1, _BASE, TOP)
+_X = Scale(0, 1, LEFT, RIGHT)
+_Y = Scale(0, 1, BASE, TOP)
 
 
 def roc_chart(curve: RocCurve, point: tuple[float, float]) -> Markup:
@@ -31,7 +41,7 @@ def roc_chart(curve: RocCurve, point: tuple[float, float]) -> Markup:
     """
     limits = curve.band
     x, y = stairs(curve.false_positive_rate, curve.true_positive_rate, up_first=False)
-    chance = element("line", x1=LEFT, y1=_BASE, x2=_RIGHT, y2=TOP, class_="ideal")
+    chance = element("line", x1=LEFT, y1=BASE, x2=RIGHT, y2=TOP, class_="ideal")
     return _figure(
         "roc",
         "ROC curve",
@@ -56,7 +66,7 @@ def precision_recall_chart(
     # Flagging no one has no precision: the curve begins with the first that is flagged.
     precision = np.concatenate([curve.precision[1:2], curve.precision[1:]])
     x, y = stairs(curve.recall, precision, up_first=True)
-    chance = element("line", x1=LEFT, x2=_RIGHT, y1=_Y(prevalence), y2=_Y(prevalence),
+    chance = element("line", x1=LEFT, x2=RIGHT, y1=_Y(prevalence), y2=_Y(prevalence),
                      class_="ideal")  # fmt: skip
     return _figure(
         "precision-recall",
@@ -77,23 +87,16 @@ def benefit_chart(curve: DecisionCurve, line: float | None) -> Markup:
     """
     top = max(float(np.nanmax(curve.model)), curve.prevalence)
     ticks = [tick for tick in round_ticks(0, top) if tick >= 0]
-    y = Scale(-0.12 * ticks[-1], ticks[-1], _BASE, TOP)
+    y = Scale(-0.12 * ticks[-1], ticks[-1], BASE, TOP)
     inside = "url(#benefit-inside)"
     marked = NOTHING
     if line is not None and 0 < line < 1:
-        at = _X(line)
-        anchor, beside = ("end", -6) if line > 0.6 else ("start", 6)
-        marked = join(
-            [
-                element("line", x1=at, x2=at, y1=TOP, y2=_BASE, class_="drawn-line"),
-                label(at + beside, TOP + 12, "the line", f"haloed name {anchor}"),
-            ]
-        )
+        marked = drawn_line(_X(line), "the line")
     content = [
         element("clipPath", element("rect", x=LEFT, y=TOP, width=SIDE, height=SIDE),
                 id="benefit-inside"),
-        _axes(_QUARTERS, [(tick, wording.tick(round(tick, 6))) for tick in ticks], y),
-        element("line", x1=LEFT, x2=_RIGHT, y1=y(0), y2=y(0), class_="ideal"),
+        axes(PERCENT, [(tick, wording.tick(round(tick, 6))) for tick in ticks], _X, y),
+        element("line", x1=LEFT, x2=RIGHT, y1=y(0), y2=y(0), class_="ideal"),
         element(
             "g",
             band(curve.thresholds, curve.low, curve.high, _X, y),
@@ -102,7 +105,7 @@ def benefit_chart(curve: DecisionCurve, line: float | None) -> Markup:
             clip_path=inside,
         ),
         marked,
-        *_axis_names("flagged from this probability on, %", "net benefit"),
+        *axis_names("flagged from this probability on, %", "net benefit"),
     ]  # fmt: skip
     caption = element(
         "figcaption",
@@ -124,60 +127,26 @@ def _figure(
     name: str,
     title: str,
     caption: str,
-    axes: tuple[str, str],
+    names: tuple[str, str],
     content: Sequence[str],
     point: tuple[float, float] | None,
 ) -> Markup:
-    ticks = [(tick, f"{100 * tick:g}") for tick in _QUARTERS]
     marked, worded = NOTHING, caption
     if point is not None:
         across, up = (wording.percent(value) for value in point)
         worded = f"{caption}; the line lies at {across} across, {up} up"
-        marked = _point(*point, f"the line: {across} across, {up} up")
+        marked = drawn_point(
+            _X(point[0]), _Y(point[1]), "the line", f"the line: {across} across, {up} up"
+        )
     return element(
         "figure",
         element("figcaption", element("b", title), " ", element("span", caption)),
         svg(
             name, title, worded, WIDTH, HEIGHT,
-            _axes(_QUARTERS, ticks, _Y), *content, marked, *_axis_names(*axes),
+            axes(PERCENT, PERCENT, _X, _Y), *content, marked, *axis_names(*names),
         ),
     )  # fmt: skip
 
 
 def _area(name: str, area: Estimate) -> str:
     return f"{name} {wording.value(area)} ({wording.interval(area)})"
-
-
-def _axes(across: Sequence[float], up: Sequence[tuple[float, str]], y: Scale) -> Markup:
-    parts = []
-    for value, text in up:
-        height = y(value)
-        parts.append(element("line", x1=LEFT, x2=_RIGHT, y1=height, y2=height, class_="grid"))
-        parts.append(label(LEFT - 8, height + 4, text, "tick end"))
-    parts += [label(_X(v), _BASE + 17, f"{100 * v:g}", "tick middle") for v in across]
-    return join(parts)
-
-
-def _axis_names(across: str, up: str) -> tuple[Markup, Markup]:
-    turned = f"translate(12 {TOP + SIDE / 2:g}) rotate(-90)"
-    return (
-        label(LEFT + SIDE / 2, _BASE + 36, across, "axis middle"),
-        element("text", up, class_="axis middle", transform=turned),
-    )
-
-
-def _point(across: float, up: float, worded: str) -> Markup:
-    x, y = _X(across), _Y(up)
-    # Below the curve, on the side where there is room.
-    anchor, beside = ("end", -11) if across > 0.55 else ("start", 11)
-    return join(
-        [
-            element(
-                "g",
-                element("title", worded),
-                element("circle", cx=x, cy=y, r=5.5),
-                class_="drawn-point",
-            ),
-            label(x + beside, min(y + 20, _BASE - 6), "the line", f"haloed name {anchor}"),
-        ]
-    )

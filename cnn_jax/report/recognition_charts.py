@@ -11,20 +11,27 @@ from cnn_jax.evaluation import ErrorCurve
 from cnn_jax.report import wording
 from cnn_jax.report.charts import label, svg
 from cnn_jax.report.curves import band, path, stairs
+from cnn_jax.report.frame import (
+    BASE,
+    HEIGHT,
+    LEFT,
+    PERCENT,
+    RIGHT,
+    SIDE,
+    TOP,
+    WIDTH,
+    axes,
+    axis_names,
+    drawn_line,
+    drawn_point,
+)
 from cnn_jax.report.layout import NOTHING
-from cnn_jax.report.markup import Markup, element, join
+from cnn_jax.report.markup import Markup, element
 from cnn_jax.report.scale import Scale, round_ticks
 
-LEFT, TOP, SIDE = 54, 10, 236
-_RIGHT, _BASE = LEFT + SIDE, TOP + SIDE
-WIDTH, HEIGHT = _RIGHT + 18, _BASE + 42
 _BINS = 40
 _NAMED = 12  # people whose names fit on a map
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _DEVIATES = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
-
-# Marks on an axis: where, and what is written there.
-_Ticks = Sequence[tuple[float, str]]
 
 
 def score_chart(genuine: np.ndarray, impostor: np.ndarray, threshold: float) -> Markup:
@@ -36,11 +43,11 @@ def score_chart(genuine: np.ndarray, impostor: np.ndarray, threshold: float) -> 
     """
     both = np.concatenate([genuine, impostor])
     ticks = round_ticks(float(both.min()), float(both.max()))
-    x = Scale(ticks[0], ticks[-1], LEFT, _RIGHT)
+    x = Scale(ticks[0], ticks[-1], LEFT, RIGHT)
     edges = np.linspace(ticks[0], ticks[-1], _BINS + 1)
     shares = [np.histogram(kind, edges)[0] / len(kind) for kind in (genuine, impostor)]
     top = float(max(share.max() for share in shares))
-    y = Scale(0, 1.05 * top, _BASE, TOP)
+    y = Scale(0, 1.05 * top, BASE, TOP)
     across = np.repeat(edges, 2)
     shapes = []
     for share, color in zip(shares, ("one", "two"), strict=True):
@@ -48,20 +55,13 @@ def score_chart(genuine: np.ndarray, impostor: np.ndarray, threshold: float) -> 
         shapes.append(path(across, up, x, y, f"line {color}"))
     marked = NOTHING
     if ticks[0] <= threshold <= ticks[-1]:
-        at = x(threshold)
-        anchor, beside = ("end", -6) if at > LEFT + 0.6 * SIDE else ("start", 6)
-        marked = join(
-            [
-                element("line", x1=at, x2=at, y1=TOP, y2=_BASE, class_="drawn-line"),
-                label(at + beside, TOP + 12, "the threshold", f"haloed name {anchor}"),
-            ]
-        )
+        marked = drawn_line(x(threshold), "the threshold")
     up_ticks = [(tick, f"{100 * tick:g}") for tick in round_ticks(0, top) if tick <= 1.05 * top]
     content = (
-        _axes([(tick, wording.tick(round(tick, 6))) for tick in ticks], up_ticks, x, y),
+        axes([(tick, wording.tick(round(tick, 6))) for tick in ticks], up_ticks, x, y),
         *shapes,
         marked,
-        *_axis_names("cosine of the two embeddings", "share of the pairs, %"),
+        *axis_names("cosine of the two embeddings", "share of the pairs, %"),
     )
     return element(
         "figure",
@@ -85,21 +85,25 @@ def roc_chart(curve: ErrorCurve, point: tuple[float, float] | None) -> Markup:
       point: false accept and false reject rate of the threshold, or None.
     """
     least = float(curve.at[0])
-    x, y = Scale(least, 1, LEFT, _RIGHT, log=True), Scale(0, 1, _BASE, TOP)
+    x, y = Scale(least, 1, LEFT, RIGHT, log=True), Scale(0, 1, BASE, TOP)
     far = np.maximum(curve.far, least)  # what is below the least that can be shown lies at the edge
     across, up = stairs(far, 1 - curve.frr, up_first=False)
     decades = [10.0**k for k in range(int(np.ceil(np.log10(least) - 1e-9)), 1)]
     return _rates_figure(
         ("verification-roc", "ROC curve", "false accepts by true accepts"),
-        _axes(
+        axes(
             [(far, f"{100 * far:g}") for far in decades],
-            [(v, f"{100 * v:g}") for v in _QUARTERS],
+            PERCENT,
             x,
             y,
         ),
         (band(curve.at, 1 - curve.high, 1 - curve.low, x, y), path(across, up, x, y, "line one")),
         ("false accept rate, %", "true accept rate, %"),
-        None if point is None else (x(max(point[0], least)), y(1 - point[1])),
+        None
+        if point is None
+        else drawn_point(
+            x(max(point[0], least)), y(1 - point[1]), "the threshold", _worded(*point)
+        ),
     )
 
 
@@ -116,7 +120,7 @@ def det_chart(curve: ErrorCurve, point: tuple[float, float] | None) -> Markup:
         return np.array([normal.inv_cdf(min(max(r, least), most)) for r in rates.tolist()])
 
     low, high = deviate(np.array([least, most])).tolist()
-    x, y = Scale(low, high, LEFT, _RIGHT), Scale(low, high, _BASE, TOP)
+    x, y = Scale(low, high, LEFT, RIGHT), Scale(low, high, BASE, TOP)
     ticks = [
         (float(deviate(np.array([rate]))[0]), f"{100 * rate:g}")
         for rate in _DEVIATES
@@ -129,14 +133,14 @@ def det_chart(curve: ErrorCurve, point: tuple[float, float] | None) -> Markup:
     area = band(
         deviate(curve.at[known]), deviate(curve.low[known]), deviate(curve.high[known]), x, y
     )
-    equal = element("line", x1=LEFT, y1=_BASE, x2=_RIGHT, y2=TOP, class_="ideal")
+    equal = element("line", x1=LEFT, y1=BASE, x2=RIGHT, y2=TOP, class_="ideal")
     marked = None
     if point is not None:
         a, b = deviate(np.array(point)).tolist()
-        marked = x(a), y(b)
+        marked = drawn_point(x(a), y(b), "the threshold", _worded(*point))
     return _rates_figure(
         ("det", "DET curve", "normal quantiles; on the dashed line both are equal"),
-        _axes(ticks, ticks, x, y),
+        axes(ticks, ticks, x, y),
         (equal, area, line if shown.any() else NOTHING),
         ("false accept rate, %", "false reject rate, %"),
         marked,
@@ -152,7 +156,7 @@ def map_chart(places: np.ndarray, names: Sequence[str], explained: float) -> Mar
       explained: share of the variance that the two components have.
     """
     span = max(float(np.abs(places).max()), 1e-9)
-    x, y = Scale(-span, span, LEFT, _RIGHT), Scale(-span, span, _BASE, TOP)
+    x, y = Scale(-span, span, LEFT, RIGHT), Scale(-span, span, BASE, TOP)
     people = sorted(set(names))
     hue = {name: 137.508 * k % 360 for k, name in enumerate(people)}  # neighbours far apart
     dots = [
@@ -184,42 +188,21 @@ def map_chart(places: np.ndarray, names: Sequence[str], explained: float) -> Mar
 
 def _rates_figure(
     named: tuple[str, str, str],
-    axes: Markup,
+    marks: Markup,
     content: Sequence[str],
-    axis_names: tuple[str, str],
-    point: tuple[float, float] | None,
+    names: tuple[str, str],
+    point: Markup | None,
 ) -> Markup:
     name, title, caption = named
-    marked = NOTHING
-    if point is not None:
-        x, y = point
-        anchor, beside = ("end", -11) if x > LEFT + 0.55 * SIDE else ("start", 11)
-        marked = join(
-            [
-                element("g", element("circle", cx=x, cy=y, r=5.5), class_="drawn-point"),
-                label(x + beside, min(y + 20, _BASE - 6), "the threshold", f"haloed name {anchor}"),
-            ]
-        )
+    drawn = NOTHING if point is None else point
     return element(
         "figure",
         element("figcaption", element("b", title), " ", element("span", caption)),
-        svg(name, title, caption, WIDTH, HEIGHT, axes, *content, marked, *_axis_names(*axis_names)),
+        svg(name, title, caption, WIDTH, HEIGHT, marks, *content, drawn, *axis_names(*names)),
     )
 
 
-def _axes(across: _Ticks, up: _Ticks, x: Scale, y: Scale) -> Markup:
-    parts = []
-    for value, text in up:
-        height = y(value)
-        parts.append(element("line", x1=LEFT, x2=_RIGHT, y1=height, y2=height, class_="grid"))
-        parts.append(label(LEFT - 8, height + 4, text, "tick end"))
-    parts += [label(x(value), _BASE + 17, text, "tick middle") for value, text in across]
-    return join(parts)
-
-
-def _axis_names(across: str, up: str) -> tuple[Markup, Markup]:
-    turned = f"translate(12 {TOP + SIDE / 2:g}) rotate(-90)"
+def _worded(far: float, frr: float) -> str:
     return (
-        label(LEFT + SIDE / 2, _BASE + 36, across, "axis middle"),
-        element("text", up, class_="axis middle", transform=turned),
+        f"the threshold: {wording.percent(far)} false accepts, {wording.percent(frr)} false rejects"
     )
