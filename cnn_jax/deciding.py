@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
 
 from cnn_jax.data.known import known_set
 from cnn_jax.decision import Threshold, fit_temperature, fit_threshold, is_positive, presence
-from cnn_jax.errors import EvaluationError, RunError
+from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import (
     CalibrationPredictions,
     Estimate,
@@ -101,9 +100,7 @@ def _answers(run: Run) -> tuple[CalibrationPredictions, Predictions, float]:
     if not run.regions:
         temperature = run.temperature  # raises what to do where training has not ended
         return run.predictions("validation"), run.predictions("test"), temperature
-    if not run.metrics:
-        again = f"cnn-jax train --resume {shlex.quote(run.shown)}"
-        raise RunError(f"{run.shown!r} has not finished training: go on with {again}")
+    run.check_ended()
     validation = presence(run.masks("validation"))
     assert isinstance(validation, CalibrationPredictions)  # as its split says
     return validation, presence(run.masks("test")), fit_temperature(validation).value

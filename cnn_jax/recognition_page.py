@@ -17,6 +17,7 @@ from cnn_jax.evaluation import (
     error_curve,
     leave_one_out,
     paired_difference,
+    people_pairs,
     ranks,
     recognition_metrics,
     recognition_pairs,
@@ -96,6 +97,7 @@ def of_unseen_people(run: Run, pictures: Pictures) -> dict[str, Any]:
             places=places,
             names=tuple(test.subjects[rows].tolist()),
             explained=explained,
+            drawn=people_pairs(test.subjects).note,
         ),
     }
 
@@ -163,15 +165,20 @@ def _hardest(
     persons, once, so that one picture does not fill the page."""
     assert pairs.subjects is not None
     chosen = []
-    for kind, order in ((pairs.same, pairs.scores), (~pairs.same, -pairs.scores)):
+    people = len(np.unique(pairs.subjects))
+    for kind, order, most in (
+        (pairs.same, pairs.scores, min(SHOWN_PAIRS, people)),
+        (~pairs.same, -pairs.scores, min(SHOWN_PAIRS, people * (people - 1) // 2)),
+    ):
         seen: set[frozenset[str]] = set()
         rows: list[int] = []
-        for row in np.argsort(order, kind="stable").tolist():
+        of_kind = np.flatnonzero(kind)
+        for row in of_kind[np.argsort(order[of_kind], kind="stable")].tolist():
             who = frozenset(pairs.subjects[row].tolist())
-            if kind[row] and who not in seen:
+            if who not in seen:
                 seen.add(who)
                 rows.append(row)
-            if len(rows) == SHOWN_PAIRS:
+            if len(rows) == most:
                 break
         chosen.append(rows)
     place = {i: n for n, i in enumerate(test.ids.tolist())}

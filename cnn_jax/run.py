@@ -241,6 +241,11 @@ class Run(Recorded):
             )
 
     def _check_segments(self) -> None:
+        if self.recognises:
+            raise RunError(
+                f"{self.shown!r} recognises people never seen: it has no masks; take "
+                "embeddings(part)"
+            )
         if not self.regions:
             raise RunError(
                 f"{self.shown!r} classifies: it has no masks; take predictions(part) and "
@@ -456,6 +461,10 @@ class Run(Recorded):
         from cnn_jax.run_page import summary_html
 
         return summary_html(self)
+
+    def check_ended(self) -> None:
+        """Raise RunError, with what to do, where training has not ended."""
+        self._selected_info()
 
     def _selected_info(self) -> dict[str, Any]:
         info = self.info

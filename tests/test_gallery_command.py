@@ -12,6 +12,7 @@ from cnn_jax import nn
 from cnn_jax.classifier import Classifier, build_model
 from cnn_jax.cli import main
 from cnn_jax.errors import ModelError
+from cnn_jax.gallery import EmbeddingModel, Gallery
 from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.preprocess import Preprocess
@@ -157,7 +158,11 @@ def test_what_goes_wrong_is_one_line_and_loses_nothing(tmp_path, network, said):
         (("enrol", "--gallery", "letter", "--run", network, "staff"), "not a gallery"),
         (("enrol", "--gallery", "g", "--run", "staff", "staff"), "not a run folder"),
         (("verify", *use, "--name", "bob", "staff", "--threshold", "0"), "'bob' is not enrolled"),
-        (("remove", "--gallery", "g", "zoe"), "'zoe' is not enrolled"),
+        (("remove", "--gallery", "g", "anna", "zoe"), "'zoe' is not enrolled"),
+        (
+            ("remove", "--gallery", "g", "--image", "anna/1.png", "ben/9.png"),
+            "'ben/9.png' is of nobody: nothing was removed",
+        ),
         (("remove", "--gallery", "g", "ben", "--image", "anna/1.png"), "give names, or --image"),
     ]:
         status, out, err = said(*words)
@@ -165,6 +170,19 @@ def test_what_goes_wrong_is_one_line_and_loses_nothing(tmp_path, network, said):
     assert [line.split() for line in said("list", "--gallery", "g")[1].splitlines()[1:3]] == [
         ["anna", "2"], ["ben", "2"],
     ]  # fmt: skip
+    asked = ("identify", *use, "broken", "--threshold", "-1", "--format", "csv")
+    status, out, err = said(*asked)
+    assert status == 1 and len(out.splitlines()) == 2 and "dora" in err
+
+
+def test_images_are_removed_by_the_names_that_they_were_enrolled_with(tmp_path, said):
+    vectors = np.eye(4, dtype=np.float32)
+    with Gallery.create("own", EmbeddingModel("digest", 4, "{}")) as gallery:
+        gallery.enrol(["a", "a", "b", "c"], vectors, sources=["/x/1.png", "2.png", "3", "3"])
+    assert said("remove", "--gallery", "own", "--image", "/x/1.png", "3")[0] == 2  # whose 3?
+    assert said("remove", "--gallery", "own", "--image", "/x/1.png")[0] == 0
+    _, out, _ = said("list", "--gallery", "own", "--images", "--format", "csv")
+    assert out == "name,image\na,2.png\nb,3\nc,3\n"
 
 
 class Doubled(nn.Module):

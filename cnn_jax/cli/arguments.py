@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cnn_jax import fields
@@ -29,6 +31,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and leaving."""
         raise UsageError(message)
+
+
+def name_unreadable(bad: Mapping[Path, str]) -> int:
+    """Say on stderr which image files could not be read; returns the exit status."""
+    for reason in bad.values():
+        print(f"cnn-jax: {reason}", file=sys.stderr)
+    return 1 if bad else 0
 
 
 def interrupted_status(info: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from cnn_jax.cli.arguments import Parser, UsageError, take_dotted
+from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable, take_dotted
 from cnn_jax.errors import printable
 
 _HELP = """\
@@ -97,22 +97,27 @@ def _fit(options: argparse.Namespace, dotted: dict[str, str], command: str) -> i
     if options.out is not None:
         found.save(options.out)  # logged before anything is shown
     print(tables.detection(found, options.format or "table"))
-    if options.format != "json":
-        print(f"\n{_where(options.out)}")
+    where = _where(options.out)
+    if options.format == "json":
+        print(where, file=sys.stderr)
+    else:
+        print(f"\n{where}")
     return 0
 
 
 def _where(out: str | None) -> str:
     """Where all is, and that the test part is used up by each look."""
     from cnn_jax import detecting
+    from cnn_jax.data.reading import counted
 
     if out is None:
         return "nothing is kept, nor that the test part was looked at: give --out DIR"
     said = f"detector, scores and figures in {printable(out)}"
     if beside := detecting.uses_beside(out):
         where = ", ".join(map(printable, beside))
+        times = counted(sum(beside.values()), "time", "times")
         said += (
-            f"\nthis test part was looked at {sum(beside.values())} times before, by {where}: "
+            f"\nthis test part was looked at {times} before, by {where}: "
             "the best of several has flattered figures"
         )
     return said
@@ -126,19 +131,10 @@ def _score(options: argparse.Namespace) -> int:
         raise UsageError(f"--format is table, csv or json, not {options.format!r}")
     from cnn_jax import tables
     from cnn_jax.data import list_images
-    from cnn_jax.data.files import unreadable
+    from cnn_jax.data.files import of_readable
     from cnn_jax.detecting import Detector
-    from cnn_jax.errors import DataError
 
     detector, images = Detector.load(options.load), list_images(options.images)
-    try:
-        found, bad = detector.predict(images), {}
-    except DataError:
-        bad = unreadable(images)
-        if len(bad) in (0, len(images)):
-            raise
-        found = detector.predict([image for image in images if image not in bad])
+    found, _, bad = of_readable(images, detector.predict)
     print(tables.scored(found, detector, options.format or "table"))
-    for reason in bad.values():
-        print(f"cnn-jax: {reason}", file=sys.stderr)
-    return 1 if bad else 0
+    return name_unreadable(bad)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnn_jax.cli.arguments import Parser, UsageError
+from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable
 from cnn_jax.errors import printable
 
 if TYPE_CHECKING:
-    from cnn_jax.gallery import FittedThreshold
+    from cnn_jax.gallery import FittedThreshold, Gallery
 
 _HELP = """\
 usage: cnn-jax gallery COMMAND --gallery FILE [options]
@@ -24,7 +23,8 @@ ones are said to be so. They come and go without training.
                               all images are enrolled or, on an error, none
   threshold --far F           fit the score that is near enough on what is
                               enrolled, for a false accept rate of an image and
-                              one wrong identity; needs 6 / F identities
+                              one wrong identity; needs 6 / F identities; with
+                              --run it is said whom the network has learned
   identify --run RUN PATH...  who or what images show, or 'unknown'
   verify --run RUN --name N PATH...   whether images are of N
   list                        who is enrolled, and the threshold
@@ -49,7 +49,7 @@ def gallery(arguments: list[str]) -> int:
         print(_HELP)
         return 0
     name, rest = arguments[0], arguments[1:]
-    commands: dict[str, Callable[[argparse.Namespace], None]] = {
+    commands: dict[str, Callable[[argparse.Namespace], int | None]] = {
         "enrol": _enrol,
         "threshold": _threshold,
         "identify": _identify,
@@ -80,8 +80,7 @@ def gallery(arguments: list[str]) -> int:
         parser.add_argument("--image", nargs="+", default=[])
     if name in ("identify", "verify", "list"):
         parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
-    commands[name](parser.parse_args(rest))
-    return 0
+    return commands[name](parser.parse_args(rest)) or 0
 
 
 def _enrol(options: argparse.Namespace) -> None:
@@ -131,15 +130,17 @@ def _described(found: FittedThreshold, identities: int) -> str:
     )
 
 
-def _identify(options: argparse.Namespace) -> None:
+def _identify(options: argparse.Namespace) -> int:
     from cnn_jax.data import list_images
+    from cnn_jax.data.files import of_readable
     from cnn_jax.gallery import Gallery
     from cnn_jax.recognising import Embedder
 
     files = list_images(options.paths)
     embedder = Embedder.load(options.run)
     with Gallery.open(options.gallery, embedder.digest) as known:
-        found = known.identify(embedder.files(files), top=options.top, threshold=options.threshold)
+        embedded, files, bad = of_readable(files, embedder.files)
+        found = known.identify(embedded, top=options.top, threshold=options.threshold)
     rows = []
     for file, name, candidates, scores in zip(
         files, found.names, found.candidates.tolist(), found.scores.tolist(), strict=True
@@ -150,17 +151,20 @@ def _identify(options: argparse.Namespace) -> None:
                 row |= {f"candidate_{place}": candidate, f"score_{place}": score}
         rows.append(row)
     _print(rows, options.format)
+    return name_unreadable(bad)
 
 
-def _verify(options: argparse.Namespace) -> None:
+def _verify(options: argparse.Namespace) -> int:
     from cnn_jax.data import list_images
+    from cnn_jax.data.files import of_readable
     from cnn_jax.gallery import Gallery
     from cnn_jax.recognising import Embedder
 
     files = list_images(options.paths)
     embedder = Embedder.load(options.run)
     with Gallery.open(options.gallery, embedder.digest) as known:
-        found = known.verify(options.name, embedder.files(files), threshold=options.threshold)
+        embedded, files, bad = of_readable(files, embedder.files)
+        found = known.verify(options.name, embedded, threshold=options.threshold)
     rows: list[dict[str, object]] = [
         {"file": str(file), "accepted": "yes" if accepted else "no", "score": score}
         for file, accepted, score in zip(
@@ -168,6 +172,7 @@ def _verify(options: argparse.Namespace) -> None:
         )
     ]
     _print(rows, options.format)
+    return name_unreadable(bad)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -197,18 +202,41 @@ def _remove(options: argparse.Namespace) -> None:
 
     if options.names and options.image:
         raise UsageError("give names, or --image with single images")
-    by_name: dict[str, list[str]] = {}
-    for source in options.image:
-        by_name.setdefault(str(Path(source).parent), []).append(source)
     with Gallery.open(options.gallery) as known:
-        for name in options.names:
-            known.remove(name)
-        for name, sources in by_name.items():
-            known.remove(name, sources)
-        if not options.names and not options.image:
+        wanted: dict[str, list[str] | None] = dict.fromkeys(options.names)
+        if options.image:
+            wanted |= _owners(known, options.image)
+        if wanted:
+            known.remove_all(wanted)
+        else:
             known.erase()
         left = known.counts()
     print(f"done; {counted(len(left), 'identity is', 'identities are')} enrolled")
+
+
+def _owners(known: Gallery, images: list[str]) -> dict[str, list[str]]:
+    """Name -> those of the images that are enrolled under it.
+
+    Raises:
+      DataError: an image of nobody, or of several identities.
+    """
+    from cnn_jax.errors import DataError
+
+    owners: dict[str, list[str]] = {}
+    for name in known.counts():
+        for source in known.sources(name):
+            owners.setdefault(source, []).append(name)
+    found: dict[str, list[str]] = {}
+    for image in dict.fromkeys(images):
+        names = owners.get(image, [])
+        if len(names) != 1:
+            of = "nobody" if not names else ", ".join(names)
+            raise DataError(
+                f"image {image!r} is of {of}: nothing was removed; 'gallery list --images' names "
+                "each image, and Gallery.remove takes the name of its identity, too"
+            )
+        found.setdefault(names[0], []).append(image)
+    return found
 
 
 def _print(rows: list[dict[str, object]], form: str) -> None:

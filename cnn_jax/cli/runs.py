@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from cnn_jax.cli.arguments import Parser, UsageError
+from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,8 +106,7 @@ def predict(arguments: list[str]) -> int:
     from cnn_jax import exported, tables
     from cnn_jax.classifier import Classified, Classifier
     from cnn_jax.data import list_images
-    from cnn_jax.data.files import unreadable
-    from cnn_jax.errors import DataError
+    from cnn_jax.data.files import of_readable
     from cnn_jax.population import Population
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
@@ -143,46 +142,31 @@ def predict(arguments: list[str]) -> int:
             return source.predict(images)
         return source.predict(images, coverage=options.coverage)
 
-    try:
-        answers, bad = predicted(images), {}
-    except DataError:
-        bad = unreadable(images)
-        if len(bad) in (0, len(images)):
-            raise
-        answers = predicted([image for image in images if image not in bad])
+    answers, _, bad = of_readable(images, predicted)
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
-    for reason in bad.values():
-        print(f"cnn-jax: {reason}", file=sys.stderr)
-    return 1 if bad else 0
+    return name_unreadable(bad)
 
 
 def _segment(segmenter: Segmenter, images: list[Path], options: argparse.Namespace) -> int:
     """Mark images, readable ones at least, and write the masks where that is wanted."""
     from cnn_jax import tables
-    from cnn_jax.data.files import unreadable
+    from cnn_jax.data.files import of_readable
     from cnn_jax.data.masks import masks_among
-    from cnn_jax.errors import DataError
+    from cnn_jax.data.reading import counted
     from cnn_jax.segmenter import mask_paths
 
     if options.labels or options.coverage is not None:
         raise UsageError("--labels and --coverage are of classes, and this network segments")
     if masks := set(masks_among(images)):
         images = [image for image in images if image not in masks]
-        print(f"cnn-jax: {len(masks)} files left out as masks of others", file=sys.stderr)
+        left_out = counted(len(masks), "file", "files")
+        print(f"cnn-jax: {left_out} left out as masks of others", file=sys.stderr)
     if options.masks:
         mask_paths(options.masks, [str(image) for image in images])  # before any work
-    try:
-        found, bad = segmenter.segment(images), {}
-    except DataError:
-        bad = unreadable(images)
-        if len(bad) in (0, len(images)):
-            raise
-        found = segmenter.segment([image for image in images if image not in bad])
+    found, _, bad = of_readable(images, segmenter.segment)
     paths = found.save(options.masks) if options.masks else []
     print(tables.segmented(found, paths, options.format))
-    for reason in bad.values():
-        print(f"cnn-jax: {reason}", file=sys.stderr)
-    return 1 if bad else 0
+    return name_unreadable(bad)
 
 
 def report(arguments: list[str]) -> int:

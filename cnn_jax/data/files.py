@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -68,6 +69,30 @@ def unreadable(images: Iterable[Path]) -> dict[Path, str]:
         except DataError as error:
             reasons[image] = str(error)
     return reasons
+
+
+Answer = TypeVar("Answer")
+
+
+def of_readable(
+    images: list[Path], function: Callable[[list[Path]], Answer]
+) -> tuple[Answer, list[Path], dict[Path, str]]:
+    """What a function answers for image files; if some cannot be read, for the others.
+
+    Returns:
+      The answer, the images it is of, and the others with the reason.
+
+    Raises:
+      DataError: none can be read, or it is something else that the function refuses.
+    """
+    try:
+        return function(images), images, {}
+    except DataError:
+        bad = unreadable(images)
+        if len(bad) in (0, len(images)):
+            raise
+    readable = [image for image in images if image not in bad]
+    return function(readable), readable, bad
 
 
 def is_image(path: Path) -> bool:

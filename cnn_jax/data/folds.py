@@ -8,10 +8,9 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.data.digest import dataset_digest
-from cnn_jax.data.groups import COPIES_STAY
-from cnn_jax.data.pooling import pool
+from cnn_jax.data.pooling import notes_without_parts, pool
 from cnn_jax.data.reading import PARTS, counted
-from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK, assign_parts
+from cnn_jax.data.splits import MADE, assign_parts
 from cnn_jax.errors import DataError
 
 
@@ -76,11 +75,7 @@ def fold(
     splits = {part: pooled.take(some) for part, some in positions.items()}
     if (groups == pooled.ids).all():
         splits = {part: replace(split, groups=None) for part, split in splits.items()}
-    notes = [
-        text
-        for text in dataset.notes
-        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
-    ]
+    notes = notes_without_parts(dataset)
     how = "stratified by class" if labels.ndim == 1 else "at random"
     left_out = ", the data's own test part left out" if given else ""
     notes.append(

@@ -9,11 +9,10 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.data.digest import dataset_digest
-from cnn_jax.data.groups import COPIES_STAY, unite_groups
+from cnn_jax.data.groups import unite_groups
 from cnn_jax.data.order import epoch_order
-from cnn_jax.data.pooling import pool
+from cnn_jax.data.pooling import notes_without_parts, pool
 from cnn_jax.data.reading import PARTS, counted
-from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK
 from cnn_jax.errors import DataError
 
 _FEWEST_TO_TRAIN_ON = 2
@@ -51,11 +50,7 @@ def disjoint_identities(dataset: Dataset, *, validation: int, test: int, seed: i
     splits = {part: pooled.take(by_id[part_of[by_id] == part]) for part in PARTS}
     if pooled.groups is not None and (pooled.groups == pooled.ids).all():
         splits = {part: replace(split, groups=None) for part, split in splits.items()}
-    notes = [
-        text
-        for text in dataset.notes
-        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
-    ]
+    notes = notes_without_parts(dataset)
     shares = ", ".join(
         f"{len(np.unique(split.targets['label']))} {part}" for part, split in splits.items()
     )

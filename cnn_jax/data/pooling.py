@@ -8,9 +8,10 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset, ImageSource, Split
 from cnn_jax.data.duplicates import pixel_keys
-from cnn_jax.data.groups import pooled_names, unite_groups
+from cnn_jax.data.groups import COPIES_STAY, pooled_names, unite_groups
 from cnn_jax.data.reading import some_of
 from cnn_jax.data.sources import JoinedSource
+from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK
 from cnn_jax.errors import DataError
 
 
@@ -20,6 +21,15 @@ def pooled_groups(splits: Mapping[str, Split]) -> tuple[np.ndarray, np.ndarray]:
     keys = np.concatenate([pixel_keys(split) for split in splits.values()])
     groups = unite_groups(ids, given, keys)
     return ids, given if groups is None else groups
+
+
+def notes_without_parts(dataset: Dataset) -> list[str]:
+    """The notes that stay true when its parts are dealt out anew."""
+    return [
+        text
+        for text in dataset.notes
+        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
+    ]
 
 
 def pool(dataset: Dataset, parts: Sequence[str], otherwise: str) -> Split:

@@ -10,10 +10,10 @@ import numpy as np
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.duplicates import Duplicates, find_duplicates
-from cnn_jax.data.groups import COPIES_STAY, keep_near_copies_together
-from cnn_jax.data.pooling import pool, pooled_groups
+from cnn_jax.data.groups import keep_near_copies_together
+from cnn_jax.data.pooling import notes_without_parts, pool, pooled_groups
 from cnn_jax.data.reading import counted, some_of
-from cnn_jax.data.splits import LEAK, MADE, NEAR_LEAK, complete_splits, leak_notes, shared_groups
+from cnn_jax.data.splits import LEAK, NEAR_LEAK, complete_splits, leak_notes, shared_groups
 from cnn_jax.errors import DataError
 
 Policy = Literal["stop", "drop-train", "regroup", "keep"]
@@ -208,9 +208,5 @@ def _regroup(dataset: Dataset, pooled: Split, seed: int) -> Dataset:
         f"{counts}."
     )
     # What was said of the parts as they were is no longer true.
-    kept = [
-        text
-        for text in dataset.notes
-        if not text.startswith((LEAK, NEAR_LEAK, MADE)) and not text.endswith(COPIES_STAY)
-    ]
+    kept = notes_without_parts(dataset)
     return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=(*kept, note))

@@ -183,5 +183,6 @@ def _check_unseen(place: str, calibration: Split, dataset: Dataset) -> None:
         raise RecipeError(
             f"the network of {place!r} learned from, or was chosen by, {shared} of the {len(own)} "
             "images that the alarm is drawn on or judged by: train it on other images, or learn "
-            f"features here ({', '.join(LEARNED)})"
+            f"features here ({', '.join(LEARNED)}). Images are known by their ids in data of one "
+            f"name, {dataset.name!r}: other images want another name"
         )

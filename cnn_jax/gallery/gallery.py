@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -179,10 +179,20 @@ class Gallery:
           DataError: it is not enrolled or has no such image, or another process hinders the
             overwriting: see `erase`.
         """
-        if name not in self.counts():
-            raise self._not_enrolled(name)
+        self.remove_all({name: sources})
+
+    def remove_all(self, wanted: Mapping[str, Sequence[str] | None]) -> None:
+        """`remove` for several identities, name -> sources; all or, on an error, nothing.
+
+        Raises:
+          DataError: as `remove`.
+        """
+        known = self.counts()
+        for name in wanted:
+            if name not in known:
+                raise self._not_enrolled(name)
         self._loaded = None
-        self._storage.remove(name, sources)
+        self._storage.remove(wanted)
         self.erase()
 
     def erase(self) -> None:

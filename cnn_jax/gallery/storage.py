@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,31 +236,38 @@ class Storage:
             )
         return False
 
-    def remove(self, name: str, sources: Sequence[str] | None = None) -> None:
-        """Remove an identity, or some of its images; with the last image it goes too.
+    def remove(self, wanted: Mapping[str, Sequence[str] | None]) -> None:
+        """Remove identities, or some images of each; with its last image an identity goes too.
+
+        Args:
+          wanted: name -> sources of its images, None for all.
 
         Raises:
-          DataError: it is not enrolled, or has no such image; or the images that are left cancel
+          DataError: one is not enrolled, or has no such image; or the images that are left cancel
             out. Nothing is then removed.
         """
         with self._transaction():
-            found = self._run("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
-            if found is None:
-                raise DataError(f"{name!r} is not enrolled in {str(self.path)!r}")
-            if sources is None:
-                self._run("DELETE FROM identities WHERE id = ?", found)
-                return
-            for source in sources:
-                deleted = self._run(
-                    "DELETE FROM images WHERE identity = ? AND source = ?", (*found, source)
+            for name, sources in wanted.items():
+                found = self._run("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
+                if found is None:
+                    raise DataError(
+                        f"{name!r} is not enrolled in {str(self.path)!r}: nothing was removed"
+                    )
+                if sources is None:
+                    self._run("DELETE FROM identities WHERE id = ?", found)
+                    continue
+                for source in sources:
+                    deleted = self._run(
+                        "DELETE FROM images WHERE identity = ? AND source = ?", (*found, source)
+                    )
+                    if deleted.rowcount == 0:
+                        raise DataError(f"{name!r} has no image {source!r}: nothing was removed")
+                self._run(
+                    "DELETE FROM identities WHERE id = ? AND id NOT IN "
+                    "(SELECT identity FROM images)",
+                    found,
                 )
-                if deleted.rowcount == 0:
-                    raise DataError(f"{name!r} has no image {source!r}: nothing was removed")
-            self._run(
-                "DELETE FROM identities WHERE id = ? AND id NOT IN (SELECT identity FROM images)",
-                found,
-            )
-            self._check_direction(found)
+                self._check_direction(found)
 
     def erase(self) -> None:
         """Overwrite what was removed: the file is written anew, the log emptied.

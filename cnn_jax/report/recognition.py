@@ -88,6 +88,7 @@ class UnseenPeople:
       people: errors of each person, most first.
       places, names: float `[N, 2]` and N names: the map.
       explained: share of the variance on the map.
+      drawn: which pairs were drawn, where there are too many for all; else empty.
     """
 
     genuine: np.ndarray
@@ -102,6 +103,12 @@ class UnseenPeople:
     places: np.ndarray
     names: tuple[str, ...]
     explained: float
+    drawn: str = ""
+
+    @property
+    def of_drawn(self) -> str:
+        """A sentence where the pairs are not all there are."""
+        return f" Not of all pairs: {self.drawn}." if self.drawn else ""
 
 
 def verification(page: Page) -> Markup:
@@ -121,7 +128,7 @@ def verification(page: Page) -> Markup:
         "Verification",
         "Are two images of one person? Pairs of test images, all of people whom the network has "
         f"not seen. Bands hold {100 * shown.curve.level:g} in 100 at each false accept rate, over "
-        "resamples of people.",
+        f"resamples of people.{shown.of_drawn}",
         element(
             "div",
             score_chart(shown.genuine, shown.impostor, shown.threshold),
@@ -141,6 +148,7 @@ def hardest_pairs(page: Page) -> Markup:
     if shown is None or not (shown.lowest or shown.highest):
         return NOTHING
     lead = "A wrong name and a difficult picture look alike here; above each pair its cosine."
+    lead += shown.of_drawn
     if all(pair.images is None for pair in (*shown.lowest, *shown.highest)):
         lead += " The images could not be read, so there are no pictures."
     parts = []
@@ -200,7 +208,7 @@ def people(page: Page) -> Markup:
         f"{which}: pairs of their own that the threshold rejects, pairs with others that it "
         "accepts, and images whose most alike other image is somebody else's. On the map are the "
         "embeddings by their two principal components; who is apart there is apart, who is not "
-        "may still be.",
+        f"may still be.{shown.of_drawn}",
         element(
             "div",
             table(
