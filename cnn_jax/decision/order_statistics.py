@@ -49,6 +49,17 @@ def allowed_beyond(n: int, rate: float, confidence: float) -> int:
     return low
 
 
+def highest_rate(beyond: int, n: int, confidence: float) -> float:
+    """The upper end of Clopper and Pearson (1934) for a rate of which `beyond` of n are seen.
+
+    The largest r with P(Bin(n, r) <= beyond) >= 1 - confidence; 1 where all of n are beyond. The
+    true rate is at most this with the confidence, over samples of n independent examples.
+    """
+    from scipy.special import betaincinv
+
+    return float(betaincinv(beyond + 1, n - beyond, confidence)) if beyond < n else 1.0
+
+
 def lowest_of_each(scores: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     """The lowest score of each group, float64 `[G]`; the scores themselves without groups."""
     if groups is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.decision.order_statistics import highest_rate
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.calibration import confidence_of
 from cnn_jax.evaluation.intervals import Units
@@ -61,8 +62,6 @@ def fit_referral(
       EvaluationError: predictions of another type or kind, an error or confidence out of range,
         or no line that keeps the promise: too many errors, or too few examples.
     """
-    from scipy.special import betaincinv
-
     fitted_on = FittedOn.of(predictions, "a referral")
     if predictions.kind != "class":
         raise EvaluationError(f"a referral needs one class each, not {predictions.kind!r}")
@@ -78,7 +77,7 @@ def fit_referral(
         kept = sure >= line
         groups = len(np.unique(unit[kept]))
         errors = len(np.unique(unit[kept & (right == 0)]))
-        return 1.0 if errors == groups else float(betaincinv(errors + 1, groups - errors, level))
+        return highest_rate(errors, groups, level)
 
     found = next(
         ((float(line), at) for line in lines if (at := bound(line)) <= error),

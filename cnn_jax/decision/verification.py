@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.decision.fitted import FittedOn
-from cnn_jax.decision.order_statistics import allowed_beyond
+from cnn_jax.decision.order_statistics import allowed_beyond, highest_rate
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.intervals import check_level
@@ -106,8 +106,6 @@ def fit_threshold_far(
         a rate or confidence that is not between 0 and 1; a rate below 3 / m; or m too small for
         the promise.
     """
-    from scipy.special import betaincinv
-
     check_calibration_pairs(pairs, "a threshold")
     check_level(confidence)
     if not 0 < far < 1:
@@ -117,11 +115,13 @@ def fit_threshold_far(
     assert pairs.groups is not None
     people = frozenset(str(name) for name in pairs.groups)
     if far * m < 3 - 1e-9:
+        least = math.ceil(3e4 / m) / 1e4 if m > 3 else None  # rounded up, so that it is taken
+        advice = f"; ask for at least {least:g}, or give more people" if least else ""
         raise EvaluationError(
-            f"the {len(impostors)} impostor pairs of {pairs.split!r} are of {len(people)} people, "
-            f"and at most {m} of them share nobody: these cannot show a false accept rate of "
+            f"the {len(people)} people of {pairs.split!r} make {len(impostors)} impostor pairs, "
+            f"of which {m} that share nobody were found: these cannot show a false accept rate of "
             f"{far:g}, for which {math.ceil(3 / far - 1e-9)} are needed (twice as many people)"
-            + (f"; ask for at least {3 / m:.2g}, or give more people" if m > 3 else "")
+            + advice
         )
     last = impostors[len(impostors) - 1 - math.floor(far * len(impostors) + 1e-9)]
     rule = f"FAR of {100 * far:g} % of all impostor pairs"
@@ -134,14 +134,13 @@ def fit_threshold_far(
     if len(above):
         line = max(line, (float(last) + float(above.min())) / 2)
     accepted = int((independent >= line).sum())
-    bound = float(betaincinv(accepted + 1, m - accepted, confidence)) if accepted < m else 1.0
     ids = frozenset(str(name) for name in pairs.ids)
     return PairThreshold(
         score=line,
         far=far,
         promised=promised,
         calibration_far=float((impostors >= line).mean()),
-        bound=bound,
+        bound=highest_rate(accepted, m, confidence),
         confidence=confidence,
         impostor_pairs=len(impostors),
         disjoint_pairs=m,

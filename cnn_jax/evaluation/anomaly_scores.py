@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.examples import UNREADABLE
+from cnn_jax.evaluation.examples import UNREADABLE, check_may_calibrate, class_to_load
 from cnn_jax.evaluation.predictions import CALIBRATION_SPLITS
 from cnn_jax.whole_files import whole_file
 
@@ -125,8 +125,7 @@ class AnomalyScores:
                 if (kind := str(z["kind"])) != "anomaly":
                     raise EvaluationError(f"it holds targets of kind {kind!r}, not scores")
                 split = str(z["split"])
-                found = scores_type(split)
-                return (found if issubclass(found, cls) else cls)(
+                return class_to_load(cls, scores_type(split))(
                     split=split,
                     ids=z["ids"],
                     scores=z["scores"],
@@ -154,11 +153,12 @@ class CalibrationScores(AnomalyScores):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split in ("train", "test"):
-            raise EvaluationError(
-                f"scores of {self.split!r} cannot serve for calibration: those of train are too "
-                "low, and what is fitted on test would flatter the figures; hold normal images back"
-            )
+        check_may_calibrate(
+            self.split,
+            "scores",
+            "those of train are too low, and what is fitted on test would flatter the figures; "
+            "hold normal images back",
+        )
 
 
 def scores_type(split: str) -> type[AnomalyScores]:

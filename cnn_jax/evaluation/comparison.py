@@ -10,9 +10,9 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.embedding_predictions import EmbeddingPredictions
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import add_note, bootstrap, tango
+from cnn_jax.evaluation.intervals import Measure, add_note, bootstrap, tango
 from cnn_jax.evaluation.mask_predictions import MaskPredictions
-from cnn_jax.evaluation.measured import Answers, Measure, measure
+from cnn_jax.evaluation.measured import Answers, measure, usual_metric
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.segmentation import TOLERANCE
 from cnn_jax.evaluation.significance import discordant
@@ -21,10 +21,11 @@ A = TypeVar("A", bound=Answers)
 
 
 def paired_difference(
-    a: Predictions | EmbeddingPredictions,
-    b: Predictions | EmbeddingPredictions,
-    metric: str = "accuracy",
+    a: Answers,
+    b: Answers,
+    metric: str | None = None,
     *,
+    tolerance: float = TOLERANCE,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -39,8 +40,10 @@ def paired_difference(
     Args:
       a: predictions of one model.
       b: predictions of the other, of the same examples in any order.
-      metric: a figure of `classification_metrics`, such as `accuracy`, `auroc` or `macro_f1`; of
-        embeddings one of `recognition_metrics`.
+      metric: a figure of `classification_metrics`, such as `auroc` or `macro_f1`, of masks
+        `segmentation_metrics` or of embeddings `recognition_metrics`; None for the accuracy, of
+        masks the Dice, of embeddings the equal error rate.
+      tolerance: of the surface Dice of masks.
       level: confidence level.
       resamples: number of resamples.
       seed: of the resamples.
@@ -49,7 +52,8 @@ def paired_difference(
       EvaluationError: other examples, classes, targets or groups, or an unknown metric.
     """
     b = aligned_alike(b, a)
-    of_both = measure(a, metric), measure(b, metric)
+    metric = usual_metric(a) if metric is None else metric
+    of_both = measure(a, metric, tolerance=tolerance), measure(b, metric, tolerance=tolerance)
     return difference_of((a, b), of_both, metric, level=level, resamples=resamples, seed=seed)
 
 
@@ -76,9 +80,9 @@ def compare_segmentations(
       EvaluationError: other examples, regions, spacing, masks or groups, an unknown metric, or
         one that no case defines.
     """
-    b = aligned_alike(b, a)
-    of_both = measure(a, metric, tolerance=tolerance), measure(b, metric, tolerance=tolerance)
-    return difference_of((a, b), of_both, metric, level=level, resamples=resamples, seed=seed)
+    return paired_difference(
+        a, b, metric, tolerance=tolerance, level=level, resamples=resamples, seed=seed
+    )
 
 
 def difference_of(

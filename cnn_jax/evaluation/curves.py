@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.accepted import AcceptSteps
 from cnn_jax.evaluation.calibration import Reliability
 from cnn_jax.evaluation.classification import auroc_of_two
 from cnn_jax.evaluation.estimate import Estimate
@@ -20,7 +21,7 @@ from cnn_jax.evaluation.intervals import (
     share_of,
     widened,
 )
-from cnn_jax.evaluation.weighted import Ranking, sums_by_bin
+from cnn_jax.evaluation.weighted import Ranking
 
 _PLACES = 100  # the band is given at 0, 0.01, ..., 1
 
@@ -109,21 +110,22 @@ def roc_curve(
       EvaluationError: shapes that differ, a score that is no number, examples of one kind alone,
         or a level or resamples out of range.
     """
-    steps = _Steps.of(scores, actual)
+    scores, actual = _checked(scores, actual)
+    steps = AcceptSteps.of(scores, actual)
 
     def rates(found: np.ndarray, alarms: np.ndarray) -> np.ndarray:
         wanted = np.arange(_PLACES + 1)[:, np.newaxis] * alarms[-1]
         at = _first(_PLACES * alarms, wanted, "right") - 1
         return np.take_along_axis(found, at, axis=0) / found[-1]
 
-    n, options = len(steps.actual), (level, resamples, seed)
+    n, options = len(actual), (level, resamples, seed)
     band = _band(steps, groups, rates, *options)
     band.low[-1] = band.high[-1] = 1  # flagging all finds all, in every resample
-    ranking = Ranking.of(steps.scores, steps.actual)
+    ranking = Ranking.of(scores, actual)
     area = _area(ranking.auroc, n, groups, *options)
     if band.unit == "example":
-        area = auroc_of_two(steps.scores, steps.actual, area)
-    found, alarms = (one[:, 0] for one in steps.cumulative(np.ones((n, 1))))
+        area = auroc_of_two(scores, actual, area)
+    found, alarms = (one[:, 0] for one in _flagged(steps, np.ones((n, 1))))
     return RocCurve(steps.thresholds, alarms / alarms[-1], found / found[-1], area, band)
 
 
@@ -137,7 +139,8 @@ def precision_recall_curve(
     seed: int = 0,
 ) -> PrecisionRecallCurve:
     """The precision against the recall of every threshold; arguments and errors as `roc_curve`."""
-    steps = _Steps.of(scores, actual)
+    scores, actual = _checked(scores, actual)
+    steps = AcceptSteps.of(scores, actual)
 
     def precisions(found: np.ndarray, alarms: np.ndarray) -> np.ndarray:
         # At least one is found, so that the precision is defined.
@@ -146,11 +149,11 @@ def precision_recall_curve(
         right = np.take_along_axis(found, at, axis=0)
         return right / (right + np.take_along_axis(alarms, at, axis=0))
 
-    n, options = len(steps.actual), (level, resamples, seed)
+    n, options = len(actual), (level, resamples, seed)
     band = _band(steps, groups, precisions, *options)
-    ranking = Ranking.of(steps.scores, steps.actual)
+    ranking = Ranking.of(scores, actual)
     area = _area(ranking.average_precision, n, groups, *options)
-    found, alarms = (one[:, 0] for one in steps.cumulative(np.ones((n, 1))))
+    found, alarms = (one[:, 0] for one in _flagged(steps, np.ones((n, 1))))
     precision = np.ones(len(found))
     precision[1:] = found[1:] / (found + alarms)[1:]
     return PrecisionRecallCurve(steps.thresholds, found / found[-1], precision, area, band)
@@ -205,40 +208,24 @@ def calibration_curve(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Steps:
-    """Examples sorted once by score: `step[i]` is the place of example i's score, 1 for the
-    highest, in `thresholds`."""
-
-    scores: np.ndarray
-    actual: np.ndarray
-    thresholds: np.ndarray
-    step: np.ndarray
-
-    @classmethod
-    def of(cls, scores: np.ndarray, actual: np.ndarray) -> _Steps:
-        scores, actual = np.asarray(scores, np.float64), np.asarray(actual, bool)
-        if scores.ndim != 1 or scores.shape != actual.shape:
-            raise EvaluationError(
-                f"scores {list(scores.shape)} and truth {list(actual.shape)} must be two rows of "
-                "equal length"
-            )
-        if np.isnan(scores).any():
-            raise EvaluationError(f"{int(np.isnan(scores).sum())} scores are no numbers")
-        if actual.all() or not actual.any():
-            raise EvaluationError("a curve needs examples of both kinds")
-        levels, rank = np.unique(scores, return_inverse=True)
-        thresholds = np.concatenate([[np.inf], levels[::-1]])
-        return cls(scores, actual, thresholds, len(levels) - rank)
-
-    def cumulative(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positives and negatives flagged at each threshold, float64 `[T, R]` each."""
-        count = len(self.thresholds)
-        found, alarms = (
-            np.cumsum(sums_by_bin(np.where(kind, self.step, -1), count) @ weights, axis=0)
-            for kind in (self.actual, ~self.actual)
+def _checked(scores: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, actual = np.asarray(scores, np.float64), np.asarray(actual, bool)
+    if scores.ndim != 1 or scores.shape != actual.shape:
+        raise EvaluationError(
+            f"scores {list(scores.shape)} and truth {list(actual.shape)} must be two rows of "
+            "equal length"
         )
-        return found, alarms
+    if np.isnan(scores).any():
+        raise EvaluationError(f"{int(np.isnan(scores).sum())} scores are no numbers")
+    if actual.all() or not actual.any():
+        raise EvaluationError("a curve needs examples of both kinds")
+    return scores, actual
+
+
+def _flagged(steps: AcceptSteps, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positives and negatives at or above each threshold, float64 `[T, R]` each."""
+    counts = steps.counts(weights)
+    return counts.right[counts.row], counts.wrong
 
 
 def _first(rising: np.ndarray, wanted: np.ndarray, side: str) -> np.ndarray:
@@ -255,7 +242,7 @@ def _first(rising: np.ndarray, wanted: np.ndarray, side: str) -> np.ndarray:
 
 
 def _band(
-    steps: _Steps,
+    steps: AcceptSteps,
     groups: np.ndarray | None,
     curve: Callable[[np.ndarray, np.ndarray], np.ndarray],
     level: float,
@@ -265,10 +252,10 @@ def _band(
     check_level(level)
     if resamples < 1:
         raise EvaluationError(f"resamples must be at least 1, not {resamples}")
-    units = Units.of(len(steps.actual), groups)
+    units = Units.of(len(steps.positive), groups)
     drawn = []
     for weights in resampling_weights(units, resamples, seed):
-        found, alarms = steps.cumulative(weights)
+        found, alarms = _flagged(steps, weights)
         both = (found[-1] > 0) & (alarms[-1] > 0)
         if both.any():
             drawn.append(curve(found[:, both], alarms[:, both]))

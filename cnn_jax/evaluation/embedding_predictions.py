@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.examples import UNREADABLE, order_like
+from cnn_jax.evaluation.examples import UNREADABLE, check_may_calibrate, class_to_load, order_like
 from cnn_jax.evaluation.predictions import CALIBRATION_SPLITS
 from cnn_jax.whole_files import whole_file
 
@@ -110,8 +110,7 @@ class EmbeddingPredictions:
                 if (kind := str(z["kind"])) != "embeddings":
                     raise EvaluationError(f"it holds targets of kind {kind!r}, not embeddings")
                 split = str(z["split"])
-                found = embeddings_type(split)
-                return (found if issubclass(found, cls) else cls)(
+                return class_to_load(cls, embeddings_type(split))(
                     split=split,
                     ids=z["ids"],
                     subjects=z["subjects"],
@@ -135,11 +134,8 @@ class CalibrationEmbeddings(EmbeddingPredictions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split in ("train", "test"):
-            raise EvaluationError(
-                f"embeddings of {self.split!r} cannot serve for calibration: what is fitted on "
-                "them would flatter the figures; take the validation part"
-            )
+        why = "what is fitted on them would flatter the figures; take the validation part"
+        check_may_calibrate(self.split, "embeddings", why)
 
 
 def embeddings_type(split: str) -> type[EmbeddingPredictions]:

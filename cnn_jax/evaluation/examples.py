@@ -5,10 +5,13 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+
+C = TypeVar("C")
 
 # What NumPy and zipfile raise for a missing, empty, truncated, altered or foreign file
 # (TypeError: a single array, .npy, is not an archive).
@@ -21,6 +24,26 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+def check_may_calibrate(split: str, what: str, why: str) -> None:
+    """Refuse the parts that nothing may be fitted on.
+
+    Args:
+      split: name of the split.
+      what: what is of it, such as `predictions`.
+      why: it may not serve, and what to do, for the error.
+
+    Raises:
+      EvaluationError: the split is `test` or `train`.
+    """
+    if split in ("train", "test"):
+        raise EvaluationError(f"{what} of {split!r} cannot serve for calibration: {why}")
+
+
+def class_to_load(cls: type[C], found: type[Any]) -> type[C]:
+    """The class that `cls.load` makes: that of the file's split, where it is a kind of `cls`."""
+    return found if issubclass(found, cls) else cls
 
 
 def order_like(ids: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -15,9 +15,16 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.accepted import AcceptSteps, check_resolved
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, share_of
+from cnn_jax.evaluation.intervals import (
+    Statistic,
+    Units,
+    add_note,
+    bootstrap,
+    exact_where_alike,
+    share_of,
+)
 from cnn_jax.evaluation.templates import Templates, unit_embeddings
-from cnn_jax.evaluation.verification_intervals import exact_where_alike, once
+from cnn_jax.evaluation.weighted import once
 
 Ties = Literal["pessimistic", "mean", "optimistic"]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
 from cnn_jax.evaluation.embedding_predictions import EmbeddingPredictions
-from cnn_jax.evaluation.intervals import Statistic
+from cnn_jax.evaluation.intervals import Measure
 from cnn_jax.evaluation.mask_predictions import MaskPredictions
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.recognition import recognition_statistics
@@ -22,31 +18,6 @@ from cnn_jax.evaluation.segmentation import (
 )
 
 Answers = Predictions | MaskPredictions | EmbeddingPredictions
-
-
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """A figure of one run, made once however often it is resampled.
-
-    Attributes:
-      statistic: the figure as a function of weights of the examples.
-      examples: N, how many there are.
-      n: what the figure is over: the examples or, of masks, the cases or lesions that define it,
-        and of embeddings the pairs.
-      percent: whether it prints as per cent.
-      note: its unit or tolerance, where it has one.
-    """
-
-    statistic: Statistic
-    examples: int
-    n: int
-    percent: bool
-    note: str = ""
-
-    @property
-    def value(self) -> float:
-        """The figure itself: every example counts once."""
-        return float(self.statistic(np.ones((self.examples, 1)))[0])
 
 
 def usual_metric(answers: Answers) -> str:
@@ -67,12 +38,9 @@ def measures(answers: Answers, *, tolerance: float = TOLERANCE) -> dict[str, Mea
       name -> figure, of `classification_metrics`, `segmentation_metrics` or
       `recognition_metrics`. Of masks without those that no case defines.
     """
-    count = len(answers)
     if isinstance(answers, EmbeddingPredictions):
-        return {
-            name: Measure(one.statistic, count, one.n, one.percent, one.note)
-            for name, one in recognition_statistics(answers).items()
-        }
+        return recognition_statistics(answers)
+    count = len(answers)
     if isinstance(answers, MaskPredictions):
         ratios = case_ratios(case_figures(answers, tolerance=tolerance), answers.regions)
         notes = notes_of(answers, tolerance)

@@ -9,7 +9,12 @@ from typing import Literal, Self, TypeVar, get_args
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.examples import UNREADABLE, order_like
+from cnn_jax.evaluation.examples import (
+    UNREADABLE,
+    check_may_calibrate,
+    class_to_load,
+    order_like,
+)
 from cnn_jax.whole_files import whole_file
 
 TargetKind = Literal["class", "multilabel", "soft"]
@@ -227,8 +232,7 @@ class Predictions:
         try:
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as z:
                 split = str(z["split"])
-                found = predictions_type(split)
-                return (found if issubclass(found, cls) else cls)(
+                return class_to_load(cls, predictions_type(split))(
                     split=split,
                     ids=z["ids"],
                     targets=z["targets"],
@@ -264,11 +268,8 @@ class CalibrationPredictions(Predictions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split in ("train", "test"):
-            raise EvaluationError(
-                f"predictions of {self.split!r} cannot serve for calibration: what is fitted on "
-                "them would flatter the figures; take the validation part"
-            )
+        why = "what is fitted on them would flatter the figures; take the validation part"
+        check_may_calibrate(self.split, "predictions", why)
 
 
 def predictions_type(split: str) -> type[Predictions]:

@@ -9,16 +9,16 @@ import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.accepted import AcceptSteps
-from cnn_jax.evaluation.embedding_predictions import EmbeddingPredictions
+from cnn_jax.evaluation.embedding_predictions import CalibrationEmbeddings, EmbeddingPredictions
 from cnn_jax.evaluation.estimate import Estimate
 from cnn_jax.evaluation.identification import Searches, cmc, ranks
-from cnn_jax.evaluation.intervals import Statistic, bootstrap
+from cnn_jax.evaluation.intervals import Measure, Statistic, bootstrap, exact_where_alike
 from cnn_jax.evaluation.templates import unit_embeddings
-from cnn_jax.evaluation.verification_intervals import exact_where_alike, once
 from cnn_jax.evaluation.verification_pairs import PairScores, pair_scores
-from cnn_jax.evaluation.weighted import ratio
+from cnn_jax.evaluation.weighted import once, ratio
 
-MOST_IMPOSTORS = 200_000  # more of the same people change no interval, and take minutes
+# Of each kind: more pairs of the same people change no interval, and take minutes.
+MOST_PAIRS = 200_000
 RECOGNITION_LOWER_IS_BETTER = ("eer",)
 # Those are reported that the impostor pairs resolve.
 _FARS = (1e-2, 1e-3)
@@ -33,55 +33,60 @@ class PeoplePairs:
     Attributes:
       ends: int64 `[P, 2]`, positions; genuine pairs first.
       same: bool `[P]`.
-      impostors: how many impostor pairs there are, of which at most `MOST_IMPOSTORS` are taken.
+      genuine, impostors: how many there are of each kind, of which at most `MOST_PAIRS` are taken.
     """
 
     ends: np.ndarray
     same: np.ndarray
+    genuine: int
     impostors: int
 
     @property
     def note(self) -> str:
-        """What was left out, or empty."""
-        taken = int((~self.same).sum())
-        if taken == self.impostors:
-            return ""
-        return f"{taken:,} of {self.impostors:,} impostor pairs, drawn at random"
+        """Of which pairs only some were drawn, or empty."""
+        of_kinds = (("genuine", self.same, self.genuine), ("impostor", ~self.same, self.impostors))
+        some = [
+            f"{int(taken.sum()):,} of {total:,} {kind} pairs"
+            for kind, taken, total in of_kinds
+            if taken.sum() < total
+        ]
+        return f"{' and '.join(some)}, drawn at random" if some else ""
 
 
-def people_pairs(subjects: np.ndarray, *, most: int = MOST_IMPOSTORS) -> PeoplePairs:
-    """All genuine pairs, and all impostor pairs or a random subset of `most` of them.
+def people_pairs(subjects: np.ndarray, *, most: int = MOST_PAIRS) -> PeoplePairs:
+    """All genuine and all impostor pairs, or of either kind a random subset of `most` of them.
 
-    The subset is the same wherever the list of subjects is: figures of two networks are of the
-    same pairs.
+    The subset is the same for the same list in the same order: figures of two networks are of
+    the same pairs.
 
     Args:
       subjects: str `[N]`, who is on each image.
-      most: impostor pairs.
+      most: pairs of each kind.
     """
     n, order = len(subjects), np.argsort(subjects, kind="stable")
     _, first, size = np.unique(subjects[order], return_index=True, return_counts=True)
     place, end = np.arange(n), np.repeat(first + size, size)
-    genuine = _pairs_from(place + 1, end - place - 1)
-    others = n - end
-    total = int(others.sum())
-    chosen = None
-    if total > most:
-        chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
-    impostor = _pairs_from(end, others, chosen)
+    own, others = end - place - 1, n - end
+    genuine, impostor = _pairs_from(place + 1, own, most), _pairs_from(end, others, most)
     same = np.arange(len(genuine) + len(impostor)) < len(genuine)
-    return PeoplePairs(order[np.concatenate([genuine, impostor])], same, total)
+    ends = order[np.concatenate([genuine, impostor])]
+    return PeoplePairs(ends, same, int(own.sum()), int(others.sum()))
 
 
-def _pairs_from(
-    start: np.ndarray, count: np.ndarray, chosen: np.ndarray | None = None
-) -> np.ndarray:
+def _drawn(total: int, most: int) -> np.ndarray:
+    """int64, ascending: 0..total - 1, or `most` of them at random, the same at each call."""
+    if total <= most:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+
+
+def _pairs_from(start: np.ndarray, count: np.ndarray, most: int) -> np.ndarray:
     """int64 `[M, 2]`: i with each of the `count[i]` positions from `start[i]` on.
 
-    `chosen` picks some by their number in that order, without making the others.
+    Of more than `most` pairs some are `_drawn`, without making the others.
     """
     stops = np.cumsum(count)
-    number = np.arange(stops[-1] if len(stops) else 0) if chosen is None else chosen
+    number = _drawn(int(count.sum()), most)
     left = np.searchsorted(stops, number, side="right")
     return np.column_stack([left, start[left] + number - (stops - count)[left]]).astype(np.int64)
 
@@ -145,7 +150,7 @@ def recognition_metrics(
 
     - `eer`, `auroc`, `tar_at_far_0.01` and `tar_at_far_0.001`: of all pairs of images, see
       `verification_metrics`; a rate that the impostor pairs cannot resolve is left out. Of more
-      than `MOST_IMPOSTORS` impostor pairs a fixed random subset is taken, and the method says so.
+      than `MOST_PAIRS` pairs of a kind a fixed random subset is taken, and the method says so.
     - `rank1`: the share of images whose most alike other image is of the same person, of those
       whose person is on another image; a tie with another person is a miss.
 
@@ -160,14 +165,17 @@ def recognition_metrics(
         resamples out of range.
     """
     options = {"level": level, "resamples": resamples, "seed": seed}
-    figures = recognition_statistics(predictions)
+    searches = leave_one_out(predictions)
+    figures = recognition_statistics(predictions, searches)
     found = bootstrap(
         {name: figure.statistic for name, figure in figures.items() if name != "rank1"},
         len(predictions),
         predictions.subjects,
         **options,  # type: ignore[arg-type]
     )
-    people = len(np.unique(predictions.subjects))
+    # Whoever has a single image is in no genuine pair.
+    pairs = people_pairs(predictions.subjects)
+    people = len(np.unique(predictions.subjects[pairs.ends[pairs.same]]))
     for name, estimate in found.items():
         figure = figures[name]
         estimate = replace(estimate, n=figure.n, unit="group", percent=figure.percent)
@@ -177,26 +185,22 @@ def recognition_metrics(
         method += f"; {figure.note}" if figure.note else ""
         found[name] = replace(estimate, method=method)
     # A share, whose interval is exact where nobody is missed.
-    best = cmc(leave_one_out(predictions), max_rank=1, **options).rate[0]  # type: ignore[arg-type]
+    best = cmc(searches, max_rank=1, **options).rate[0]  # type: ignore[arg-type]
     return {**found, "rank1": best}
 
 
-@dataclass(frozen=True, eq=False)
-class RecognitionFigure:
-    """A figure as a function of weights of the images; see `measured.Measure` for the fields."""
-
-    statistic: Statistic
-    n: int
-    percent: bool
-    note: str
-
-
-def recognition_statistics(predictions: EmbeddingPredictions) -> dict[str, RecognitionFigure]:
+def recognition_statistics(
+    predictions: EmbeddingPredictions, searches: Searches | None = None
+) -> dict[str, Measure]:
     """The figures of `recognition_metrics` as functions of weights of the images.
 
     Images of one person must have one weight, as they have where people are resampled: a pair of
     two persons then counts as often as the product of the two weights, a pair of one person as
     often as that weight (see `pair_bootstrap`).
+
+    Args:
+      predictions: of people of whom some have two images.
+      searches: `leave_one_out` of them, where it is made already.
 
     Raises:
       EvaluationError: no genuine or no impostor pair, or an embedding of no length.
@@ -205,7 +209,7 @@ def recognition_statistics(predictions: EmbeddingPredictions) -> dict[str, Recog
     scored = _scores(predictions, pairs)
     scored.check_both_kinds()
     rates, steps = _fars(pairs), AcceptSteps.of(scored.scores, scored.same)
-    searches = leave_one_out(predictions)
+    searches = leave_one_out(predictions) if searches is None else searches
     mated, first = searches.mated, ranks(searches) <= 1
     a, b = pairs.ends.T
 
@@ -233,12 +237,13 @@ def recognition_statistics(predictions: EmbeddingPredictions) -> dict[str, Recog
     def figure(name: str) -> Statistic:
         return lambda weights: shared(weights)[name]
 
-    count = len(scored)
+    images = len(predictions)
     names = ["eer", "auroc", *(f"tar_at_far_{far:g}" for far in rates)]
     found = {
-        name: RecognitionFigure(figure(name), count, name != "auroc", pairs.note) for name in names
+        name: Measure(figure(name), images, len(scored), name != "auroc", pairs.note)
+        for name in names
     }
-    return {**found, "rank1": RecognitionFigure(figure("rank1"), int(mated.sum()), True, "")}
+    return {**found, "rank1": Measure(figure("rank1"), images, int(mated.sum()), True)}
 
 
 def recognition_score(predictions: EmbeddingPredictions) -> dict[str, float]:
@@ -250,8 +255,13 @@ def recognition_score(predictions: EmbeddingPredictions) -> dict[str, float]:
     the normal distribution (Poh and Bengio 2004, from their F-ratio), which goes on falling.
 
     Raises:
-      EvaluationError: no genuine or no impostor pair, or an embedding of no length.
+      EvaluationError: the embeddings are not of a part to choose on; no genuine or no impostor
+        pair; or an embedding of no length.
     """
+    if not isinstance(predictions, CalibrationEmbeddings):
+        raise EvaluationError(
+            f"a choice of state sees the validation part, not {predictions.split!r}"
+        )
     scored = recognition_pairs(predictions)
     scored.check_both_kinds()
     counts = AcceptSteps.of(scored.scores, scored.same).counts(np.ones((len(scored), 1)))

@@ -17,8 +17,8 @@ from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.comparison import aligned_alike
 from cnn_jax.evaluation.estimate import Covers, Estimate, Unit
 from cnn_jax.evaluation.examples import groups_of_folds
-from cnn_jax.evaluation.intervals import Units, add_note, check_level, resampling_weights
-from cnn_jax.evaluation.measured import Answers, Measure, measure, measures, usual_metric
+from cnn_jax.evaluation.intervals import Measure, Units, add_note, check_level, resampling_weights
+from cnn_jax.evaluation.measured import Answers, measure, measures, usual_metric
 from cnn_jax.evaluation.predictions import Predictions
 
 
@@ -74,8 +74,9 @@ def over_seeds_and_test_sets(
     Args:
       runs: two or more, of the same examples in any order.
       against: none, or two or more runs of what it is compared with.
-      metric: a figure of `classification_metrics`, or of masks `segmentation_metrics`; None for
-        the accuracy, or of masks the Dice.
+      metric: a figure of `classification_metrics`, of masks `segmentation_metrics` or of
+        embeddings `recognition_metrics`; None for the accuracy, of masks the Dice, of embeddings
+        the equal error rate.
       level: confidence level.
       resamples: of the test set.
       seed: of the resamples.

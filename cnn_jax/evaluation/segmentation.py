@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, Units, add_note, bootstrap, proportion, share_of
+from cnn_jax.evaluation.intervals import (
+    Statistic,
+    Units,
+    add_note,
+    bootstrap,
+    exact_where_alike,
+    share_of,
+)
 from cnn_jax.evaluation.lesions import lesion_figures
 from cnn_jax.evaluation.mask_predictions import MaskPredictions
 from cnn_jax.evaluation.surfaces import largest_percentile, share_within, surface_distances
@@ -197,8 +204,10 @@ def segmentation_metrics(
             clean[empty], units, empty, level=level, resamples=resamples, seed=seed
         )
     sensitivity = found.get("lesion_sensitivity")
-    if sensitivity is not None and sensitivity.value in (0, 1):
-        found["lesion_sensitivity"] = _all_or_none(sensitivity, units, cases.lesions > 0)
+    if sensitivity is not None:
+        count = len(np.unique(units.index[cases.lesions > 0]))
+        what = "images" if units.name == "example" else "groups"
+        found["lesion_sensitivity"] = exact_where_alike(sensitivity, count, what)
     notes = notes_of(predictions, tolerance)
     for name, estimate in found.items():
         note = notes.get(name.removesuffix("_present"))
@@ -261,11 +270,3 @@ def case_ratios(cases: CaseFigures, regions: tuple[str, ...]) -> dict[str, Ratio
         ratios[f"dice of {name}"] = Ratio(part.dice, every)
         ratios[f"dice_present of {name}"] = Ratio(part.dice * held, held)
     return {name: one for name, one in ratios.items() if one.n}
-
-
-def _all_or_none(estimate: Estimate, units: Units, among: np.ndarray) -> Estimate:
-    """The interval of a share of 0 or 1, where no resample differs; each unit counts once."""
-    count = len(np.unique(units.index[among]))
-    low, high, method = proportion(round(estimate.value) * count, count, estimate.level)
-    over = "images" if units.name == "example" else "groups"
-    return replace(estimate, low=low, high=high, method=f"{method} over {over}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.weighted import sums_by_bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,9 @@ def make_templates(
     # A medium of two subjects, such as a picture of both, is one for each.
     parts, part = np.unique(np.column_stack([subject, medium]), axis=0, return_inverse=True)
     part = part.reshape(-1)
-    means = _sums(rows * weights[:, np.newaxis], part, len(parts))
+    means = sums_by_bin(part, len(parts), weights) @ rows
     means /= np.bincount(part, minlength=len(parts))[:, np.newaxis]
-    sums = _sums(means, parts[:, 0], len(names))
+    sums = sums_by_bin(parts[:, 0], len(names)) @ means
     empty = np.abs(sums).max(axis=1, initial=0.0) == 0
     if empty.any():
         raise EvaluationError(
@@ -118,9 +119,3 @@ def make_templates(
             "give it another image"
         )
     return Templates(names, unit_embeddings(sums))
-
-
-def _sums(rows: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    found = np.zeros((count, rows.shape[1]))
-    np.add.at(found, index, rows)
-    return found

@@ -15,15 +15,14 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.accepted import AcceptCounts, AcceptSteps, check_resolved
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, add_note
+from cnn_jax.evaluation.intervals import Statistic, add_note, exact_where_alike
 from cnn_jax.evaluation.verification_intervals import (
-    exact_where_alike,
     independent_pairs,
-    once,
     pair_bootstrap,
     share_of_pairs,
 )
 from cnn_jax.evaluation.verification_pairs import PairScores
+from cnn_jax.evaluation.weighted import once
 
 # The false accept rates of the tables of the field, of which those are given that the impostor
 # pairs can resolve.

@@ -15,11 +15,8 @@ import numpy as np
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.accepted import check_resolved
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.verification_intervals import (
-    exact_where_alike,
-    independent_pairs,
-    pair_bootstrap,
-)
+from cnn_jax.evaluation.intervals import exact_where_alike
+from cnn_jax.evaluation.verification_intervals import independent_pairs, pair_bootstrap
 from cnn_jax.evaluation.verification_pairs import PairScores
 from cnn_jax.evaluation.weighted import mean_of_defined, ratio, sums_by_bin
 

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import Statistic, add_note, bootstrap, proportion
+from cnn_jax.evaluation.intervals import Statistic, add_note, bootstrap, exact_where_alike
 from cnn_jax.evaluation.verification_pairs import PairScores
-from cnn_jax.evaluation.weighted import ratio
-
-T = TypeVar("T")
-
-
-def once(of: Callable[[np.ndarray], T]) -> Callable[[np.ndarray], T]:
-    """A function of weights that several statistics share, computed once for each array."""
-    last: tuple[np.ndarray, T] | None = None
-
-    def shared(weights: np.ndarray) -> T:
-        nonlocal last
-        if last is None or last[0] is not weights:
-            last = (weights, of(weights))
-        return last[1]
-
-    return shared
+from cnn_jax.evaluation.weighted import once, ratio
 
 
 def pair_bootstrap(
@@ -143,23 +127,6 @@ def independent_pairs(pairs: PairScores) -> tuple[int, str]:
     if pairs.same.all():
         return len(np.unique(pairs.groups)), "subjects"
     return len(disjoint_impostor_pairs(pairs)), "impostor pairs that share nobody"
-
-
-def exact_where_alike(share: Estimate, count: int, what: str) -> Estimate:
-    """A share of 0 or 1 that no resample changes, with the bound of independent trials.
-
-    If it is so of all, it is so of `count` that are independent: of none (or all) of m the
-    interval of Clopper and Pearson reaches about 3.7 / m far at 95 %.
-
-    Args:
-      share: returned as it is where it has an interval, or is neither 0 nor 1.
-      count: of independent trials, as of `independent_pairs`.
-      what: these are, for the method.
-    """
-    if not math.isnan(share.low) or share.value not in (0, 1):
-        return share
-    low, high, method = proportion(round(share.value) * count, count, share.level)
-    return replace(share, low=low, high=high, method=f"{method} of {count} {what}")
 
 
 def disjoint_impostor_pairs(pairs: PairScores) -> np.ndarray:

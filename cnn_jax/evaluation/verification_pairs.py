@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.examples import UNREADABLE
+from cnn_jax.evaluation.examples import UNREADABLE, check_may_calibrate, class_to_load
 from cnn_jax.evaluation.predictions import CALIBRATION_SPLITS
 from cnn_jax.evaluation.templates import unit_embeddings
 from cnn_jax.whole_files import whole_file
@@ -150,8 +150,7 @@ class PairScores:
                 if (kind := str(z["kind"])) != "pairs":
                     raise EvaluationError(f"it holds targets of kind {kind!r}, not pairs")
                 split = str(z["split"])
-                found = pairs_type(split)
-                return (found if issubclass(found, cls) else cls)(
+                return class_to_load(cls, pairs_type(split))(
                     split=split,
                     images=z["images"],
                     scores=z["scores"],
@@ -179,12 +178,12 @@ class CalibrationPairScores(PairScores):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split in ("train", "test"):
-            raise EvaluationError(
-                f"pairs of {self.split!r} cannot serve for calibration: a network tells people "
-                "apart that it has learned, and what is fitted on test would flatter the figures; "
-                "hold people back"
-            )
+        check_may_calibrate(
+            self.split,
+            "pairs",
+            "a network tells people apart that it has learned, and what is fitted on test would "
+            "flatter the figures; hold people back",
+        )
 
 
 def pairs_type(split: str) -> type[PairScores]:

@@ -6,12 +6,28 @@ Results carry the resamples on the last axis. Undefined is NaN.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cnn_jax.evaluation.intervals import Statistic
+
+T = TypeVar("T")
+
+
+def once(of: Callable[[np.ndarray], T]) -> Callable[[np.ndarray], T]:
+    """A function of weights that several statistics share, computed once for each array."""
+    last: tuple[np.ndarray, T] | None = None
+
+    def shared(weights: np.ndarray) -> T:
+        nonlocal last
+        if last is None or last[0] is not weights:
+            last = (weights, of(weights))
+        return last[1]
+
+    return shared
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from typing import get_type_hints
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binom
 
-from cnn_jax.decision.order_statistics import allowed_beyond
+from cnn_jax.decision.order_statistics import allowed_beyond, highest_rate
 from cnn_jax.decision.verification import fit_threshold_far
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import (
@@ -59,14 +60,33 @@ def test_a_rate_that_strangers_cannot_show_is_refused():
     """Of 20 people come 760 impostor pairs and 10 that share nobody: 3/10."""
     pairs = album()
     fit_threshold_far(pairs, far=0.3)
-    with pytest.raises(EvaluationError, match=r"760 .* 20 people, and at most 10 .* 30 are needed"):
+    with pytest.raises(EvaluationError, match=r"20 people .* 760 .* which 10 .* 30 are needed"):
         fit_threshold_far(pairs, far=0.1)
     with pytest.raises(EvaluationError, match=r"ask for at least 0\.3, or give more people"):
         fit_threshold_far(pairs, far=0.29)
-    with pytest.raises(EvaluationError, match=r"at most 3 of them .* \(twice as many people\)$"):
+    with pytest.raises(
+        EvaluationError, match=r"of which 3 that share .* \(twice as many people\)$"
+    ):
         fit_threshold_far(album(people=6), far=0.9)
-    with pytest.raises(EvaluationError, match="at most 0 of them"):
+    with pytest.raises(EvaluationError, match="of which 0 that share nobody were found"):
         fit_threshold_far(pairs.take(pairs.same), far=0.3)
+
+
+@pytest.mark.parametrize("people", [14, 18, 26, 38])
+def test_the_rate_that_is_advised_is_taken(people):
+    pairs = album(people)
+    with pytest.raises(EvaluationError) as refused:
+        fit_threshold_far(pairs, far=0.01)
+    advised = float(re.search(r"ask for at least (\S+), or", str(refused.value))[1])
+    m = people // 2
+    assert 3 / m <= advised < 3 / m + 1e-4
+    assert fit_threshold_far(pairs, far=advised).far == advised
+
+
+@pytest.mark.parametrize(("beyond", "n"), [(0, 1), (3, 20), (19, 20)])
+def test_the_highest_rate_is_the_last_that_the_binomial_test_does_not_reject(beyond, n):
+    assert binom.cdf(beyond, n, highest_rate(beyond, n, 0.9)) == pytest.approx(0.1)
+    assert highest_rate(n, n, 0.9) == 1
 
 
 def test_the_bound_of_independent_pairs_holds_in_95_of_100_calibrations():

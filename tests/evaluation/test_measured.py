@@ -21,8 +21,7 @@ from cnn_jax.evaluation import (
     over_seeds_and_test_sets,
     segmentation_metrics,
 )
-from cnn_jax.evaluation.intervals import Units
-from cnn_jax.evaluation.measured import Measure
+from cnn_jax.evaluation.intervals import Measure, Units
 from cnn_jax.evaluation.seeds import half_width, variances
 from cnn_jax.evaluation.segmentation import SEGMENTATION_LOWER_IS_BETTER, Ratio
 

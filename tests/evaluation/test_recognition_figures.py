@@ -58,6 +58,29 @@ def test_of_many_impostor_pairs_a_fixed_random_subset_is_taken():
     assert people_pairs(np.array(["a"] * 3)).impostors == 0
 
 
+def test_of_many_genuine_pairs_a_random_subset_is_taken_too():
+    subjects = people().subjects
+    whole, some = people_pairs(subjects), people_pairs(subjects, most=7)
+    assert (some.genuine, some.impostors) == (whole.same.sum(), (~whole.same).sum()) == (25, 111)
+    for kind in (True, False):
+        chosen = set(map(tuple, some.ends[some.same == kind].tolist()))
+        assert len(chosen) == 7
+        assert chosen < set(map(tuple, whole.ends[whole.same == kind].tolist()))
+    assert some.note == "7 of 25 genuine pairs and 7 of 111 impostor pairs, drawn at random"
+    lone = people_pairs(np.array(["a"] * 6 + ["b"]), most=7)
+    assert lone.note == "7 of 15 genuine pairs, drawn at random"
+
+
+def test_the_searches_are_made_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "cnn_jax.evaluation.recognition.leave_one_out",
+        lambda predictions: made.append(leave_one_out(predictions)) or made[-1],
+    )
+    recognition_metrics(people(), resamples=2)
+    assert len(made) == 1
+
+
 def test_the_nearest_other_image_decides_rank_1():
     found = people(noise=1.0)
     unit = found.embeddings / np.linalg.norm(found.embeddings, axis=1, keepdims=True)
@@ -99,8 +122,8 @@ def test_where_nobody_is_mistaken_the_bound_is_that_of_so_many_people():
     figures = recognition_metrics(people(noise=0.01, size=40), resamples=50)
     for name in ("tar_at_far_0.01", "rank1"):
         assert figures[name].value == 1 and figures[name].method.startswith("Clopper-Pearson")
-    # One of the five has no second image, and so no part in a rank.
-    assert figures["rank1"].low == pytest.approx(0.025 ** (1 / 4))
+        # One of the five has no second image, and so no part in a rank or a genuine pair.
+        assert figures[name].low == pytest.approx(0.025 ** (1 / 4))
 
 
 def test_what_a_choice_of_state_sees():
@@ -114,6 +137,12 @@ def test_what_a_choice_of_state_sees():
     assert score["loss"] == pytest.approx(norm.cdf(-gap))
     alike = dataclasses.replace(found, embeddings=np.ones_like(found.embeddings))
     assert recognition_score(alike) == {"loss": 0.5, "accuracy": 0.5}
+    for named in (
+        people(),
+        EmbeddingPredictions("validation", found.ids, found.subjects, found.embeddings),
+    ):  # by type
+        with pytest.raises(EvaluationError, match="a choice of state sees the validation part"):
+            recognition_score(named)
 
 
 def test_paired_comparison_draws_people():
@@ -125,6 +154,8 @@ def test_paired_comparison_draws_people():
     assert found.difference.unit == "group" and found.difference.high < 0
     shuffled = b.take(np.random.default_rng(0).permutation(len(b)))
     assert evaluation.compare([a], [shuffled], resamples=100).of_b == pytest.approx(values[1])
+    plain = evaluation.paired_difference(a, b, resamples=20)
+    assert (plain.value, plain.percent) == (found.difference.value, True)
     seeds = evaluation.mean_figure([a, b], "eer")
     assert seeds["seed"].value == pytest.approx(np.mean(values)) and seeds["both"].percent
     other = dataclasses.replace(b, subjects=b.subjects[::-1])

@@ -125,7 +125,7 @@ def test_everything_right():
     # All 4 lesions of 3 images: (1 - 0.95) / 2 = low^3.
     assert found["lesion_sensitivity"].low == pytest.approx(0.025 ** (1 / 3))
     assert found["lesion_sensitivity"].high == 1 and found["lesion_sensitivity"].n == 4
-    assert found["lesion_sensitivity"].method == "Clopper-Pearson over images"
+    assert found["lesion_sensitivity"].method == "Clopper-Pearson of 3 images"
     assert found["specificity"].low == pytest.approx(0.025 ** (1 / 2))
 
 
@@ -147,7 +147,7 @@ def test_a_model_that_misses_everything_has_the_worst_of_all_figures():
         "false_positives": 0,  # what says nothing raises no alarm
     }
     sensitivity = found["lesion_sensitivity"]
-    assert (sensitivity.low, sensitivity.method) == (0, "Clopper-Pearson over groups")
+    assert (sensitivity.low, sensitivity.method) == (0, "Clopper-Pearson of 2 groups")
     assert sensitivity.high == pytest.approx(1 - 0.025 ** (1 / 2)) and sensitivity.n == 4
 
 
@@ -305,6 +305,13 @@ def test_difference_of_two_models_is_paired():
         assert difference.percent == (metric == "lesion_sensitivity")
         backwards = compare_segmentations(b, a, metric, resamples=200)
         assert backwards.value == pytest.approx(-difference.value)
+    narrow, wide = (
+        compare_segmentations(a, b, "surface_dice", tolerance=t, resamples=2) for t in (0.5, 3.0)
+    )
+    for found, t in ((narrow, 0.5), (wide, 3.0)):
+        of_b = segmentation_metrics(b, tolerance=t, resamples=2)["surface_dice"].value
+        assert found.value == pytest.approx(1 - of_b) and f"tolerance {t:g} pixels" in found.method
+    assert narrow.value > wide.value
     same = compare_segmentations(b, b, resamples=20)
     assert same.value == 0 and math.isnan(same.low)
 
