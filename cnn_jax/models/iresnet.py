@@ -14,9 +14,8 @@ from typing import Any
 import jax
 
 from cnn_jax import nn
-from cnn_jax.errors import ModelError
-from cnn_jax.models.inputs import check_images
-from cnn_jax.models.resnet import Layers, Stage, check_stages
+from cnn_jax.models.faces import FaceNetwork
+from cnn_jax.models.resnet import Layers, Stage
 
 
 class IBlock(Layers):
@@ -41,7 +40,7 @@ class IBlock(Layers):
         return x + y
 
 
-class IResNet(Layers, kw_only=True):
+class IResNet(FaceNetwork, kw_only=True):
     """A residual network whose answer is an embedding, and logits from it.
 
     Stem, stages that halve the image and double the width, batch norm, and an `EmbeddingHead` that
@@ -52,27 +51,13 @@ class IResNet(Layers, kw_only=True):
     after it, which change nothing.
 
     Attributes:
-      num_classes: K, the number of people.
       depths: number of blocks in each stage.
-      width: channels of the first stage.
-      embedding_size: D.
-      first_stride: stride of the first stage: 2, or 1 for small images. `create` chooses it.
-      map_size: positions along each side of the last map. `create` chooses it by the image size.
-      sub_centres, scale: see `nn.CentreHead`.
-      dropout: probability that a value of the last map is dropped in training.
-      dtype: dtype of the computation; embedding and logits are float32 in any case.
-      param_dtype: dtype of the parameters.
+      first_stride: of the first stage.
+      num_classes, width, embedding_size, map_size, sub_centres, scale, dropout, dtype,
+        param_dtype: see `FaceNetwork`.
     """
 
-    num_classes: int
     depths: Sequence[int] = (2, 2, 2, 2)
-    width: int = 64
-    embedding_size: int = 512
-    first_stride: int = 2
-    map_size: int = 7
-    sub_centres: int = 1
-    scale: float = 64.0
-    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
@@ -82,9 +67,7 @@ class IResNet(Layers, kw_only=True):
         Raises:
           ModelError: the images are not floating `[B, H, W, C]`, or a field makes no network.
         """
-        check_images(image)
-        check_stages(self.depths, self.width)
-        check_ends(self.first_stride, self.map_size)
+        self.check(image)
         shared: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = self.conv(self.width, 3, name="stem")(image)
         x = self.norm(train, name="stem_norm")(x)
@@ -94,20 +77,4 @@ class IResNet(Layers, kw_only=True):
             stride = self.first_stride if index == 0 else 2
             x = Stage(block, depth, stride, name=f"stage{index + 1}")(x, train=train)
         x = self.norm(train, name="norm")(x)
-        x = nn.adaptive_avg_pool(x, self.map_size).reshape(x.shape[0], -1)
-        head = nn.EmbeddingHead(
-            self.num_classes,
-            self.embedding_size,
-            self.sub_centres,
-            self.scale,
-            self.dropout,
-            self.param_dtype,
-            name="head",
-        )
-        return head(x, train=train)
-
-
-def check_ends(first_stride: int, map_size: int) -> None:
-    """Raise `ModelError` unless both are at least 1."""
-    if min(first_stride, map_size) < 1:
-        raise ModelError(f"first_stride={first_stride} and map_size={map_size} must be at least 1")
+        return self.head(nn.adaptive_avg_pool(x, self.map_size), train=train)

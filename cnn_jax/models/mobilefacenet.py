@@ -11,9 +11,8 @@ import jax
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
-from cnn_jax.models.inputs import check_images
-from cnn_jax.models.iresnet import check_ends
-from cnn_jax.models.resnet import Layers, Stage, check_stages
+from cnn_jax.models.faces import FaceNetwork
+from cnn_jax.models.resnet import Layers, Stage
 
 # The rows of table 1 that are bottlenecks: expansion, width as a multiple of the first, stride.
 _ROWS = ((2, 1, 2), (4, 2, 2), (2, 2, 1), (4, 2, 2), (2, 2, 1))
@@ -76,7 +75,7 @@ class Bottleneck(Layers):
         return x + y if self.stride == 1 and x.shape[-1] == self.features else y
 
 
-class MobileFaceNet(Layers, kw_only=True):
+class MobileFaceNet(FaceNetwork, kw_only=True):
     """A small network whose answer is an embedding, and logits from it.
 
     The last map is not averaged: a depthwise convolution of its size weighs every position
@@ -85,27 +84,14 @@ class MobileFaceNet(Layers, kw_only=True):
     for images of the size that the network was created for, up to 112 pixels.
 
     Attributes:
-      num_classes: K, the number of people.
       depths: bottlenecks in each of the five rows of table 1.
       width: channels of the stem; the last map has eight times as many.
       embedding_size: D; 128 in the paper.
-      first_stride: stride of the stem: 2, or 1 for small images. `create` chooses it.
-      map_size: positions along each side of the last map. `create` chooses it by the image size.
-      sub_centres, scale: see `nn.CentreHead`.
-      dropout: probability that a channel is dropped before the embedding in training.
-      dtype: dtype of the computation; embedding and logits are float32 in any case.
-      param_dtype: dtype of the parameters.
+      first_stride: of the stem.
+      num_classes, map_size, sub_centres, scale, dropout, dtype, param_dtype: see `FaceNetwork`.
     """
 
-    num_classes: int
     depths: Sequence[int] = (5, 1, 6, 1, 2)
-    width: int = 64
-    embedding_size: int = 512
-    first_stride: int = 2
-    map_size: int = 7
-    sub_centres: int = 1
-    scale: float = 64.0
-    dropout: float = 0.0
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> dict[str, jax.Array]:
@@ -115,9 +101,7 @@ class MobileFaceNet(Layers, kw_only=True):
         Raises:
           ModelError: the images are not floating `[B, H, W, C]`, or a field makes no network.
         """
-        check_images(image)
-        check_stages(self.depths, self.width)
-        check_ends(self.first_stride, self.map_size)
+        self.check(image)
         if len(self.depths) != len(_ROWS):
             raise ModelError(f"depths={tuple(self.depths)} must be {len(_ROWS)} numbers")
         shared: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -143,13 +127,4 @@ class MobileFaceNet(Layers, kw_only=True):
             **shared,
         )
         x = self.norm(train, name="global_norm")(weigh(x))
-        head = nn.EmbeddingHead(
-            self.num_classes,
-            self.embedding_size,
-            self.sub_centres,
-            self.scale,
-            self.dropout,
-            self.param_dtype,
-            name="head",
-        )
-        return head(x.reshape(x.shape[0], -1), train=train)
+        return self.head(x, train=train)

@@ -26,9 +26,9 @@ def rescaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
       x: `[..., D]`; bfloat16 and float16 become float32.
 
     Returns:
-      y float32 `[..., D]`, its largest component in 3/4 to 3/2, and s float32 `[..., 1]`, a
-      constant to autodiff, with x = s y exactly (subnormal components count as 0). Where no
-      component is above 1e-30, y is 0, s is 1, and the gradient is zero.
+      y float32 `[..., D]`, its largest component in 3/4 to 3/2, or up to 4 where x is above 1e38,
+      and s float32 `[..., 1]`, a constant to autodiff, with x = s y exactly (subnormal components
+      count as 0). Where no component is above 1e-30, y is 0, s is 1, and the gradient is zero.
     """
     x = x.astype(jnp.float32)
     largest = lax.stop_gradient(jnp.abs(x).max(axis=-1, keepdims=True))
@@ -165,11 +165,10 @@ def classifier_head(
     scale: float = 64.0,
     dropout: float = 0.0,
     param_dtype: Any = jnp.float32,
-    name: str = "head",
 ) -> ClassifierHead | EmbeddingHead:
     """The head of a network that classifies: by an embedding where `embedding_size` is not 0,
-    else by one dense layer; both are called with features and `train`."""
-    shared: dict[str, Any] = {"dropout": dropout, "param_dtype": param_dtype, "name": name}
+    else by one dense layer; both are called `head`, with features and `train`."""
+    shared: dict[str, Any] = {"dropout": dropout, "param_dtype": param_dtype, "name": "head"}
     if not embedding_size:
         return ClassifierHead(num_classes, **shared)
     return EmbeddingHead(num_classes, embedding_size, sub_centres, scale, **shared)

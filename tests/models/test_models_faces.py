@@ -9,9 +9,6 @@ from torch_weights import copy_to_torch, torch_layout
 from cnn_jax import models
 from cnn_jax.errors import ModelError
 
-# Of images of 112 x 112, without the centres of the classes: parameters as published, and
-# multiply-adds in millions. insightface counts a bias and a scale of the embedding that we do not
-# have; the paper of MobileFaceNet counts a batch norm as the bias that it is when deployed.
 IRESNET = models.IResNet(num_classes=3, depths=(1, 1), width=4, embedding_size=6, map_size=4)
 MOBILEFACENET = models.MobileFaceNet(
     num_classes=3, depths=(1, 1, 1, 1, 2), width=4, embedding_size=6, map_size=2
@@ -23,6 +20,9 @@ def shapes_of(model, size=112):
     return jax.eval_shape(model.init, jax.random.key(0), image)
 
 
+# Of images of 112 x 112, without the centres of the classes: parameters as published, and
+# multiply-adds in millions. insightface counts a bias and a scale of the embedding that we do not
+# have; the paper of MobileFaceNet counts a batch norm as the bias that it is when deployed.
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "millions"), [("iresnet50", 43.59), ("iresnet100", 65.16)])
 def test_iresnets_are_as_large_as_published(name, millions):
