@@ -10,7 +10,7 @@ from cnn_jax.evaluation.recognition import check_people
 from cnn_jax.recipe import LossRecipe, Recipe
 from cnn_jax.training.margin_softmax import MarginSoftmax
 from cnn_jax.training.metric_learning import ContrastivePairs, SupervisedContrastive, Triplet
-from cnn_jax.training.recognition import Recognition, subjects_of
+from cnn_jax.training.recognition import Learned, Recognition, subjects_of
 from cnn_jax.training.segmentation import Segmentation
 from cnn_jax.training.task import Classification, MultiLabel, Task
 
@@ -75,21 +75,22 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split, *, unseen: bool 
     """The task that masks, or else the kind of the labels, ask for.
 
     Where the people (classes) of the other parts are `unseen` in training it is `Recognition`,
-    whatever is learned.
+    whatever is learned; `loss.pairs` are learned nowhere else.
 
     Raises:
       EvaluationError: there are too few people or images to judge that by.
       RecipeError: the class weights do not fit, logits are to be adjusted as well, there are
-        several labels and a margin, the margin has no such size, or there are no pairs.
+        several labels and a margin, or there are no pairs.
     """
     if dataset.regions:
         return Segmentation(dataset.regions, loss.dice)
-    task = _of_classes(loss, dataset, train) if loss.pairs == "none" else _of_pairs(loss, train)
     if not unseen:
-        return task
+        return _of_classes(loss, dataset, train)
+    pairs = loss.pairs != "none"
+    learned = _of_pairs(loss, train) if pairs else _of_classes(loss, dataset, train)
     for part in ("validation", "test"):
         check_people(subjects_of(dataset, dataset.splits[part]), part)
-    return Recognition(task)
+    return Recognition(learned)
 
 
 def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
@@ -111,9 +112,6 @@ def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
                 "choose one"
             )
         priors = _log_priors(train.targets["label"], k, several=several)
-    if loss.margin_size is not None and loss.margin in ("combined", "magface"):
-        named = "margins" if loss.margin == "combined" else "magface_margins"
-        raise RecipeError(f"loss.margin_size is not of {loss.margin}: set loss.{named} instead")
     if several and loss.margin != "none":
         raise RecipeError(
             "loss.margin is for one class an image, and these have several labels: set it to none"
@@ -125,7 +123,7 @@ def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
     return MarginSoftmax(task, loss.margin, loss.scale, loss.straight_through)
 
 
-def _of_pairs(loss: LossRecipe, train: Split) -> Task:
+def _of_pairs(loss: LossRecipe, train: Split) -> Learned:
     """What is learned of images of one person, and of two."""
     if len(np.unique(train.targets["label"])) == len(train):
         raise RecipeError(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ import cnn_jax
 from cnn_jax import Population, Run, data
 from cnn_jax.cli import main
 from cnn_jax.errors import CnnJaxError, NonFiniteLossError, RecipeError, RunError
+from cnn_jax.population.stacking import validation_of
 from cnn_jax.training.checkpoints import to_host
 from cnn_jax.training.progress import Silent
 
@@ -231,6 +233,31 @@ def test_folds_are_split_over_devices(tmp_path):
         near(two.members[name].predictions("test").logits, run.predictions("test").logits)
 
 
+class Scored:
+    """An assembly that writes down when a score begins and when it is asked for."""
+
+    def __init__(self, name, events):
+        self.name, self.events = name, events
+
+    def scoring(self, variables):
+        self.events.append(f"begin {self.name}")
+
+        def score():
+            self.events.append(f"score {self.name}")
+            return {"loss": float(variables["params"]), "accuracy": 1.0}
+
+        return score
+
+
+def test_members_with_data_of_their_own_begin_to_be_scored_together():
+    events = []
+    plan = SimpleNamespace(assemblies=[Scored(n, events) for n in "ab"], same_data=False)
+    score = validation_of("vmap", plan)({"params": np.array([3.0, 4.0])})
+    assert events == ["begin a", "begin b"]
+    assert score(1) == {"loss": 4.0, "accuracy": 1.0}
+    assert events == ["begin a", "begin b", "score b"]
+
+
 def test_seeds_within_a_fold_are_seeds(tmp_path):
     whole = data.from_arrays(*pictures(45), name="squares")
     within = {"data.folds": 3, "data.fold": 2}
@@ -277,7 +304,7 @@ def pictures(n):
         ({"members": {"a": {"optimizer.lr": 1}}}, r"no field 'optimizer\.lr'"),
         (
             {"members": {"a": {}, "b": {"augment.translate": 0}}, "strategy": "vmap"},
-            "cannot be vmap: members differ in more than seed, fold and scalars",
+            "cannot be vmap: members differ in more than seed, fold, split_seed and scalars",
         ),
         (
             {"seeds": 2, "strategy": "map", "train.memory_limit": 0},
@@ -369,3 +396,13 @@ def test_ensembles_on_the_command_line(capsys, tmp_path):
     assert "one.png" in capsys.readouterr().out
     assert main(["report", "a"]) == 2
     assert "holds 2 runs" in capsys.readouterr().err
+
+
+def test_members_that_read_the_data_otherwise_have_theirs(tmp_path):
+    seeds = {"a": {"data.split_seed": 0}, "b": {"data.split_seed": 1}}
+    population = cnn_jax.train_population(
+        members=seeds, model=Tiny(num_classes=10), data="digits", out=tmp_path / "p",
+        strategy="loop", epochs=1, batch_size=500, reporter=Silent(), **{"data.folds": 2},
+    )  # fmt: skip
+    for run in population.members.values():
+        assert run.dataset.digest == run.info["data"]["digest"]

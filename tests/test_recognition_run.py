@@ -21,7 +21,7 @@ from cnn_jax.evaluation import (
     recognition_score,
     unit_embeddings,
 )
-from cnn_jax.population.plan import Plan, _read_alike
+from cnn_jax.population.plan import Plan, read_alike
 from cnn_jax.recognising import Embedder
 from cnn_jax.run_data import resolve_data
 from cnn_jax.training.baselines import pixel_features
@@ -110,7 +110,7 @@ def test_the_mirror_image_is_added_before_normalising(run):
 
 
 def test_an_epoch_is_scored_on_the_people_held_back(run):
-    kept = run.assembly.answers("validation", run.variables, final=False)
+    kept = run.assembly.validating(run.variables)()
     score = recognition_score(kept)
     last = run.history[-1]
     assert last["validation_accuracy"] == pytest.approx(score["accuracy"], abs=1e-12)
@@ -223,11 +223,15 @@ def test_members_have_class_weights_of_their_own_within_a_margin():
 def test_members_with_other_people_read_the_data_once():
     base = Recipe().override({"data.source": "folder", "data.unseen_identities": 4})
     for changes in ({"data.split_seed": 3}, {"data.identities": 3}, {"data.shots": 1}):
-        assert _read_alike(base.override(changes), base)
+        assert read_alike(base.override(changes), base)
     seen = Recipe().override({"data.source": "folder"})
-    assert not _read_alike(seen.override({"data.split_seed": 3, "data.shots": 1}), seen)
+    assert not read_alike(seen.override({"data.split_seed": 3, "data.shots": 1}), seen)
     arrays = Recipe().override({"data.source": "custom:faces"})
-    assert _read_alike(arrays.override({"data.split_seed": 3, "data.shots": 1}), arrays)
+    assert read_alike(arrays.override({"data.split_seed": 3, "data.shots": 1}), arrays)
+    # The validation part of arrays is cut when they are made, whatever the shots.
+    with pytest.raises(RecipeError, match="arrays of your own"):
+        read_alike(arrays.override({"data.validation": 0.3, "data.shots": 1}), arrays)
+    assert read_alike(arrays.override({"data.validation": 0.3, "data.folds": 3}), arrays)
 
 
 def test_commands_on_it_say_what_it_is(run, tmp_path, capsys):

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import tomllib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from cnn_jax import Sweep
 from cnn_jax.cli import main
 from cnn_jax.errors import CnnJaxError, RecipeError, RunError
 from cnn_jax.recipe import Recipe
+from cnn_jax.sweeps import trials
 from cnn_jax.sweeps.space import Range, Values, grid, space_of
 from cnn_jax.sweeps.trials import better_first, rungs_of
+from cnn_jax.training.member import Progress
 from cnn_jax.training.progress import Silent
 
 RATES = {"optimizer.learning_rate": [0.001, 0.1]}
@@ -345,6 +348,11 @@ def test_values_and_ranges():
             "a grid of 10,000,000 points: at most 10,000",
         ),
         ({"data.fold": [1, 2]}, {}, r"data\.fold cannot vary"),
+        ({"data.unseen_identities": [2, 3]}, {}, r"data\.unseen_identities cannot vary"),
+        *(
+            ({name: values}, {"data.unseen_identities": 2}, rf"{name} cannot vary: .* of people")
+            for name, values in (("data.split_seed", [0, 1]), ("data.validation", [0.1, 0.3]))
+        ),
         ({"learning_rate": "1,2", **RATES}, {}, "is given twice"),
         ({"augment.cutout": Range(0, 4)}, {}, r"takes whole numbers: Range\(\.\.\., integer=True"),
         ({"optimizer.decay_exclude": [["bias$"], ["nothing"]]}, {}, "matches no parameter"),
@@ -368,6 +376,29 @@ def test_what_cannot_be_is_said_before_any_work(vary, options, message, tmp_path
     with pytest.raises(CnnJaxError, match=message):
         sweep(tmp_path / "s", vary, **options)
     assert not (tmp_path / "s").exists()
+
+
+def test_trials_in_turn_begin_to_be_scored_before_it_is_asked_for(monkeypatch):
+    events = []
+
+    def scoring(variables):
+        events.append("begin")
+        return lambda: events.append("score")
+
+    def fit(state, members, run_chunk, validate, *_, **__):
+        score = validate({})
+        assert events == ["begin"]
+        score(0)
+        return SimpleNamespace(signal=None, state=state)
+
+    monkeypatch.setattr(trials, "fit", fit)
+    assembly = SimpleNamespace(
+        recipe=Recipe(), scoring=scoring, initial_state=dict, run_chunk=None, feeds={"train": None},
+        placement=None,
+    )  # fmt: skip
+    plan = SimpleNamespace(assemblies=[assembly])
+    trials._InTurn(plan, [Progress()], lambda number: None, Silent()).train(until=1)
+    assert events == ["begin", "score"]
 
 
 def test_a_database_that_cannot_be_opened(tmp_path):

@@ -77,7 +77,7 @@ class Plan:
         assemblies = []
         for own in recipes:
             if own.data not in datasets:
-                read = loaded if _read_alike(own, recipe) else load_data(own)
+                read = loaded if read_alike(own, recipe) else load_data(own)
                 datasets[own.data] = resolve_data(own, read)
             key = (own.data, program_of(own).digest())
             used.add(key)
@@ -138,7 +138,7 @@ class Plan:
         if len(self) == 1:
             return "there is one member"
         if len({program_of(recipe).digest() for recipe in self.recipes}) > 1:
-            return "members differ in more than seed, fold and scalars"
+            return "members differ in more than seed, fold, split_seed and scalars"
         if any(feed.streamed for feed in feeds):
             return "the images are read while training"
         if len(steps) > 1 or len({feed.batch_size for feed in feeds}) > 1:
@@ -189,7 +189,7 @@ class Plan:
         return first.placement.replicate(arrays), rows
 
 
-def _read_alike(own: Recipe, common: Recipe) -> bool:
+def read_alike(own: Recipe, common: Recipe) -> bool:
     """Whether two recipes read the same data, whatever they make of it then.
 
     Raises:
@@ -198,8 +198,11 @@ def _read_alike(own: Recipe, common: Recipe) -> bool:
     same: dict[str, Any] = {"folds": 0, "fold": 1, "duplicates": "stop"}
     same |= {"unseen_identities": 0, "identities": 0, "shots": 0}
     custom = common.data.source.startswith("custom:")
-    if own.data.unseen_identities or (custom and (own.data.folds or own.data.shots)):
-        same |= {"validation": 0.1, "split_seed": 0}  # of these the parts are made, not the data
+    # What follows makes the parts, or the shots, of data that were read; it reads nothing else.
+    if own.data.unseen_identities or (custom and own.data.folds):
+        same |= {"validation": 0.1, "split_seed": 0}
+    elif custom and own.data.shots:
+        same |= {"split_seed": 0}
     alike = dataclasses.replace(own.data, **same) == dataclasses.replace(common.data, **same)
     if custom and not alike:
         raise RecipeError(

@@ -43,7 +43,7 @@ class Stack:
     def memory(self, chunk_steps: int | None, *, late: bool) -> int:
         """Bytes that a chunk of steps holds at once, after compiling it; 0 if not known.
 
-        `late` is as in `loop.fit`.
+        `late` is whether an epoch is scored while the next one is trained.
         """
         steps = self.feed.chunk_steps(chunk_steps)
         chunk = next(
@@ -135,9 +135,15 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
     """Validation loss and accuracy of each member."""
     first = plan.assemblies[0]
     if not plan.same_data:
-        return lambda variables: (
-            lambda number: score(plan, number, population.member(variables, number))
-        )
+
+        def validate_each(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
+            scores = [
+                assembly.scoring(population.member(variables, number))
+                for number, assembly in enumerate(plan.assemblies)
+            ]
+            return lambda number: scores[number]()
+
+        return validate_each
     eval_step = stacked(name, plan).eval_step
 
     def validate(variables: Mapping[str, PyTree]) -> Callable[[int], dict[str, float]]:
@@ -148,9 +154,3 @@ def validation_of(name: Stacked, plan: Plan) -> Validate:
         return lambda number: first.task.score(first.answers_of("validation", collect()[:, number]))
 
     return validate
-
-
-def score(plan: Plan, number: int, variables: Mapping[str, PyTree]) -> dict[str, float]:
-    """Validation loss and accuracy of one member."""
-    assembly = plan.assemblies[number]
-    return assembly.task.score(assembly.answers("validation", variables, final=False))

@@ -27,7 +27,7 @@ from cnn_jax.evaluation import (
 from cnn_jax.execution import check_baselines
 from cnn_jax.population.execution import carry_out
 from cnn_jax.population.folder import PopulationFolder, names_of
-from cnn_jax.population.plan import Plan
+from cnn_jax.population.plan import Plan, read_alike
 from cnn_jax.population.stacking import Wanted
 from cnn_jax.recipe import Recipe
 from cnn_jax.recorded import Recorded
@@ -71,6 +71,8 @@ class Population(Recorded):
         for name in names_of(self.info):
             if self._folder.member(name).info.exists():
                 run = Run.load(self.path / name, model=self._model, data=self._data)
+                if isinstance(self._data, Dataset) and not read_alike(run.recipe, self.recipe):
+                    run = Run.load(self.path / name, model=self._model)  # which reads its own
                 if run.status == "finished":
                     runs[name] = run
         return runs

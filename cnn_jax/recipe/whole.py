@@ -68,6 +68,8 @@ class Recipe:
                 f"{train.images_per_identity} images each (train.images_per_identity): choose a "
                 "multiple"
             )
+        if self.loss.margin != "none":
+            _check_margin(self)
         if self.loss.pairs != "none":
             _check_pairs(self)
 
@@ -112,6 +114,22 @@ class Recipe:
     def digest(self) -> str:
         """sha256 (hex) of all values."""
         return digest_of(self.to_dict())
+
+
+def _check_margin(recipe: Recipe) -> None:
+    """Raise `RecipeError` for images of two classes, or a size that the margin does not have.
+
+    A size without a margin is left alone: a sweep may try both, with and without.
+    """
+    loss = recipe.loss
+    if recipe.augment.mixup or recipe.augment.cutmix:
+        raise RecipeError(
+            "augment.mixup and augment.cutmix make images of two classes, and loss.margin needs "
+            "one: set them to 0, or loss.margin to none"
+        )
+    if loss.margin_size is not None and loss.margin in ("combined", "magface"):
+        named = "margins" if loss.margin == "combined" else "magface_margins"
+        raise RecipeError(f"loss.margin_size is not of {loss.margin}: set loss.{named} instead")
 
 
 def _check_pairs(recipe: Recipe) -> None:

@@ -69,10 +69,13 @@ def space_of(recipe: Recipe, vary: Mapping[str, str | Sequence[Any] | Values | R
         name = SHORT_NAMES.get(given, given)
         if name in space:
             raise RecipeError(f"{name} is given twice")
-        if name in ("data.fold", "data.folds"):
+        people = recipe.data.unseen_identities > 0
+        if name in ("data.fold", "data.folds", "data.unseen_identities") or (
+            people and name in ("data.split_seed", "data.validation")
+        ):
             raise RecipeError(
-                f"{name} cannot vary: what is chosen over folds has seen the images that it would "
-                "be tested on; sweep within one fold"
+                f"{name} cannot vary: what is chosen over several parts, or several groups of "
+                "people, has seen what it would be tested on; sweep within one"
             )
         if isinstance(wanted, str) and _RANGE.fullmatch(wanted):
             space[name] = _range(recipe, name, wanted)

@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol
 import jax
 import numpy as np
 
+from cnn_jax.assembly import Assembly
 from cnn_jax.errors import EvaluationError, NonFiniteLossError
 from cnn_jax.population.plan import Plan
-from cnn_jax.population.stacking import score, stacked, validation_of
+from cnn_jax.population.stacking import stacked, validation_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import population
 from cnn_jax.training.devices import numerics
@@ -181,8 +182,9 @@ class _InTurn:
             if member.verdict(assembly.recipe.train).reason is not None:
                 continue
 
-            def validate(variables: Any, number: int = number) -> Callable[[int], Any]:
-                return lambda _: score(self._plan, number, variables)
+            def validate(variables: Any, assembly: Assembly = assembly) -> Callable[[int], Any]:
+                score = assembly.scoring(variables)
+                return lambda _: score()
 
             with (
                 numerics(assembly.recipe.train.precision),

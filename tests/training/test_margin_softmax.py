@@ -193,9 +193,13 @@ def test_what_a_margin_needs():
     loss = recipe_of("arcface").loss
     with pytest.raises(RecipeError, match="several labels: set it to none"):
         make_task(loss, several, several.splits["train"])
-    sized = recipe_of("magface", **{"loss.margin_size": 0.3}).loss
     with pytest.raises(RecipeError, match=r"set loss\.magface_margins"):
-        make_task(sized, several, several.splits["train"])
+        recipe_of("magface", **{"loss.margin_size": 0.3})
+    with pytest.raises(RecipeError, match=r"set loss\.margins instead"):
+        recipe_of("combined", **{"loss.margin_size": 0.3})
+    for name in ("augment.mixup", "augment.cutmix"):
+        with pytest.raises(RecipeError, match=r"augment\.mixup and augment\.cutmix"):
+            recipe_of("arcface", **{name: 0.2})
     with pytest.raises(ModelError, match="unet makes no embedding"):
         build_model(recipe_of("arcface", **{"model.name": "unet"}), 3, (16, 16, 1))
     with pytest.raises(ModelError, match=r"set loss\.scale"):
