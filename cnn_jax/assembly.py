@@ -135,11 +135,9 @@ class Assembly:
         """
         return self.predictions(part, self._kept(part, variables, final), run_digest)
 
-    def answers(
-        self, part: str, variables: Any, run_digest: str = "", *, final: bool = True
-    ) -> Answers:
+    def answers(self, part: str, variables: Any, run_digest: str = "") -> Answers:
         """`predict`, or of a segmentation the masks, or of recognition the embeddings."""
-        return self.answers_of(part, self._kept(part, variables, final), run_digest)
+        return self.answers_of(part, self._kept(part, variables), run_digest)
 
     def validating(self, variables: Any) -> Callable[[], Answers]:
         """Begin to predict the validation part; what is returned waits for that."""
@@ -147,12 +145,20 @@ class Assembly:
         collect = begin_predicting(self.eval_step, variables, feed, ahead=self.predicted_ahead)
         return lambda: self.answers_of("validation", collect())
 
+    def scoring(self, variables: Any) -> Callable[[], dict[str, float]]:
+        """Begin to find validation loss and accuracy; what is returned waits for that."""
+        answers = self.validating(variables)
+        return lambda: self.task.score(answers())
+
     @property
     def predicted_ahead(self) -> int | None:
-        """Batches of predictions that the device may hold; None for all, masks being large."""
-        return 1 if self.dataset.regions else None
+        """Batches that the device may hold while validation goes on; None for all.
 
-    def _kept(self, part: str, variables: Any, final: bool) -> np.ndarray:
+        One where masks are predicted, or images are read while training: both are large.
+        """
+        return 1 if self.dataset.regions or self.feeds["validation"].streamed else None
+
+    def _kept(self, part: str, variables: Any, final: bool = True) -> np.ndarray:
         step = self.final_step if final else self.eval_step
         return predict_examples(step, variables, self.feeds[part])
 
@@ -232,6 +238,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     image_shape = dataset.image_shape
     train = dataset.splits["train"]
     shape = logits_shape(image_shape, dataset.classes["label"], dataset.regions)
+    own = model is not None
     model = model or build_model(recipe, shape[-1], image_shape)
     check_signature(model)
     check_segmentation(recipe, dataset)
@@ -258,7 +265,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     }
     template, optimizer = abstract_state(recipe, model, image_shape, shape)
     apply = evaluating(recipe, model, image_shape)
-    if isinstance(task, Recognition):
+    if own and isinstance(task, Recognition):  # of a named one `build_model` sees to it
         check_embeds(task, model, template, image_shape)
     eval_step = make_eval_step(apply, task, preprocess)
     views = recipe.train.views

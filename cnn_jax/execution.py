@@ -85,8 +85,8 @@ def _train(
     state, progress = restored or (assembly.initial_state(), Progress())
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
-        answers = assembly.validating(variables)
-        return lambda _: assembly.task.score(answers())
+        score = assembly.scoring(variables)
+        return lambda _: score()
 
     def record(
         histories: Sequence[Sequence[Row]], seconds: float, images_per_second: float

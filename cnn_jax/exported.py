@@ -87,9 +87,7 @@ def write(
     weights = folder / _WEIGHTS
     if weights.exists() or (folder / _DESCRIPTION).exists():
         raise RunError(f"a model is in {str(folder)!r} already: choose another folder")
-    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
-    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
-    content = safetensors.numpy.save(tensors, {"recipe": recipe.to_toml()})
+    content = safetensors.numpy.save(flattened(variables), {"recipe": recipe.to_toml()})
     description = {
         "schema": 1,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -118,14 +116,25 @@ def read(folder: str | os.PathLike[str]) -> Exported:
     if hashlib.sha256(content).hexdigest() != described["sha256"]:
         raise RunError(f"{str(folder / _WEIGHTS)!r} is not what was exported: damaged")
     tensors = safetensors.numpy.load(content)
-    preprocess = described["preprocess"]
     return Exported(
         recipe=Recipe.from_dict(described["recipe"]),
-        variables=flax.traverse_util.unflatten_dict(tensors, sep="/"),
-        preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+        variables=unflattened(tensors),
+        preprocess=Preprocess.from_dict(described["preprocess"]),
         image_shape=tuple(int(n) for n in described["image_shape"]),
         described=described,
     )
+
+
+def flattened(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The variables of a model by their paths, such as `params/head/kernel`, in C order."""
+    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(variables)), sep="/")
+    # `ascontiguousarray` would make scalars one-dimensional.
+    return {name: np.asarray(leaf, order="C") for name, leaf in flat.items()}
+
+
+def unflattened(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The variables that `flattened` took apart."""
+    return dict(flax.traverse_util.unflatten_dict(dict(flat), sep="/"))
 
 
 @contextlib.contextmanager
@@ -145,8 +154,10 @@ def reading(folder: str | os.PathLike[str]) -> Iterator[None]:
         )
     try:
         yield
+    except KeyError as error:
+        raise RunError(f"cannot read a model from {str(folder)!r}: no {error}") from error
     except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
+        *(OSError, ValueError, TypeError, AttributeError),
         safetensors.SafetensorError,
     ) as error:
         raise RunError(f"cannot read a model from {str(folder)!r}: {error}") from error

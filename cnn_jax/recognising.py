@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import flax.traverse_util
-import jax
 import numpy as np
 
-from cnn_jax import environment
+from cnn_jax import environment, exported
 from cnn_jax.classifier import Classifier
 from cnn_jax.data import decode_image, list_images
 from cnn_jax.data.files import is_image, walk
+from cnn_jax.data.sources import for_each
 from cnn_jax.errors import DataError, ModelError
 from cnn_jax.gallery import EmbeddingModel, Gallery
 from cnn_jax.pretraining import Pretrained
@@ -45,8 +44,8 @@ class Embedder:
           RunError: it is neither, or its training has not ended, or it segments.
           ModelError: it takes volumes, which are no image files.
         """
-        exported = (Path(folder) / "model.safetensors").exists()
-        classifier = Classifier.load(folder) if exported else Run.load(folder).classifier
+        was_exported = exported.is_one(folder)
+        classifier = Classifier.load(folder) if was_exported else Run.load(folder).classifier
         if len(classifier.image_shape) != 3:
             raise ModelError(f"the network of {str(folder)!r} takes volumes, and no image files")
         return cls(classifier)
@@ -64,10 +63,9 @@ class Embedder:
         named = self.classifier.recipe.model
         text = json.dumps([self.preprocessing, named.name, named.options], sort_keys=True)
         digest = hashlib.sha256(text.encode())
-        variables = jax.device_get(dict(self.classifier.variables))
-        for name, leaf in sorted(flax.traverse_util.flatten_dict(variables, sep="/").items()):
+        for name, leaf in sorted(exported.flattened(self.classifier.variables).items()):
             digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-            digest.update(np.ascontiguousarray(leaf).tobytes())
+            digest.update(leaf.tobytes())
         return digest.hexdigest()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -91,7 +89,8 @@ class Embedder:
         found = []
         for start in range(0, len(paths), _ROWS):
             some = paths[start : start + _ROWS]
-            found.append(self(np.stack([decode_image(path, shape, fit) for path in some])))  # type: ignore[arg-type]
+            images = for_each(lambda i, some=some: decode_image(some[i], shape, fit), len(some))  # type: ignore[misc, arg-type]
+            found.append(self(np.stack(images)))
         return np.concatenate(found)
 
     @functools.cached_property
@@ -145,7 +144,7 @@ def enrol_folders(
             f"{len(repeated)} images, such as {repeated[0]!r}, come from two folders of one name: "
             "rename a folder or a file"
         )
-    if Path(path).exists():  # refused before the work, if it is
+    if Path(path).exists() and Path(path).stat().st_size:  # refused before the work, if it is
         Gallery.open(path, embedder.digest).close()
     embeddings = embedder.files(files)
     model = EmbeddingModel(embedder.digest, embeddings.shape[1], embedder.preprocessing)
@@ -170,7 +169,8 @@ def learned_names(gallery: Gallery, embedder: Embedder) -> list[str]:
     It has learned to keep these apart, so that a threshold fitted on them is too low for others;
     but for the people who were held out, if its recipe held people out.
     """
-    return [name for name in gallery.counts() if name in embedder.classifier.classes]
+    classes = set(embedder.classifier.classes)
+    return [name for name in gallery.counts() if name in classes]
 
 
 def _folders(path: Path) -> list[Path]:

@@ -336,12 +336,12 @@ class Run(Recorded):
         if self.regions:
             self._check_classifies("classes to predict")
         info = self._selected_info()
-        described, preprocess = info["data"], info["preprocess"]
+        described = info["data"]
         return Classifier(
             recipe=self.recipe,
             model=self.model,
             variables=self.variables,
-            preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+            preprocess=Preprocess.from_dict(info["preprocess"]),
             classes=tuple(described["classes"]),
             kind=described["kind"],
             image_shape=tuple(described["image_shape"]),
@@ -357,12 +357,11 @@ class Run(Recorded):
         """
         self._check_segments()
         info = self._selected_info()
-        preprocess = info["preprocess"]
         return Segmenter(
             recipe=self.recipe,
             model=self.model,
             variables=self.variables,
-            preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+            preprocess=Preprocess.from_dict(info["preprocess"]),
             regions=self.regions,
             image_shape=tuple(info["data"]["image_shape"]),
         )

@@ -86,9 +86,9 @@ def variables_for(
     try:
         variables = dict(jax.eval_shape(init, jax.random.key(0), image))
         return variables, use(variables)
+    except CnnJaxError:
+        raise
     except (TypeError, ValueError, flax.errors.FlaxError) as error:
-        if isinstance(error, CnnJaxError):
-            raise
         first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
             f"{type(model).__name__} does not take images of {list(image_shape)}: {first}"

@@ -14,7 +14,7 @@ from cnn_jax.errors import DataError, EvaluationError, ModelError, RecipeError, 
 from cnn_jax.models.autoencoder import Autoencoder
 from cnn_jax.pretraining import Pretrained, pretrain
 from cnn_jax.pretraining.plan import assemble
-from cnn_jax.pretraining.validation import validation_score
+from cnn_jax.pretraining.validation import begin_score
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training.preprocess import Preprocess
@@ -100,7 +100,7 @@ def test_turns_are_learned_and_the_best_state_is_taken(rotation):
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assembly = assemble(recipe_of("rotation", **MANY), MORE, "rotation", None)
     variables = assembly.placement.replicate(rotation.variables)
-    score = validation_score(assembly.eval_step, variables, assembly.feeds["validation"])
+    score = begin_score(assembly.eval_step, variables, assembly.feeds["validation"])()
     assert score == {"loss": best["validation_loss"], "accuracy": best["validation_accuracy"]}
     assert repr(rotation) == "Pretrained(Compact, rotation, 6 epochs, images 12×12×1)"
 
@@ -121,7 +121,7 @@ def test_validation_poses_each_image_one_problem(rotation):
         changed = recipe.override({"train.eval_batch_size": size})
         assembly = assemble(changed, MORE, "rotation", None)
         scores.append(
-            validation_score(assembly.eval_step, rotation.variables, assembly.feeds["validation"])
+            begin_score(assembly.eval_step, rotation.variables, assembly.feeds["validation"])()
         )
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(len(images)))
     alone = jax.jit(
@@ -245,7 +245,20 @@ def test_scores_that_are_not_finite_are_named():
     assembly = assemble(recipe_of("rotation"), DATA, "rotation", Tiny(4))
     variables = jax.tree.map(lambda x: x * jnp.nan, assembly.initial_state().variables)
     with pytest.raises(EvaluationError, match="the loss of 11 of 11 validation examples"):
-        validation_score(assembly.eval_step, variables, assembly.feeds["validation"])
+        begin_score(assembly.eval_step, variables, assembly.feeds["validation"])()
+
+
+def test_a_score_begins_before_it_is_asked_for():
+    assembly = assemble(recipe_of("rotation"), DATA, "rotation", Tiny(4))
+    begun = []
+
+    def eval_step(variables, resident, item):
+        begun.append(item["count"])
+        return {"figures": jnp.ones((*item["index"].shape, 1, 3))}
+
+    score = begin_score(eval_step, {}, assembly.feeds["validation"])
+    assert len(begun) == 1
+    assert score() == {"loss": 1.0, "accuracy": 1.0} and len(begun) == 1
 
 
 def test_models_are_made_for_the_objective():

@@ -18,7 +18,7 @@ from cnn_jax.data import Dataset
 from cnn_jax.errors import CheckpointError, RunError
 from cnn_jax.pretraining.plan import Objective, assemble
 from cnn_jax.pretraining.trained import Pretrained
-from cnn_jax.pretraining.validation import validation_score
+from cnn_jax.pretraining.validation import begin_score
 from cnn_jax.recipe import Recipe
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.training import checkpoints as saved
@@ -104,9 +104,9 @@ def _train(assembly: Assembly, kept: Checkpoints, reporter: Reporter) -> Outcome
     state, progress = restored or (assembly.initial_state(), Progress())
 
     def validate(variables: Any) -> Callable[[int], dict[str, float]]:
-        return lambda _: validation_score(
-            assembly.eval_step, variables, assembly.feeds["validation"]
-        )
+        feed, ahead = assembly.feeds["validation"], assembly.predicted_ahead
+        score = begin_score(assembly.eval_step, variables, feed, ahead=ahead)
+        return lambda _: score()
 
     return fit(
         state,

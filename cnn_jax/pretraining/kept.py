@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import flax.traverse_util
-import jax
 import numpy as np
 
+from cnn_jax import exported
 from cnn_jax.pretraining.plan import model_of
 from cnn_jax.pretraining.trained import Pretrained
 from cnn_jax.recipe import Recipe
@@ -34,8 +33,7 @@ def described(network: Pretrained, recipe: Recipe) -> dict[str, Any]:
 
 def flattened(network: Pretrained) -> dict[str, np.ndarray]:
     """Its variables by their paths, in C order."""
-    flat = flax.traverse_util.flatten_dict(jax.device_get(dict(network.variables)), sep="/")
-    return {name: np.asarray(leaf, order="C") for name, leaf in flat.items()}
+    return exported.flattened(network.variables)
 
 
 def rebuilt(
@@ -56,11 +54,10 @@ def rebuilt(
       KeyError, TypeError, ValueError: the description is damaged.
       ModelError, RunError: its recipe names no model of ours.
     """
-    preprocess = description["preprocess"]
     return Pretrained(
         model=model_of(recipe, description["outputs"], image_shape),
-        variables=flax.traverse_util.unflatten_dict(dict(variables), sep="/"),
-        preprocess=Preprocess(tuple(preprocess["mean"]), tuple(preprocess["std"])),
+        variables=exported.unflattened(variables),
+        preprocess=Preprocess.from_dict(description["preprocess"]),
         image_shape=image_shape,
         objective=description["objective"],
         history=tuple(map(dict, description["history"])),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.training.evaluate import EvalStep, predict_examples
+from cnn_jax.training.evaluate import EvalStep, begin_predicting
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.selfsupervised import Contrastive, CutPaste, Reconstruction, Rotation
@@ -57,28 +57,36 @@ def validation_of(
     return evaluate
 
 
-def validation_score(
-    eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed
-) -> dict[str, float]:
-    """Weighted means of `loss` and `accuracy` over a part, each example once; float64.
+def begin_score(
+    eval_step: EvalStep, variables: Mapping[str, Any], feed: Feed, *, ahead: int | None = None
+) -> Callable[[], dict[str, float]]:
+    """Begin to score a part; what is returned waits for that.
+
+    It gives the weighted means of `loss` and `accuracy`, each example once, in float64.
 
     Args:
       eval_step: `validation_of`, over batches.
       variables: what the model takes.
       feed: of the part.
+      ahead: as of `training.evaluate.begin_predicting`.
 
     Raises:
-      EvaluationError: a figure is not finite.
+      EvaluationError: a figure is not finite, when it is waited for.
     """
-    figures = predict_examples(eval_step, variables, feed).astype(np.float64)
-    if not np.isfinite(figures).all():
-        bad = int((~np.isfinite(figures)).any(axis=(1, 2)).sum())
-        raise EvaluationError(
-            f"the loss of {bad} of {len(figures)} validation examples is not finite"
-        )
-    loss, weight, correct = np.moveaxis(figures, -1, 0)
-    total = weight.sum()
-    return {
-        "loss": float((loss * weight).sum() / total),
-        "accuracy": float((correct * weight).sum() / total),
-    }
+    collect = begin_predicting(eval_step, variables, feed, ahead=ahead)
+
+    def score() -> dict[str, float]:
+        figures = collect().astype(np.float64)
+        if not np.isfinite(figures).all():
+            bad = int((~np.isfinite(figures)).any(axis=(1, 2)).sum())
+            raise EvaluationError(
+                f"the loss of {bad} of {len(figures)} validation examples is not finite"
+            )
+        loss, weight, correct = np.moveaxis(figures, -1, 0)
+        total = weight.sum()
+        return {
+            "loss": float((loss * weight).sum() / total),
+            "accuracy": float((correct * weight).sum() / total),
+        }
+
+    return score

@@ -66,7 +66,9 @@ def begin_predicting(
         return kept
 
     for item, on_device in feed.eval_items():
-        pending.append((item, eval_step(variables, feed.resident, on_device)))
+        # Without the images, which a streamed feed has decoded for this batch alone.
+        where = {name: item[name] for name in ("index", "valid")}
+        pending.append((where, eval_step(variables, feed.resident, on_device)))
         if ahead is not None and len(pending) > ahead:
             keep_oldest()
     return collect

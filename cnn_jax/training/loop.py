@@ -96,7 +96,6 @@ def fit(
     reporter: Reporter,
     placement: Placement,
     until: int | None = None,
-    late: bool | None = None,
 ) -> Outcome:
     """Train from `state` until the recipe, convergence or a signal ends it.
 
@@ -112,9 +111,6 @@ def fit(
       keeper, record, reporter: where to save, write and show.
       placement: for the scalars the loop changes.
       until: stop after this epoch, to be called again with what came out; None for the end.
-      late: whether the next epoch begins before the score of the last is there; never where
-        scores end training or lower the learning rate. The figures and what is saved are the
-        same, and the device holds a second state. None for `scored_late`.
 
     Raises:
       NonFiniteLossError, EvaluationError: a loss, a gradient or predictions were not finite,
@@ -125,7 +121,7 @@ def fit(
     entered = int(np.ravel(jax.device_get(state.step))[0]) - epoch * feed.steps
     chunk_steps = feed.chunk_steps(recipe.chunk_steps, entered)
     verdicts = [member.verdict(recipe) for member in members]
-    late = scored_late(recipe) if late is None else late and not scores_decide(recipe)
+    late = scored_late(recipe)
     book = _Book(members, recipe, keeper, record, reporter)
     first = entered
     with Interrupt() as interrupt:
@@ -180,7 +176,9 @@ def fit(
 def scored_late(recipe: TrainRecipe) -> bool:
     """Whether an epoch is scored while the next one is trained.
 
-    Not on a CPU: its cores train and score, and neither would wait for the other.
+    The figures and what is saved are the same, and the device holds a second state. Never where
+    scores end training or lower the learning rate. Not on a CPU: its cores train and score, and
+    neither would wait for the other.
     """
     return jax.default_backend() != "cpu" and not scores_decide(recipe)
 

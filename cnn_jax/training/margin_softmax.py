@@ -14,7 +14,7 @@ from cnn_jax.evaluation import CalibrationPredictions, Estimate, Predictions
 from cnn_jax.recipe import LossRecipe
 from cnn_jax.training import margins
 from cnn_jax.training.margins import Margin, margin_logits, norm_of
-from cnn_jax.training.task import Batch, Classification, Hyper, logits_of
+from cnn_jax.training.task import Batch, Classification, Hyper, embedding_of
 
 MarginName = Literal["sphereface", "cosface", "arcface", "combined", "adaface", "magface"]
 
@@ -60,11 +60,6 @@ class MarginSoftmax:
     margin: MarginName
     scale: float = 64.0
     straight_through: bool = False
-
-    @property
-    def num_outputs(self) -> int:
-        """K."""
-        return self.softmax.num_outputs
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
@@ -133,12 +128,6 @@ class MarginSoftmax:
             "arcface": Margin.arcface,
         }
         return kinds[self.margin](hyper["margin_size"]), nothing
-
-
-def embedding_of(outputs: Any) -> jax.Array:
-    """`embedding`, or else the logits, float32 `[B, D]`."""
-    given = outputs.get("embedding") if isinstance(outputs, Mapping) else None
-    return logits_of(outputs if given is None else given)
 
 
 def _centres(outputs: Any) -> jax.Array:

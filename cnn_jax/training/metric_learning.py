@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnn_jax.errors import EvaluationError, ModelError, RecipeError
+from cnn_jax.errors import ModelError, RecipeError
 from cnn_jax.nn.centres import unit
 from cnn_jax.recipe import LossRecipe
-from cnn_jax.training.margin_softmax import embedding_of
 from cnn_jax.training.state import Batch as Rows
-from cnn_jax.training.task import Batch, Hyper
+from cnn_jax.training.task import Batch, Hyper, embedding_of
 
 Mining = Literal["all", "hard", "semi-hard"]
 
@@ -46,12 +45,7 @@ class _OfPairs(abc.ABC):
 
     `label` int32 `[B]` says which belong together; rows that are not `valid` are compared with
     none. The embedding is the model's `embedding`, or else its logits.
-
-    Attributes:
-      num_outputs: length of the embedding where it is the logits.
     """
-
-    num_outputs: int = 128
 
     whole_batch: ClassVar[bool] = True
 
@@ -72,26 +66,6 @@ class _OfPairs(abc.ABC):
         nearest = jnp.where(same | other, cosine, -jnp.inf).argmax(axis=1)
         found = jnp.take_along_axis(same, nearest[:, None], axis=1)[:, 0]
         return found.astype(jnp.float32)
-
-    def predictions(self, outputs: Any) -> dict[str, jax.Array]:
-        """`embedding` float32 `[B, D]` of unit length."""
-        return {"embedding": unit(embedding_of(outputs))}
-
-    def score(self, predictions: Any) -> NoReturn:
-        """There is none.
-
-        Raises:
-          EvaluationError: always.
-        """
-        raise _no_figures(self)
-
-    def metrics(self, predictions: Any) -> NoReturn:
-        """There are none.
-
-        Raises:
-          EvaluationError: always.
-        """
-        raise _no_figures(self)
 
 
 @dataclass(frozen=True)
@@ -215,10 +189,3 @@ def _mean_of(
     number = used.sum(axis=1).astype(jnp.float32)
     mean = jnp.where(used, values, 0.0).sum(axis=1) / jnp.maximum(number, 1)
     return mean, number if count else jnp.minimum(number, 1)
-
-
-def _no_figures(task: Any) -> EvaluationError:
-    return EvaluationError(
-        f"{type(task).__name__} has no figures of its own: judge the embedding by verification or "
-        "identification"
-    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,15 @@ class Preprocess:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """From what `dataclasses.asdict` made of one, as JSON keeps it.
+
+        Raises:
+          KeyError, TypeError: it is damaged.
+        """
+        return cls(tuple(values["mean"]), tuple(values["std"]))
 
     @staticmethod
     def to_unit(image: jax.Array) -> jax.Array:

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.data import Dataset, Split
-from cnn_jax.errors import EvaluationError, ModelError
+from cnn_jax.errors import ModelError
 from cnn_jax.evaluation import (
-    CalibrationEmbeddings,
     EmbeddingPredictions,
     Estimate,
     recognition_metrics,
@@ -26,11 +25,6 @@ from cnn_jax.training.task import Batch, Hyper
 
 class Learned(Protocol):
     """What the step minimises: `Classification`, `MarginSoftmax`, or a loss of pairs."""
-
-    @property
-    def num_outputs(self) -> int:
-        """As of `Task`."""
-        ...
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
@@ -56,11 +50,6 @@ class Recognition:
     """
 
     learned: Learned
-
-    @property
-    def num_outputs(self) -> int:
-        """That of the loss."""
-        return self.learned.num_outputs
 
     @property
     def whole_batch(self) -> bool:
@@ -103,10 +92,6 @@ class Recognition:
         Raises:
           EvaluationError: the embeddings are not of a part to choose on.
         """
-        if not isinstance(predictions, CalibrationEmbeddings):
-            raise EvaluationError(
-                f"a choice of state sees the validation part, not {predictions.split!r}"
-            )
         return recognition_score(predictions)
 
     def metrics(self, predictions: EmbeddingPredictions) -> dict[str, Estimate]:

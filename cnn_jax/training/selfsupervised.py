@@ -19,8 +19,9 @@ from jax import lax
 from cnn_jax.augment import Augment, colour, example_keys, pasting
 from cnn_jax.augment.batch import beside
 from cnn_jax.errors import DataError, EvaluationError, ModelError, RecipeError
+from cnn_jax.nn.centres import unit
 from cnn_jax.training.state import Batch as Rows
-from cnn_jax.training.task import Batch, Classification, Hyper, logits_of
+from cnn_jax.training.task import Batch, Classification, Hyper, embedding_of, logits_of
 
 
 @runtime_checkable
@@ -282,11 +283,11 @@ class Contrastive(_WithoutLabels):
 
     def predictions(self, outputs: Any) -> dict[str, jax.Array]:
         """`embedding` float32 `[B, D]` of unit length."""
-        return {"embedding": _unit_embedding(outputs)}
+        return {"embedding": unit(embedding_of(outputs))}
 
     def _compared(self, outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Cosines over t, `[2 B, 2 B]`; which columns count for a row; which is its partner."""
-        z = _unit_embedding(outputs)
+        z = unit(embedding_of(outputs))
         # Matrix units would round cosines to three digits, which a small t makes large.
         similarity = jnp.matmul(z, z.T, precision=lax.Precision.HIGHEST) / self.temperature
         row, column = (lax.broadcasted_iota(jnp.int32, similarity.shape, a) for a in (0, 1))
@@ -364,11 +365,3 @@ def _squared_error(outputs: Any, batch: Batch) -> jax.Array:
             "must have one shape"
         )
     return ((found - image) ** 2).mean(axis=tuple(range(1, image.ndim)))
-
-
-def _unit_embedding(outputs: Any) -> jax.Array:
-    """`embedding`, or else the logits, float32 `[B, D]` of length 1 (0 where it is 0)."""
-    given = outputs.get("embedding") if isinstance(outputs, Mapping) else None
-    z = logits_of(outputs if given is None else given)
-    # The bound keeps the gradient of a zero vector finite.
-    return z * lax.rsqrt(jnp.maximum((z**2).sum(axis=1, keepdims=True), 1e-12))

@@ -26,11 +26,6 @@ Hyper = Mapping[str, jax.Array]
 class Task(Protocol):
     """What the step minimises and what evaluation reports."""
 
-    @property
-    def num_outputs(self) -> int:
-        """K, the number of logits (of an image, or of each pixel)."""
-        ...
-
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
@@ -43,20 +38,22 @@ class Task(Protocol):
         ...
 
     def predictions(self, outputs: Any) -> dict[str, jax.Array]:
-        """What is kept of every example, one array: `logits` float32 `[B, K]`, or
-        `probabilities` of pixels (see `segmentation.Segmentation`)."""
+        """What is kept of every example, one array: `logits` float32 `[B, K]`,
+        `probabilities` of pixels (see `segmentation.Segmentation`), or `embeddings` float32
+        `[B, D]` (see `recognition.Recognition`)."""
         ...
 
     def score(self, predictions: Any) -> dict[str, float]:
         """Mean `loss` and `accuracy`, in float64 on the host, without intervals.
 
-        What early stopping and the choice of the best state see: `CalibrationPredictions`, or
-        `MaskPredictions` of the validation part; never the test part.
+        What early stopping and the choice of the best state see: `CalibrationPredictions`,
+        `MaskPredictions` or `CalibrationEmbeddings` of the validation part; never the test part.
         """
         ...
 
     def metrics(self, predictions: Any) -> dict[str, Estimate]:
-        """Every figure of the task, with its interval, of `Predictions` or `MaskPredictions`."""
+        """Every figure of the task, with its interval, of `Predictions`, `MaskPredictions` or
+        `EmbeddingPredictions`."""
         ...
 
 
@@ -87,6 +84,12 @@ def logits_of(outputs: Any) -> jax.Array:
         shape = "nothing called 'logits'" if logits is None else f"shape {list(jnp.shape(logits))}"
         raise ModelError(f"the model must return logits [B, K], or a dict with them; got {shape}")
     return logits.astype(jnp.float32)
+
+
+def embedding_of(outputs: Any) -> jax.Array:
+    """`embedding`, or else the logits, float32 `[B, D]`."""
+    given = outputs.get("embedding") if isinstance(outputs, Mapping) else None
+    return logits_of(outputs if given is None else given)
 
 
 @dataclass(frozen=True)

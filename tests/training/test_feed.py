@@ -1,15 +1,21 @@
 """Every example exactly once an epoch, at any batch size and device count."""
 
+import gc
+import weakref
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import PLAIN, Linear, small_set
 
+from cnn_jax.assembly import assemble_run
 from cnn_jax.data import Split
 from cnn_jax.errors import DataError, EvaluationError, RecipeError
+from cnn_jax.recipe import Recipe
 from cnn_jax.training.devices import place
-from cnn_jax.training.evaluate import predict_examples
+from cnn_jax.training.evaluate import begin_predicting, predict_examples
 from cnn_jax.training.feed import Feed
 from cnn_jax.training.step import gather_batch, over_batches
 
@@ -163,6 +169,33 @@ def test_evaluation_that_drops_or_repeats_an_example_fails(monkeypatch, fault):
     monkeypatch.setattr(feed, "eval_items", lambda: iter(items))
     with pytest.raises(EvaluationError, match="not exact"):
         predict_examples(jax.jit(over_batches(echo)), {}, feed)
+
+
+def test_images_read_for_a_batch_are_let_go_once_it_is_on_its_way(monkeypatch):
+    feed = Feed(lazy(split_of(10)), 2, place(1), memory_limit=2**30)
+    original, read = feed._item, []
+
+    def item(*given):
+        found = original(*given)
+        read.append(weakref.ref(found["image"]))
+        return found
+
+    monkeypatch.setattr(feed, "_item", item)
+
+    def answer(variables, resident, on_device):
+        return {"logits": np.array(on_device["index"])}
+
+    collect = begin_predicting(answer, {}, feed)
+    gc.collect()
+    assert len(read) == 5 and all(image() is None for image in read)
+    np.testing.assert_array_equal(collect(), np.arange(10))
+
+
+def test_no_more_than_a_batch_of_what_is_read_waits_on_the_device():
+    recipe = Recipe().override({**PLAIN, "data.source": "custom:squares"})
+    for limit, ahead in ((0, 1), (2**30, None)):
+        streamed = recipe.override({"train.memory_limit": limit})
+        assert assemble_run(streamed, small_set(), Linear()).predicted_ahead == ahead
 
 
 def test_the_callers_arrays_are_copied():

@@ -47,11 +47,19 @@ class Kept(NoKeeper):
 
 
 @pytest.fixture
-def trained():
+def trained(monkeypatch):
     """Trains nothing, three epochs long; returns what happened in which order, and was saved."""
+    decided = loop.scored_late
 
     def go(late, accuracy=(0.5, 0.9, 0.7), **recipe):
         events, keeper = [], Kept()
+
+        def scored_late(recipe):
+            with monkeypatch.context() as platform:
+                platform.setattr(jax, "default_backend", lambda: "gpu" if late else "cpu")
+                return decided(recipe)
+
+        monkeypatch.setattr(loop, "scored_late", scored_late)
 
         @jax.jit
         def step(state):
@@ -91,7 +99,6 @@ def trained():
             record=lambda *_: events.append("written"),
             reporter=Silent(),
             placement=place(),
-            late=late,
         )
         return events, keeper.saved, outcome
 
