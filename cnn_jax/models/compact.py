@@ -90,7 +90,7 @@ class Stage(nn.Module):
 
 
 class Compact(nn.Module):
-    """Stages of convolutions, global average pooling, one dense layer (all-convolutional:
+    """Stages of convolutions, average pooling, one dense layer (all-convolutional:
     Springenberg et al. 2015, Striving for simplicity).
 
     Attributes:
@@ -99,7 +99,9 @@ class Compact(nn.Module):
       units: convolutions in each stage, or one number for all.
       stem_stride: stride of the first convolution: 1 for a 3x3 one, an even s for one of
         2s x 2s. `create` chooses it by the image size.
-      dropout: probability that a pooled channel is dropped in training.
+      pooled_size: positions along each side that the last map is averaged to: 1 for global average
+        pooling; more tell where in the image a feature lies, as in faces cropped alike.
+      dropout: probability that a pooled value is dropped in training.
       embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
         none. See `nn.EmbeddingHead`.
       sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
@@ -111,6 +113,7 @@ class Compact(nn.Module):
     widths: Sequence[int] = (32, 64, 128)
     units: int | Sequence[int] = 2
     stem_stride: int = 1
+    pooled_size: int = 1
     dropout: float = 0.0
     embedding_size: int = 0
     sub_centres: int = 1
@@ -141,6 +144,8 @@ class Compact(nn.Module):
                 name=f"stage{index + 1}",
             )
             x = stage(x, train=train)
+        if self.pooled_size != 1:
+            x = nn.adaptive_avg_pool(x, self.pooled_size).reshape(x.shape[0], -1)
         head = nn.classifier_head(
             self.num_classes,
             self.embedding_size,

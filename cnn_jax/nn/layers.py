@@ -95,11 +95,11 @@ class ChannelPReLU(linen.Module):
 
 
 class ClassifierHead(linen.Module):
-    """Global average pooling, dropout, and a dense layer `logits` in float32.
+    """Global average pooling of what has spatial axes, dropout, a dense layer `logits` in float32.
 
     Attributes:
       num_classes: K, the number of logits.
-      dropout: probability that a pooled channel is dropped in training, 0 <= dropout < 1.
+      dropout: probability that a feature is dropped in training, 0 <= dropout < 1.
       param_dtype: dtype of the parameters.
 
     Raises:
@@ -112,9 +112,10 @@ class ClassifierHead(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Features `[B, spatial axes, C]` to logits float32 `[B, K]`."""
+        """Features `[B, C]` or `[B, spatial axes, C]` to logits float32 `[B, K]`."""
         check_rate(self.dropout)
-        x = global_avg_pool(x.astype(jnp.float32))
+        x = x.astype(jnp.float32)
+        x = global_avg_pool(x) if x.ndim > 2 else x
         x = linen.Dropout(self.dropout, deterministic=not train)(x)
         dense = linen.Dense(
             self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="logits"

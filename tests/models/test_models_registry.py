@@ -99,6 +99,36 @@ def test_unknown_names_options_and_sizes_are_refused():
         shapes_of(create("resnet18", num_classes=10, width=0), (8, 8, 3))
 
 
+def test_the_compact_network_may_see_where_a_feature_lies():
+    """With one position the mean of the map; with all of them the map itself, row by row."""
+    model = functools.partial(
+        models.create, "compact", num_classes=3, image_size=8, widths=(4, 6), units=1
+    )
+    image = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    whole = model(pooled_size=4)
+    variables = jax.jit(whole.init)(jax.random.key(1), image)
+    kernel = variables["params"]["head"]["logits"]["kernel"]
+    assert kernel.shape == (4 * 4 * 6, 3)
+    answer = functools.partial(jax.jit, static_argnums=0)(lambda m, v: m.apply(v, image))
+    last = np.asarray(nn.tap(whole, variables, image, ("stage2",))[1]["stage2"])
+    np.testing.assert_allclose(
+        answer(whole, variables),
+        last.reshape(2, -1) @ np.asarray(kernel),  # the bias is 0
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    # A kernel that is the same at every position, divided among them, sees the mean alone.
+    alike = np.asarray(kernel[:6])
+    single = jax.tree.map(lambda leaf: leaf, variables)
+    single["params"]["head"]["logits"]["kernel"] = alike
+    variables["params"]["head"]["logits"]["kernel"] = np.tile(alike, (16, 1)) / 16
+    np.testing.assert_allclose(
+        answer(whole, variables), answer(model(), single), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ModelError, match="output_shape"):
+        shapes_of(model(pooled_size=0), (8, 8, 3))
+
+
 def test_initialize_is_init_bit_for_bit():
     model = models.create("compact", num_classes=3, image_size=8, widths=(64,), units=1)
     variables = models.initialize(model, jax.random.key(3), (8, 8, 3), batch_size=2)
