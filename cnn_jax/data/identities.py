@@ -9,6 +9,7 @@ import numpy as np
 
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.data.digest import dataset_digest
+from cnn_jax.data.folds import made_parts
 from cnn_jax.data.groups import unite_groups
 from cnn_jax.data.order import epoch_order
 from cnn_jax.data.pooling import notes_without_parts, pool
@@ -21,21 +22,25 @@ _FEWEST_TO_TRAIN_ON = 2
 def disjoint_identities(dataset: Dataset, *, validation: int, test: int, seed: int = 0) -> Dataset:
     """The data set dealt out anew, so that nobody is in two parts.
 
-    All parts are pooled, a test part that the data came with, too. Each person goes to one part
-    with all of their images, and people who share a group or an equal image go together. Within a
-    part examples are in the order of their ids, so that the result does not depend on how the
-    parts were cut before. The classes stay: labels mean what they meant, and all splits of one
-    data set have networks of one shape; people outside of the train part have no image to learn
-    from, so that accuracy on the other parts means nothing: verify or identify there.
+    A test part that the data came with is kept where its people are in no other part, as is then
+    a validation part of which the same is true: so are sets of faces or products published. All
+    else is pooled. Each person goes to one part with all of their images, and people who share a
+    group or an equal image go together. Within a part examples are in the order of their ids, so
+    that the result does not depend on how the parts were cut before. The classes stay: labels
+    mean what they meant, and all splits of one data set have networks of one shape; people
+    outside of the train part have no image to learn from, so that accuracy on the other parts
+    means nothing: verify or identify there.
 
     Args:
       dataset: with train, validation and test parts; the target `label` is the person.
-      validation, test: numbers of people, each at least 1; the others train.
+      validation, test: numbers of people, each at least 1; the others train. Of a part that is
+        kept, `test` must be its number, and `validation` counts for nothing.
       seed: another seed, other people.
 
     Raises:
       DataError: labels that are no classes, or too few people, or groups that mix people so that
-        the numbers cannot be had.
+        the numbers cannot be had; of parts that are kept another number, or a group or an equal
+        image in two.
     """
     if dataset.kinds["label"] != "class":
         raise DataError(
@@ -45,7 +50,21 @@ def disjoint_identities(dataset: Dataset, *, validation: int, test: int, seed: i
     pooled = pool(dataset, PARTS, "deal out people before it is pooled")
     people = {"validation": validation, "test": test}
     labels = pooled.targets["label"]
-    part_of = identity_parts(labels, people, seed=seed, groups=pooled.groups)
+    part_of = np.repeat(np.array(PARTS), [len(dataset.splits[part]) for part in PARTS])
+    kept = _kept(dataset, labels, part_of)
+    if "test" in kept and (count := len(np.unique(labels[part_of == "test"]))) != test:
+        raise DataError(
+            f"{dataset.name!r} came with a test part of {counted(count, 'person', 'people')}, none "
+            f"of whom is in another part: {test} cannot be its number; take {count}, or pool the "
+            "parts before"
+        )
+    wanted = {part: count for part, count in people.items() if part not in kept}
+    if wanted:
+        anew = ~np.isin(part_of, kept)
+        groups = None if pooled.groups is None else pooled.groups[anew]
+        part_of[anew] = identity_parts(labels[anew], wanted, seed=seed, groups=groups)
+    if kept and pooled.groups is not None:
+        _check_apart(pooled.groups, part_of, dataset.name)
     by_id = np.argsort(pooled.ids)
     splits = {part: pooled.take(by_id[part_of[by_id] == part]) for part in PARTS}
     if pooled.groups is not None and (pooled.groups == pooled.ids).all():
@@ -54,8 +73,32 @@ def disjoint_identities(dataset: Dataset, *, validation: int, test: int, seed: i
     shares = ", ".join(
         f"{len(np.unique(split.targets['label']))} {part}" for part, split in splits.items()
     )
-    notes.append(f"Nobody is in two parts (seed {seed}): {shares} people.")
+    how = [f"{' and '.join(kept)} as given"] if kept else []
+    how += [f"seed {seed}"] if wanted else []
+    notes.append(f"Nobody is in two parts ({', '.join(how)}): {shares} people.")
     return dataset.replace(splits=splits, digest=dataset_digest(splits), notes=tuple(notes))
+
+
+def _kept(dataset: Dataset, labels: np.ndarray, part_of: np.ndarray) -> tuple[str, ...]:
+    """The parts the data came with that share nobody with any other."""
+    found = tuple(
+        part
+        for part in ("validation", "test")
+        if part not in made_parts(dataset)
+        and not np.isin(labels[part_of == part], labels[part_of != part]).any()
+    )
+    return found if "test" in found else ()
+
+
+def _check_apart(groups: np.ndarray, part_of: np.ndarray, name: str) -> None:
+    pairs = np.unique(np.column_stack([groups, part_of]), axis=0)
+    names, count = np.unique(pairs[:, 0], return_counts=True)
+    if (shared := names[count > 1]).size:
+        raise DataError(
+            f"{name!r} keeps the parts that it came with, but "
+            f"{counted(len(shared), 'group or image is', 'groups or images are')} in two of them, "
+            f"such as {str(shared[0])!r}: take the copies out, or pool the parts before"
+        )
 
 
 def identity_parts(

@@ -39,8 +39,10 @@ class DataRecipe:
       fold: the one that is tested on, from 1.
       unseen_identities: so many of the people (or products: the classes) are the test part, none
         of whose images is learned from; `validation` is then the share of the others, 2 at least,
-        whose images the validation part has. A run is judged by verification and identification
-        of these people. See `data.disjoint_identities`; 0 for parts that share their classes.
+        whose images the validation part has. Parts that the data came with, and that share nobody
+        with another, are kept: it is then the number of people in test. A run is judged by
+        verification and identification of these people. See `data.disjoint_identities`; 0 for
+        parts that share their classes.
       identities: so many people are learned from, with `unseen_identities`; 0 for all that are
         left. What `identities` and `shots` leave out, `split_seed` chooses; a larger number
         leaves out fewer of the same.

@@ -1,3 +1,7 @@
+"""People dealt out to parts: nobody in two, whatever the order."""
+
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,3 +105,59 @@ def test_folders_of_people(real, name, people):
     dealt = disjoint_identities(dataset, validation=5, test=10, seed=0)
     counts = [len(np.unique(split.targets["label"])) for split in dealt.splits.values()]
     assert counts == [people - 15, 5, 10]
+
+
+def published(validation=0.2):
+    """A set that came with people to learn from, 0 to 4, and others to be judged by, 5 to 7."""
+    images, labels = faces(each=4)
+    images[1] = 7  # else a copy of another's
+    learned = labels < 5
+    test = (images[~learned], labels[~learned])
+    return data.from_arrays(
+        images[learned],
+        labels[learned],
+        classes=[str(person) for person in range(8)],
+        test=test,
+        validation=validation,
+    )
+
+
+def people_of(dataset):
+    return {p: sorted(set(s.targets["label"].tolist())) for p, s in dataset.splits.items()}
+
+
+def test_parts_that_came_with_others_people_are_kept():
+    dealt = [disjoint_identities(published(), validation=2, test=3, seed=k) for k in range(9)]
+    found = [people_of(one) for one in dealt]
+    assert all(of["test"] == [5, 6, 7] and len(of["validation"]) == 2 for of in found)
+    assert all(sorted(of["train"] + of["validation"]) == [0, 1, 2, 3, 4] for of in found)
+    assert len({tuple(of["validation"]) for of in found}) > 1
+    assert dealt[0].notes[-1] == (
+        "Nobody is in two parts (test as given, seed 0): 3 train, 2 validation, 3 test people."
+    )
+    # A validation part that came, too, and shares nobody either.
+    images, labels = faces(each=4)
+    images[1] = 7
+    learned, held = labels < 3, (labels >= 3) & (labels < 5)
+    given = data.from_arrays(
+        images[learned],
+        labels[learned],
+        classes=[str(person) for person in range(8)],
+        validation=(images[held], labels[held]),
+        test=(images[labels > 4], labels[labels > 4]),
+    )
+    dealt = disjoint_identities(given, validation=1, test=3, seed=3)
+    assert people_of(dealt) == {"train": [0, 1, 2], "validation": [3, 4], "test": [5, 6, 7]}
+    assert "(validation and test as given)" in dealt.notes[-1]
+
+
+def test_parts_that_came_have_their_own_number_and_no_copies():
+    with pytest.raises(DataError, match=r"a test part of 3 people, none of whom .*; take 3, or"):
+        disjoint_identities(published(), validation=2, test=2)
+    leaking = published()
+    splits = dict(leaking.splits)
+    images = splits["test"].read_images(np.arange(len(splits["test"])))
+    images[0] = splits["train"].read_images(np.arange(1))[0]
+    splits["test"] = dataclasses.replace(splits["test"], images=images)
+    with pytest.raises(DataError, match="1 group or image is in two of them, such as"):
+        disjoint_identities(leaking.replace(splits=splits), validation=2, test=3)
