@@ -5,6 +5,7 @@ pyproject.toml). XLA optimises less hard while compiling: same bits, shorter wai
 """
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _flags = os.environ.get("XLA_FLAGS", "")
@@ -28,3 +29,18 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def _quiet_place(tmp_path, monkeypatch):
     """Each test runs in its own folder, so that nothing lands in the checkout."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def real():
+    """A function from the name of an entry in $CNN_JAX_DATA to its path."""
+    folder = os.environ.get("CNN_JAX_DATA")
+    if not folder:
+        pytest.skip("CNN_JAX_DATA is not set")
+
+    def entry(name):
+        path = Path(folder) / name
+        assert path.exists(), f"CNN_JAX_DATA is set but has no {name}"
+        return path
+
+    return entry

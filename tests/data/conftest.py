@@ -1,8 +1,7 @@
-"""Small image sets written to disk, and the folder of real ones."""
+"""Small image sets written to disk."""
 
 import gzip
 import itertools
-import os
 import struct
 from pathlib import Path
 
@@ -15,21 +14,6 @@ from PIL import Image
 def _own_cache(tmp_path, monkeypatch):
     """What is kept for later runs stays with the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-
-
-@pytest.fixture
-def real(request):
-    """A function from the name of an entry in $CNN_JAX_DATA to its path."""
-    folder = os.environ.get("CNN_JAX_DATA")
-    if not folder:
-        pytest.skip("CNN_JAX_DATA is not set")
-
-    def entry(name):
-        path = Path(folder) / name
-        assert path.exists(), f"CNN_JAX_DATA is set but has no {name}"
-        return path
-
-    return entry
 
 
 @pytest.fixture

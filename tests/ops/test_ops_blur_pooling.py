@@ -25,7 +25,7 @@ def test_blur_pool_is_scipys_correlation_and_strides(mode, scipys, strides, leng
     for axis in (1, 2):
         expected = scipy.ndimage.correlate1d(expected, binomial(length), axis, mode=scipys)
     expected = expected[:, :: strides[0], :: strides[1]]
-    ours = ops.blur_pool(x, strides, length, mode)
+    ours = jax.jit(lambda x: ops.blur_pool(x, strides, length, mode))(x)
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
@@ -52,13 +52,17 @@ def test_any_sizes_and_the_adjoint(axes, length, mode):
         windows = np.lib.stride_tricks.sliding_window_view(padded, length, axis)
         expected = np.moveaxis(windows @ binomial(length), axis, 0)[::stride]
         expected = np.moveaxis(expected, 0, axis)
+
+    @jax.jit  # one program a case: operation by operation there are dozens to compile
+    def blurred_and_gradient(x, y):
+        strides = tuple(stride for _, stride in axes)
+        blurred, pull_back = jax.vjp(lambda x: ops.blur_pool(x, strides, length, mode), x)
+        return blurred, pull_back(y)[0]
+
+    y = rng.normal(size=expected.shape)
     with jax.enable_x64(True):
-        blurred, pull_back = jax.vjp(
-            lambda x: ops.blur_pool(x, tuple(s for _, s in axes), length, mode), jnp.asarray(x)
-        )
+        blurred, gradient = blurred_and_gradient(jnp.asarray(x), jnp.asarray(y))
         np.testing.assert_allclose(blurred, expected, atol=1e-12)
-        y = rng.normal(size=expected.shape)
-        (gradient,) = pull_back(jnp.asarray(y))
         np.testing.assert_allclose((expected * y).sum(), (x * gradient).sum(), rtol=1e-10)
 
 
@@ -70,7 +74,8 @@ def test_any_sizes_and_the_adjoint(axes, length, mode):
     mode=st.sampled_from(["reflect", "edge"]),
 )
 def test_a_constant_image_stays_constant(sizes, stride, length, mode):
-    y = ops.blur_pool(jnp.full((1, *sizes, 2), 0.7), stride, length, mode)
+    blurred = jax.jit(lambda x: ops.blur_pool(x, stride, length, mode))
+    y = blurred(np.full((1, *sizes, 2), 0.7, np.float32))
     assert y.shape == (1, *(-(-n // stride) for n in sizes), 2)
     np.testing.assert_allclose(y, 0.7, rtol=1e-6)
 
@@ -88,7 +93,8 @@ def test_an_even_filter_pads_the_odd_position_after():
 def test_blur_pool_keeps_bfloat16_and_has_a_gradient():
     x = jnp.ones((2, 1, 8, 8, 3), jnp.bfloat16)
     assert ops.blur_pool(x, (2, 2)).dtype == jnp.bfloat16
-    gradient = jax.grad(lambda x: ops.blur_pool(x, (2, 2)).astype(jnp.float32).sum())(x)
+    total = jax.jit(jax.grad(lambda x: ops.blur_pool(x, (2, 2)).astype(jnp.float32).sum()))
+    gradient = total(x)
     # Each output hands out weights that sum to 1.
     np.testing.assert_allclose(gradient.astype(jnp.float32).sum(), 2 * 4 * 4 * 3)
 
