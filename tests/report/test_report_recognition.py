@@ -8,9 +8,11 @@ import pytest
 
 from cnn_jax import recognition_page
 from cnn_jax.evaluation import embeddings_type, error_curve, recognition_pairs, verification_rates
-from cnn_jax.report import Page, render
+from cnn_jax.report import Page, frame, render
 from cnn_jax.report.recognition import PairShown, UnseenPeople
 from cnn_jax.report.recognition_charts import det_chart, roc_chart, score_chart
+
+NUMBER = r"-?\d+(?:\.\d+)?"
 
 
 def people(count=5, each=4, noise=0.8, split="test", seed=0):
@@ -113,8 +115,12 @@ def test_charts_are_drawn_within_their_frame(threshold):
     charts += [roc_chart(shown.curve, point), det_chart(shown.curve, point)]
     for chart in charts:
         assert "nan" not in chart and "inf" not in chart
-        for d in re.findall(r' d="([^"]+)"', chart):
-            for number in re.findall(r"-?\d+\.\d+", d):
-                assert -1 <= float(number) <= 300
+        paths = re.findall(r' d="([^"]+)"', chart)
+        places = [pair for d in paths for pair in re.findall(rf"({NUMBER})[ ,]({NUMBER})", d)]
+        places += re.findall(rf'<circle cx="({NUMBER})" cy="({NUMBER})"', chart)
+        assert paths and len(places) >= 3
+        for x, y in places:
+            assert frame.LEFT <= float(x) <= frame.RIGHT, (x, y)
+            assert frame.TOP <= float(y) <= frame.BASE, (x, y)
     assert ("the threshold" in charts[0]) == (threshold == 0.5)
     assert math.isfinite(shown.explained) and 0 < shown.explained <= 1
