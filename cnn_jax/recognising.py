@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from cnn_jax.data import decode_image, list_images
 from cnn_jax.data.files import is_image, walk
 from cnn_jax.data.sources import for_each
 from cnn_jax.errors import DataError, ModelError
+from cnn_jax.evaluation import add_flipped
 from cnn_jax.gallery import EmbeddingModel, Gallery
 from cnn_jax.pretraining import Pretrained
 from cnn_jax.run import Run
@@ -32,9 +33,12 @@ class Embedder:
 
     Attributes:
       classifier: the trained network; its classes are not used.
+      mirrored: whether the embedding of the image's mirror image is added: good for faces, not
+        for what has letters on it. See `evaluation.add_flipped`.
     """
 
     classifier: Classifier
+    mirrored: bool = False
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Embedder:
@@ -50,11 +54,28 @@ class Embedder:
             raise ModelError(f"the network of {str(folder)!r} takes volumes, and no image files")
         return cls(classifier)
 
+    def as_in(self, gallery: str | os.PathLike[str]) -> Embedder:
+        """The same network, adding mirror images if those of an existing gallery were added.
+
+        Raises:
+          DataError: it is no gallery.
+        """
+        with Gallery.open(gallery) as known:
+            preprocessing = known.model.preprocessing
+        try:
+            values = json.loads(preprocessing)
+        except ValueError:  # in words: it is of another program
+            values = None
+        mirrored = isinstance(values, dict) and bool(values.get("mirrored"))
+        return replace(self, mirrored=mirrored)
+
     @property
     def preprocessing(self) -> str:
-        """How images become the network's input, as JSON."""
+        """How images become the network's input, and their embeddings, as JSON."""
         c = self.classifier
         values = {"image_shape": c.image_shape, "fit": c.recipe.data.fit, **asdict(c.preprocess)}
+        if self.mirrored:
+            values["mirrored"] = True
         return json.dumps(values, sort_keys=True)
 
     @functools.cached_property
@@ -71,12 +92,16 @@ class Embedder:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Embeddings float32 `[N, D]` of images uint8 `[N, H, W, C]` of the network's shape.
 
-        They are the `embedding` of the network's outputs, or else what its last layer sees.
+        They are the `embedding` of the network's outputs, or else what its last layer sees;
+        with `mirrored` of length 1.
 
         Raises:
           ModelError: the network has neither.
         """
-        return np.asarray(self._embed(images))
+        found = np.asarray(self._embed(images))
+        if not self.mirrored:
+            return found
+        return add_flipped(found, self._embed(images[:, :, ::-1])).astype(np.float32)
 
     def files(self, paths: Sequence[Path]) -> np.ndarray:
         """Embeddings of image files of any size, fitted as the training images were.
@@ -144,7 +169,7 @@ def enrol_folders(
             f"{len(repeated)} images, such as {repeated[0]!r}, come from two folders of one name: "
             "rename a folder or a file"
         )
-    if Path(path).exists() and Path(path).stat().st_size:  # refused before the work, if it is
+    if is_begun(path):  # refused before the work, if it is
         Gallery.open(path, embedder.digest).close()
     embeddings = embedder.files(files)
     model = EmbeddingModel(embedder.digest, embeddings.shape[1], embedder.preprocessing)
@@ -161,6 +186,11 @@ def enrol_folders(
             folder for place in places for folder in _folders(place) if not _has_image(folder)
         ),
     )
+
+
+def is_begun(gallery: str | os.PathLike[str]) -> bool:
+    """Whether there is a file, and anything in it."""
+    return Path(gallery).exists() and Path(gallery).stat().st_size > 0
 
 
 def learned_names(gallery: Gallery, embedder: Embedder) -> list[str]:

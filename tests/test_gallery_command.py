@@ -116,6 +116,35 @@ def test_from_folders_to_names_and_away_again(tmp_path, network, said):
     assert out.splitlines()[3].split(",")[1] == "unknown"
 
 
+def test_a_gallery_begun_with_mirror_images_goes_on_with_them(tmp_path, network, said):
+    folders(tmp_path / "staff")
+    use = ("--gallery", "g", "--run", network)
+    assert said("enrol", *use, "--mirror", "staff/anna")[0] == 0
+    assert said("enrol", *use, "staff/ben")[1] == "2 images of 1 name enrolled\n"
+    plain = Embedder.load(network)
+    mirrored = plain.as_in("g")
+    assert mirrored.mirrored and mirrored.digest != plain.digest
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    both = np.float64(plain(images)) + plain(images[:, :, ::-1])
+    expected = both / np.linalg.norm(both, axis=1, keepdims=True)
+    np.testing.assert_allclose(mirrored(images), expected, atol=1e-6)
+    np.testing.assert_allclose(mirrored(images), mirrored(images[:, :, ::-1]), atol=1e-6)
+    status, out, _ = said("identify", *use, "staff", "--threshold", "0.99", "--format", "csv")
+    assert status == 0 and [line.split(",")[1] for line in out.splitlines()[1:]] == [
+        *["anna"] * 2,
+        *["ben"] * 2,
+    ]
+    assert said("verify", *use, "--name", "ben", "staff/ben", "--threshold", "0.99")[0] == 0
+    use = ("--gallery", "h", "--run", network)
+    assert said("enrol", *use, "staff/anna")[0] == 0
+    status, _, err = said("enrol", *use, "--mirror", "staff/ben")
+    assert status == 2 and "begun without --mirror: leave it out, or begin another" in err
+    for words in ("cropped by hand", '["mirrored"]', ""):
+        with Gallery.create(tmp_path / f"of {words}", EmbeddingModel("d", 16, words)):
+            pass
+        assert not mirrored.as_in(tmp_path / f"of {words}").mirrored
+
+
 def test_a_threshold_is_fitted_and_what_it_means_is_said(tmp_path, network, said):
     draw = np.random.default_rng(0)
     for k in range(7):

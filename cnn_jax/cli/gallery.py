@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable
@@ -20,7 +21,9 @@ People or products by their images, in one file: known ones are named, unknown
 ones are said to be so. They come and go without training.
 
   enrol --run RUN PATH...     folders of a folder for each identity, named so;
-                              all images are enrolled or, on an error, none
+                              all images are enrolled or, on an error, none;
+                              a gallery begun with --mirror adds the embeddings
+                              of mirror images, which helps with faces
   threshold --far F           fit the score that is near enough on what is
                               enrolled, for a false accept rate of an image and
                               one wrong identity; needs 6 / F identities; with
@@ -64,6 +67,8 @@ def gallery(arguments: list[str]) -> int:
     if name in ("enrol", "identify", "verify"):
         parser.add_argument("--run", required=True)
         parser.add_argument("paths", nargs="+")
+    if name == "enrol":
+        parser.add_argument("--mirror", action="store_true")
     if name in ("identify", "verify"):
         parser.add_argument("--threshold", type=float)
     if name == "threshold":
@@ -85,9 +90,20 @@ def gallery(arguments: list[str]) -> int:
 
 def _enrol(options: argparse.Namespace) -> None:
     from cnn_jax.data.reading import counted, some_of
-    from cnn_jax.recognising import Embedder, enrol_folders
+    from cnn_jax.errors import ModelError
+    from cnn_jax.recognising import Embedder, enrol_folders, is_begun
 
-    done = enrol_folders(options.gallery, Embedder.load(options.run), options.paths)
+    embedder = Embedder.load(options.run)
+    if not is_begun(options.gallery):
+        embedder = replace(embedder, mirrored=options.mirror)
+    else:
+        embedder = embedder.as_in(options.gallery)
+        if options.mirror and not embedder.mirrored:
+            raise ModelError(
+                f"{options.gallery!r} was begun without --mirror: leave it out, or begin another "
+                "gallery"
+            )
+    done = enrol_folders(options.gallery, embedder, options.paths)
     before = done.images - done.new
     print(
         f"{counted(done.new, 'image', 'images')} of {counted(len(done.counts), 'name', 'names')} "
@@ -104,7 +120,7 @@ def _threshold(options: argparse.Namespace) -> None:
     from cnn_jax.gallery import Gallery
     from cnn_jax.recognising import Embedder, learned_names
 
-    embedder = Embedder.load(options.run) if options.run else None
+    embedder = Embedder.load(options.run).as_in(options.gallery) if options.run else None
     digest = embedder.digest if embedder else None
     with Gallery.open(options.gallery, digest) as known:
         found = known.fit_threshold(options.far)
@@ -137,7 +153,7 @@ def _identify(options: argparse.Namespace) -> int:
     from cnn_jax.recognising import Embedder
 
     files = list_images(options.paths)
-    embedder = Embedder.load(options.run)
+    embedder = Embedder.load(options.run).as_in(options.gallery)
     with Gallery.open(options.gallery, embedder.digest) as known:
         embedded, files, bad = of_readable(files, embedder.files)
         found = known.identify(embedded, top=options.top, threshold=options.threshold)
@@ -161,7 +177,7 @@ def _verify(options: argparse.Namespace) -> int:
     from cnn_jax.recognising import Embedder
 
     files = list_images(options.paths)
-    embedder = Embedder.load(options.run)
+    embedder = Embedder.load(options.run).as_in(options.gallery)
     with Gallery.open(options.gallery, embedder.digest) as known:
         embedded, files, bad = of_readable(files, embedder.files)
         found = known.verify(options.name, embedded, threshold=options.threshold)

@@ -29,7 +29,6 @@ from cnn_jax.data.digest import dataset_digest
 from cnn_jax.errors import CnnJaxError, DataError
 from cnn_jax.evaluation import (
     PairScores,
-    add_flipped,
     fold_accuracy,
     fold_tar_at_far,
     over_seeds,
@@ -178,9 +177,8 @@ def of_network(faces: Faces, number: int, out: Path) -> np.ndarray:
     }
     loss = min(tried, key=lambda name: tried[name])
     print(f"network {number + 1}: EER on validation {tried}: {loss}", flush=True)
-    embed = Embedder(trained(faces, number, out, loss, RECIPE["train.epochs"]).classifier)
-    images = np.asarray(faces.all.images)
-    return add_flipped(embed(images), embed(images[:, :, ::-1]))
+    run = trained(faces, number, out, loss, RECIPE["train.epochs"])
+    return Embedder(run.classifier, mirrored=True)(np.asarray(faces.all.images))
 
 
 def of_baseline(faces: Faces, number: int, name: str) -> np.ndarray:
