@@ -44,6 +44,16 @@ class Alarm:
         """Whether groups held several images, so that the promise is of groups."""
         return self.fitted_on.n > self.n
 
+    def to_dict(self) -> dict[str, float | int]:
+        """What is said of it in files; which images it was fitted on is not."""
+        return {
+            "threshold": self.threshold,
+            "n": self.n,
+            "k": self.k,
+            "false_alarm": self.false_alarm,
+            "confidence": self.confidence,
+        }
+
     def alarms(self, scores: AnomalyScores) -> np.ndarray:
         """bool `[N]`: which images raise an alarm."""
         return self.of(scores.scores)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 DESCRIPTION = "detection.json"
 _ARRAYS, _CALIBRATION = "detector.safetensors", "scores-validation.npz"
-_OF_ALARM = ("threshold", "n", "k", "false_alarm", "confidence")
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +164,7 @@ class Detector:
             "network": None
             if network is None or self.recipe is None
             else {**described(network, self.recipe), "at": list(self.scorer.at)},
-            "alarm": {name: getattr(self.alarm, name) for name in _OF_ALARM},
+            "alarm": self.alarm.to_dict(),
             "promise": self.verdict,
             "test_uses": list(self.test_uses),
             "sha256": {name: _sha256(folder / name) for name in (_ARRAYS, _CALIBRATION)},

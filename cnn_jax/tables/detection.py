@@ -22,10 +22,7 @@ def detection(found: Detection, form: Literal["table", "json"]) -> str:
             "normal": found.normal,
             "method": found.method,
             "features": found.features,
-            "alarm": {
-                name: getattr(alarm, name)
-                for name in ("threshold", "n", "k", "false_alarm", "confidence")
-            },
+            "alarm": alarm.to_dict(),
             "promise": {
                 "kept": None if found.promise is None else found.promise.kept,
                 "text": found.promise_text,
