@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_jax.data import Dataset
 from cnn_jax.decision import fit_threshold_far
-from cnn_jax.errors import EvaluationError
+from cnn_jax.errors import CnnJaxError, EvaluationError
 from cnn_jax.evaluation import (
     CalibrationPairScores,
     EmbeddingPredictions,
     Estimate,
     PairScores,
+    SubgroupRow,
     error_curve,
     leave_one_out,
     paired_difference,
@@ -22,6 +24,7 @@ from cnn_jax.evaluation import (
     recognition_metrics,
     recognition_pairs,
     unit_embeddings,
+    verification_by_subgroup,
     verification_rates,
 )
 from cnn_jax.report import Baseline
@@ -77,6 +80,11 @@ def of_unseen_people(run: Run, pictures: Pictures) -> dict[str, Any]:
     )
     places, rows, explained = _map(test)
     lowest, highest = _hardest(test, pairs, pictures)
+    try:
+        dataset = run.dataset
+    except CnnJaxError:
+        dataset = None
+    subgroups, subgroups_note = _subgroups(dataset, test, pairs, threshold)
     return {
         "measure": "accuracy, and of validation 1 − equal error rate",
         "train_accuracy": None,
@@ -97,6 +105,8 @@ def of_unseen_people(run: Run, pictures: Pictures) -> dict[str, Any]:
             places=places,
             names=tuple(test.subjects[rows].tolist()),
             explained=explained,
+            subgroups=subgroups,
+            subgroups_note=subgroups_note,
             drawn=people_pairs(test.subjects).note,
         ),
     }
@@ -156,6 +166,46 @@ def _errors(
     rows = zip(names.tolist(), *(column.tolist() for column in columns), strict=True)
     found = [PersonErrors(*row) for row in rows]
     return tuple(sorted(found, key=lambda p: (-p.rejected - p.accepted - p.lost, p.name)))
+
+
+def _subgroups(
+    dataset: Dataset | None, test: EmbeddingPredictions, pairs: PairScores, threshold: float
+) -> tuple[dict[str, tuple[SubgroupRow, ...]], str]:
+    """Errors within groups of people by each further property that the data name, and a note."""
+    if dataset is None:
+        return {}, (
+            "The data could not be read, so nothing is known here of how the threshold does among "
+            "groups of people."
+        )
+    split = dataset.splits["test"]
+    place = {name: i for i, name in enumerate(split.ids.tolist())}
+    rows = np.array([place[name] for name in test.ids.tolist()])
+    names, first, person = np.unique(test.subjects, return_index=True, return_inverse=True)
+    found, changing = {}, []
+    for target, kind in dataset.kinds.items():
+        if target == "label" or kind != "class" or target not in split.targets:
+            continue
+        values = split.targets[target][rows]
+        if (values != values[first][person]).any():
+            changing.append(target)
+            continue
+        groups = [dataset.classes[target][k] for k in values[first].tolist()]
+        of_person = dict(zip(names.tolist(), groups, strict=True))
+        found[target] = verification_by_subgroup(pairs, of_person, threshold)
+    note = (
+        "False accepts of two people of one group, and false rejects of its people, at the "
+        "threshold of all. Of properties that the data do not name nothing is known; small groups "
+        "have wide intervals, and of many groups one looks bad by chance."
+    )
+    if not found:
+        note = (
+            "The data name no property of people, such as age, skin colour or sex (as further "
+            "columns of a table of images): nothing is known of how the threshold does among them, "
+            "and it may do far worse."
+        )
+    if changing:
+        note += f" Not looked at, since it changes from image to image: {', '.join(changing)}."
+    return found, note
 
 
 def _hardest(

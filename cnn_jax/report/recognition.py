@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn_jax.evaluation import ErrorCurve, Estimate
+from cnn_jax.evaluation import ErrorCurve, Estimate, SubgroupRow
 from cnn_jax.report import pictures, wording
 from cnn_jax.report.layout import NOTHING, named, section, table
 from cnn_jax.report.markup import Markup, element, join, name_of
@@ -30,7 +30,7 @@ _CAREFULLY = (
     "below, under Facts.",
     "Error rates differ between groups of people, such as by age, skin colour and sex, and most "
     "for those of whom few were learned from. One figure for all hides that: measure each group "
-    "before use (evaluation.verification_by_subgroup).",
+    "before use (further columns of a table of images, or evaluation.verification_by_subgroup).",
     "A score is no proof of who somebody is. Let a human decide where an error harms someone, and "
     "give those concerned a way to object.",
 )
@@ -88,6 +88,8 @@ class UnseenPeople:
       people: errors of each person, most first.
       places, names: float `[N, 2]` and N names: the map.
       explained: share of the variance on the map.
+      subgroups: property of people -> the errors of the threshold within each of its groups.
+      subgroups_note: what is known of them, one or two sentences.
       drawn: which pairs were drawn, where there are too many for all; else empty.
     """
 
@@ -103,6 +105,8 @@ class UnseenPeople:
     places: np.ndarray
     names: tuple[str, ...]
     explained: float
+    subgroups: Mapping[str, tuple[SubgroupRow, ...]] = field(default_factory=dict)
+    subgroups_note: str = ""
     drawn: str = ""
 
     @property
@@ -224,6 +228,33 @@ def people(page: Page) -> Markup:
 
 def _share(count: int, whole: int) -> str:
     return f"{count:,} of {whole:,}" if whole else wording.MISSING
+
+
+def groups_of_people(page: Page) -> Markup:
+    """Errors of the threshold within groups of people."""
+    shown = page.unseen
+    if shown is None or not shown.subgroups_note:
+        return NOTHING
+    rows = [
+        (
+            join([name_of(group.name), element("small", name_of(target))]),
+            str(group.subjects),
+            *_rate(group.far),
+            *_rate(group.frr),
+        )
+        for target, groups in shown.subgroups.items()
+        for group in groups
+    ]
+    head = ("people", "how many", "false accepts", "interval", "false rejects", "interval")
+    kinds = ("name", "number quiet", "number", "number quiet", "number", "number quiet")
+    body = table(head, rows, kinds) if rows else NOTHING
+    return section("Groups of people", shown.subgroups_note + shown.of_drawn, body)
+
+
+def _rate(rate: Estimate | None) -> tuple[str, str]:
+    if rate is None:
+        return wording.MISSING, ""
+    return wording.value(rate), wording.interval(rate)
 
 
 def careful_use(page: Page) -> Markup:

@@ -22,6 +22,7 @@ _SECTIONS = (
     recognition.verification,
     recognition.hardest_pairs,
     recognition.people,
+    recognition.groups_of_people,
     hardest.hardest,
     classes.classes,
     hardest.errors_by_class,

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -79,6 +80,41 @@ def test_the_threshold_is_of_validation_people_and_says_what_it_promises():
     threshold, chosen = recognition_page.threshold_of(many)
     far = (many.scores[~many.same] >= threshold).mean()
     assert 0.09 < far <= 0.1 and "true rate of new people is at most" in chosen
+
+
+def test_errors_within_groups_of_people_by_loops():
+    test = people(count=6)
+    pairs = recognition_pairs(test)
+    older = np.array([0, 0, 0, 1, 1, 1])
+    person = np.repeat(np.arange(6), 4)
+    order = np.random.default_rng(3).permutation(len(test))
+    targets = {
+        "label": person[order],
+        "age": older[person][order],
+        "glasses": (np.arange(24) % 2)[order],
+        "marks": np.ones((24, 2), np.float32),
+    }
+    dataset = SimpleNamespace(
+        splits={"test": SimpleNamespace(ids=test.ids[order], targets=targets)},
+        kinds={"label": "class", "age": "class", "glasses": "class", "marks": "multilabel"},
+        classes={"age": ("young", "old"), "glasses": ("no", "yes")},
+    )
+    found, note = recognition_page._subgroups(dataset, test, pairs, 0.5)
+    assert list(found) == ["age"] and note.endswith("from image to image: glasses.")
+    unit = test.embeddings / np.linalg.norm(test.embeddings, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    for row in found["age"]:
+        inside = np.flatnonzero(older[person] == ("young", "old").index(row.name))
+        own = [cosine[i, j] for i in inside for j in inside if i < j and person[i] == person[j]]
+        strange = [cosine[i, j] for i in inside for j in inside if i < j and person[i] != person[j]]
+        assert row.subjects == 3
+        assert row.frr.value == pytest.approx(np.mean(np.array(own) < 0.5))
+        assert row.far.value == pytest.approx(np.mean(np.array(strange) >= 0.5))
+    text = render(Page("faces", "net", unseen=unseen(subgroups=found, subgroups_note=note)))
+    assert "Groups of people" in text and "young" in text and "false rejects" in text
+    del dataset.kinds["age"]
+    assert "it may do far worse" in recognition_page._subgroups(dataset, test, pairs, 0.5)[1]
+    assert "could not be read" in recognition_page._subgroups(None, test, pairs, 0.5)[1]
 
 
 def test_the_hardest_pairs_are_of_different_people_each():
