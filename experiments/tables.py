@@ -4,6 +4,7 @@ A README says where a table belongs, and which:
 
     <!-- table: FOLDER -->             all of experiments/FOLDER/results.csv
     <!-- table: FOLDER/EXPERIMENT -->  one experiment of it
+    <!-- table: FOLDER/DATA, SPLIT --> all that was measured on one data set, split so
     <!-- table: benchmarks/MACHINE/BENCHMARK[/summary] -->  see experiments.benchmark_tables
     <!-- /table -->                    end; what stands between is replaced
 
@@ -106,9 +107,11 @@ def tables(root: Path) -> dict[str, str]:
         rows, folder = read(path), path.parent.name
         try:
             found[folder] = table(rows)
-            for experiment in dict.fromkeys(row.experiment for row in rows):
-                chosen = [row for row in rows if row.experiment == experiment]
-                found[f"{folder}/{experiment}"] = table(chosen)
+            parts: dict[str, list[Row]] = {}
+            for row in rows:
+                for part in dict.fromkeys((row.experiment, f"{row.data}, {row.split}")):
+                    parts.setdefault(part, []).append(row)
+            found |= {f"{folder}/{part}": table(chosen) for part, chosen in parts.items()}
         except ResultsError as error:
             raise ResultsError(f"{path}: {error}") from error
     return found

@@ -162,6 +162,16 @@ def test_seeds_and_single_experiments_in_a_folder_readme(root):
     assert "81.00 % [78.5, 83.5] | 360 | 3 | seeds, 95 %, Student's t" in text
 
 
+def test_a_table_of_what_was_measured_on_one_split(root):
+    rows = [changed(experiment=name, split="folds, 5 of them") for name in ("network", "pixels")]
+    append(results(root), rows)
+    readme = root / "experiments" / "digits" / "README.md"
+    readme.write_text("<!-- table: digits/digits, folds, 5 of them -->\n<!-- /table -->")
+    assert main([], root) == 0
+    text = readme.read_text("utf-8")
+    assert "| network |" in text and "| pixels |" in text and "small_cnn" not in text
+
+
 def edit(path, old, new):
     text = path.read_text("utf-8")
     assert old in text
