@@ -4,12 +4,13 @@
 
 20 splits each, trained as one population; nothing but the images of a split's training part.
 `closed`: 40 people, five images of each enrolled and four of them learned, the other five looked
-for.
-`pairs`: 30 people to learn from, every two images of ten others compared. `open`: 20 people
-enrolled with one to five images, their other five looked for, and all images of 20 unknown
-people. Beside each the same with pixels in place of the network. The mean over the splits has
-Student's interval over them; they share the 400 images, so that it is of this set alone.
-Appends to experiments/face_recognition/results.csv.
+for. `pairs`: 28 people to learn from (two more are the validation part), every two images of ten
+others compared. `open`: 20 people enrolled with one to five images, 18 of whom the network has
+learned from five images each, however many are enrolled; their other five looked for, and all
+images of 20 unknown people. Beside each the same with pixels in place of the network, and in
+`closed` logistic regression on pixels. The mean over the splits has Student's interval over them;
+they share the 400 images, so that it is of this set alone. Appends to
+experiments/face_recognition/results.csv.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import (
     Estimate,
     Searches,
-    add_flipped,
+    classification_metrics,
     cmc,
     make_templates,
     open_set_metrics,
@@ -40,29 +41,39 @@ from cnn_jax.evaluation import (
 )
 from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
-from cnn_jax.training.baselines import pixel_features
+from cnn_jax.training.baselines import logistic_regression, pixel_features
 from experiments.results import ResultsError, Row, append
 from experiments.rows import here, row_of
 from experiments.tables import ROOT
 
 SPLITS = 20
 ENROLLED = 5  # images of each person that are learned and enrolled, at most
-FPIRS = (0.1, 0.01)
+VERIFICATION = ("eer", "auroc", "tar_at_far_0.01", "tar_at_far_0.001")
+DIRS = ("dir_at_fpir_0.1", "dir_at_fpir_0.01")
+RESAMPLES = 10  # the intervals of single splits are not used
 PATH = ROOT / "experiments" / "face_recognition" / "results.csv"
 COMMAND = 'python -m experiments.face_recognition.orl {} --data-dir "$CNN_JAX_DATA"'
 
-# Chosen on validation images of splits 100 to 103, which are not reported: among more and less
-# augmentation, mirroring or not, and a narrow iresnet18.
+# Chosen on validation images of splits 100 to 103, which are not reported, by trials that are not
+# kept: more and less augmentation, mirroring or not, and a narrow iresnet18. Whole images in place
+# of their middle square, and a last map that keeps its positions, were tried after `closed` had
+# been measured without (97.15 %).
 RECIPE: Mapping[str, Any] = {
     "data.image_size": 56,
-    "model.options": {"stem_stride": 2, "embedding_size": 128},
+    "data.fit": "stretch",
+    "model.options": {
+        "stem_stride": 2,
+        "embedding_size": 128,
+        "pooled_size": 7,
+        "dropout": 0.3,
+    },
     "loss.margin": "cosface",
     "loss.margin_size": 0.2,
     "loss.scale": 16.0,
     "augment.flip": True,
-    "augment.rotate": 5.0,
+    "augment.rotate": 8.0,
     "augment.scale": 0.1,
-    "augment.translate": 2,
+    "augment.translate": 4,
     "augment.brightness": 0.1,
     "augment.contrast": 0.1,
     "train.batch_size": 16,
@@ -70,10 +81,21 @@ RECIPE: Mapping[str, Any] = {
     "train.select": "last",
 }
 # Nothing is chosen by the validation part here, so that it is small: an image of each person, or
-# two people.
+# two people. Pairs of images are what `pairs` learns from, too: on people held out of splits 100
+# to 102 its equal error rate was 8.3 %, with CosFace 9.5 %.
 PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
     "closed": {"data.folds": 2, "data.fold": 1, "data.validation": 0.02},
-    "pairs": {"data.unseen_identities": 10, "data.validation": 0.07},
+    "pairs": {
+        "data.unseen_identities": 10,
+        "data.validation": 0.07,
+        "loss.margin": "none",
+        "loss.margin_size": None,
+        "loss.scale": 64.0,
+        "loss.pairs": "supervised-contrastive",
+        "train.sampling": "identities",
+        "train.images_per_identity": 2,
+        "train.batch_size": 32,
+    },
     "open": {"data.unseen_identities": 20, "data.validation": 0.1, "data.shots": ENROLLED},
 }
 
@@ -83,7 +105,10 @@ class Faces:
 
     def __init__(self, recipe: Recipe) -> None:
         self.dataset = data.load(
-            recipe.data.source, data_dir=recipe.data.root, image_size=recipe.data.image_size
+            recipe.data.source,
+            data_dir=recipe.data.root,
+            image_size=recipe.data.image_size,
+            fit=recipe.data.fit,
         )
         parts = list(self.dataset.splits.values())
         names = np.array(self.dataset.classes["label"])
@@ -100,8 +125,7 @@ class Faces:
 
     def embedded(self, run: cnn_jax.Run) -> np.ndarray:
         """Embeddings of all images, their mirror images added."""
-        embed = Embedder(run.classifier)
-        return add_flipped(embed(self.images), embed(self.images[:, :, ::-1]))
+        return Embedder(run.classifier, mirrored=True)(self.images)
 
 
 def trained(
@@ -119,10 +143,13 @@ def trained(
 def closed(faces: Faces, run: cnn_jax.Run, split: int) -> dict[str, dict[str, Estimate]]:
     """Rank-1 rate among 40 people, five images of each enrolled."""
     gallery, probes = faces.rows(run, "train", "validation"), faces.rows(run, "test")
-    return {
-        of: {"rank-1 accuracy": cmc(_searched(faces, of, e, gallery, probes), max_rank=1).rate[0]}
+    found = {
+        of: cmc(_searched(faces, of, e, gallery, probes), max_rank=1, resamples=RESAMPLES).rate[0]
         for of, e in _both(faces, run).items()
     }
+    linear = logistic_regression(run.dataset).predictions["test"]
+    found["logistic regression"] = classification_metrics(linear)["accuracy"]
+    return {of: {"rank-1 accuracy": figure} for of, figure in found.items()}
 
 
 def pairs(faces: Faces, run: cnn_jax.Run, split: int) -> dict[str, dict[str, Estimate]]:
@@ -133,7 +160,8 @@ def pairs(faces: Faces, run: cnn_jax.Run, split: int) -> dict[str, dict[str, Est
         scores = pair_scores(
             embeddings[rows], split="test", ids=faces.ids[rows], subjects=faces.people[rows]
         )
-        found[of] = verification_metrics(scores, fars=(1e-2, 1e-3), resamples=200)
+        figures = verification_metrics(scores, fars=(1e-2, 1e-3), resamples=RESAMPLES)
+        found[of] = {name: figures[name] for name in VERIFICATION}
     return found
 
 
@@ -160,13 +188,11 @@ def open_set(faces: Faces, run: cnn_jax.Run, split: int) -> dict[str, dict[str, 
             searches = _searched(
                 faces, of, embeddings, np.array(rows), np.array([*probes, *unknown])
             )
-            figures = open_set_metrics(searches, fpirs=FPIRS, resamples=200)
-            found[f"{of}, {k} enrolled"] = {name: figures[f"dir_at_fpir_{f:g}"] for name, f in
-                                            zip(_DIR, FPIRS, strict=True)}  # fmt: skip
+            figures = open_set_metrics(searches, resamples=RESAMPLES)
+            found[f"{of}, {k} enrolled"] = {name: figures[name] for name in DIRS}
     return found
 
 
-_DIR = tuple(f"dir_at_fpir_{fpir:g}" for fpir in FPIRS)
 MEASURES = {"closed": closed, "pairs": pairs, "open": open_set}
 
 
@@ -196,7 +222,7 @@ def rows(protocol: str, folder: str, splits: int) -> Iterator[Row]:
                 for metric, estimate in own.items():
                     figures.setdefault(of, {}).setdefault(metric, []).append(estimate)
     common = {
-        "command": COMMAND.format(protocol),
+        "command": COMMAND.format(protocol) + ("" if splits == SPLITS else f" --splits {splits}"),
         "data": "orl_faces",
         "data_digest": faces.dataset.digest[:16],
         "split": f"{protocol}, {splits} splits",
@@ -209,11 +235,13 @@ def rows(protocol: str, folder: str, splits: int) -> Iterator[Row]:
             mean = _mean(estimates, [estimate.value for estimate in estimates])
             print(f"{of} {metric} {mean}", flush=True)
             yield row_of(mean, experiment=of, metric=metric, **common)
-            if of.startswith("network"):
-                beside = figures[of.replace("network", "pixels")][metric]
+            for baseline in ("pixels", "logistic regression"):
+                beside = figures.get(of.replace("network", baseline), {}).get(metric)
+                if beside is None or not of.startswith("network"):
+                    continue
                 gains = [a.value - b.value for a, b in zip(estimates, beside, strict=True)]
                 gain = _mean(estimates, gains)
-                yield row_of(gain, experiment=f"{of}, minus pixels", metric=metric, **common)
+                yield row_of(gain, experiment=f"{of}, minus {baseline}", metric=metric, **common)
 
 
 def _mean(estimates: list[Estimate], values: list[float]) -> Estimate:
