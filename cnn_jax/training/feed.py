@@ -83,13 +83,12 @@ class Feed:
 
     def _check_identities(self) -> None:
         images = self._images_per_identity
-        identities, left = divmod(self.batch_size, images)
-        if left:
+        if images < 1 or self.batch_size % images:
             raise DataError(
                 f"a batch of {self.batch_size} examples does not hold {images} images of each "
                 "identity: choose a multiple"
             )
-        check_identities(self._split.targets["label"], identities, images)
+        check_identities(self._split.targets["label"], self.batch_size // images, images)
 
     @functools.cached_property
     def resident(self) -> dict[str, jax.Array]:

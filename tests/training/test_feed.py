@@ -113,7 +113,11 @@ def test_batches_of_identities_are_whole(make):
 
 @pytest.mark.parametrize(
     ("size", "images", "message"),
-    [(12, 5, "12 examples does not hold 5 images"), (24, 3, "8 identities .* of 7 identities")],
+    [
+        (12, 5, "12 examples does not hold 5 images"),
+        (12, 0, "12 examples does not hold 0 images"),
+        (24, 3, "8 identities .* of 7 identities"),
+    ],
 )
 def test_batches_of_identities_that_cannot_be_made(size, images, message):
     options = {"sampling": "identities", "images_per_identity": images, "memory_limit": 2**30}
