@@ -8,6 +8,7 @@ from cnn_jax.evaluation.anomaly_scores import (
     check_calibration_scores,
     scores_type,
 )
+from cnn_jax.evaluation.au_pimo import FPR_BOUNDS, PerImageOverlap, au_pimo
 from cnn_jax.evaluation.by_class import ClassRow, per_class
 from cnn_jax.evaluation.calibration import Reliability, calibration_figures, reliability
 from cnn_jax.evaluation.classification import (
@@ -121,6 +122,7 @@ __all__ = [
     "CALIBRATION_SPLITS",
     "COVERS",
     "EMPTY_POLICY",
+    "FPR_BOUNDS",
     "FPR_LIMIT",
     "IN_PERCENT",
     "SEGMENTATION_IN_PERCENT",
@@ -148,6 +150,7 @@ __all__ = [
     "MaskPredictions",
     "OperatingFigures",
     "PairScores",
+    "PerImageOverlap",
     "PrecisionRecallCurve",
     "Predictions",
     "Reliability",
@@ -161,6 +164,7 @@ __all__ = [
     "add_flipped",
     "anomaly_map_metrics",
     "anomaly_metrics",
+    "au_pimo",
     "au_pro",
     "auroc_interval",
     "bootstrap",

@@ -62,7 +62,7 @@ def anomaly_map_metrics(
       EvaluationError: shapes that differ, scores that are not finite, masks of other values, no
         anomalous or no normal pixel, a limit out of range, or as `bootstrap`.
     """
-    scores, truth = _checked(maps, masks)
+    scores, truth = check_maps(maps, masks)
     if not 0 < fpr_limit <= 1:
         raise EvaluationError(f"a rate of false positives is above 0 and at most 1: {fpr_limit}")
     pairs = _Pairs.of(scores, truth)
@@ -90,7 +90,7 @@ def au_pro(maps: np.ndarray, masks: np.ndarray, *, fpr_limit: float = FPR_LIMIT)
     Raises:
       EvaluationError: as `anomaly_map_metrics`.
     """
-    scores, truth = _checked(maps, masks)
+    scores, truth = check_maps(maps, masks)
     normal = np.sort(scores[~truth])
     regions = list(_regions(scores, truth))
     found = np.concatenate([values for _, values in regions])
@@ -217,8 +217,8 @@ def _grid(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return levels[::-1]
 
 
-def _checked(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores as they are, and bool masks, `[N, H, W]`."""
+def check_maps(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as they are, and bool masks, `[N, H, W]`; raises as `anomaly_map_metrics`."""
     maps, masks = np.asarray(maps), np.asarray(masks)
     if maps.ndim != 3 or maps.shape != masks.shape or 0 in maps.shape:
         raise EvaluationError(
