@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from small import small_set
 
-from cnn_jax import data, detecting, train
+from cnn_jax import data, detecting, tables, train
 from cnn_jax.cli import main
 from cnn_jax.detecting import Detector, auroc_gain, detect
 from cnn_jax.errors import DataError, EvaluationError, RecipeError
-from cnn_jax.evaluation import AnomalyScores
+from cnn_jax.evaluation import AnomalyScores, au_pimo
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.progress import Silent
 
@@ -236,3 +236,65 @@ def test_the_command_prints_and_writes(folder, capsys):
     assert main([*asked, "--confidence", "0.999"]) == 2
     assert "are needed" in capsys.readouterr().err
     assert main(["detect", "--normal", "upright"]) == 2
+
+
+def scratched(n=240, size=16, odd=40, seed=0):
+    """Grey noise; the odd ones have a bright square somewhere, which their mask marks."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(100, 8, (n, size, size))
+    labels, masks = np.zeros(n, int), np.zeros((n, size, size), int)
+    for i in rng.permutation(n)[:odd]:
+        row, column = rng.integers(0, size - 6, 2)
+        masks[i, row : row + 6, column : column + 6] = 1
+        labels[i] = 1
+    images += 90 * masks
+    return np.clip(images, 0, 255).astype(np.uint8), labels, masks
+
+
+@pytest.mark.parametrize(("method", "features"), [("padim", "rotation"), ("autoencoder", "pixels")])
+def test_maps_tell_where(method, features):
+    images, labels, masks = scratched()
+    dataset = data.from_arrays(
+        images, labels, masks=masks, classes=("good", "scratched"),
+        test=scratched(60, odd=20, seed=1), validation=scratched(120, odd=2, seed=2),
+    )  # fmt: skip
+    found = detect(
+        dataset, "good", method=method, features=features, recipe=LEARN, reporter=Silent()
+    )
+    maps = found.detector.scorer.maps(found.dataset.splits["test"])
+    assert maps.shape == (60, 16, 16) and maps.dtype == np.float32
+    assert {"pixel_auroc", "au_pro", "au_pimo"} <= set(found.figures)
+    assert found.figures["pixel_auroc"].value > 0.8
+    assert found.figures["au_pro"].value > 0.4 and found.figures["au_pimo"].n == 20
+    assert "au pimo" in tables.detection(found, "table")
+    # Without masks, and of whole images, there is nothing to compare.
+    bare = dataset.replace(
+        splits={part: dataclasses.replace(s, masks=None) for part, s in dataset.splits.items()},
+        regions=(),
+    )
+    assert (
+        detecting.judge(
+            dataclasses.replace(found.detector, data_digest=bare.digest), bare
+        ).map_figures
+        == {}
+    )
+    of_pixels = detect(dataset, "good")
+    assert of_pixels.map_figures == {}
+    assert of_pixels.detector.scorer.maps(found.dataset.splits["test"]) is None
+
+
+def test_an_anomalous_image_without_a_mark_is_no_normal_one():
+    """Its pixels are let through by no one: AU-PIMO looks at normal images."""
+    images, labels, masks = scratched(60, odd=20, seed=1)
+    unmarked = np.flatnonzero(labels)[0]
+    masks[unmarked] = 0
+    dataset = data.from_arrays(
+        *scratched()[:2], masks=scratched()[2], classes=("good", "scratched"),
+        test=(images, labels, masks),
+        validation=scratched(120, odd=2, seed=2),
+    )  # fmt: skip
+    found = detect(dataset, "good", method="autoencoder", recipe=LEARN, reporter=Silent())
+    assert found.figures["au_pimo"].n == 19
+    maps = found.detector.scorer.maps(dataset.splits["test"])
+    wanted = au_pimo(maps, masks, normal=labels == 0).mean.value
+    assert found.figures["au_pimo"].value == wanted

@@ -3,7 +3,8 @@
 FOLDER/<class>/[.../]image.png
 FOLDER/{train,val,test}/<class>/[.../]image.png
 
-With masks also FOLDER/[{train,val,test}/]{images,masks}/[.../]image.png; see `masks`.
+With masks also FOLDER/[{train,val,test}/]{images,masks}/[.../]image.png, or
+FOLDER/ground_truth/<class>/[.../]image_mask.png of those in FOLDER/test; see `masks`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from cnn_jax.data.masks import (
     LESION,
     MASKS_FOLDER,
     MOST_REGIONS,
+    TRUTH_FOLDER,
+    has_truth,
     masks_of,
     split_off,
 )
@@ -49,6 +52,8 @@ def read_class_folders(
     """
     parts_of = _part_folders(folder)
     contents = {part: _list_classes(path, masks=masks) for part, path in parts_of.items()}
+    if has_truth(folder) and "test" in contents:
+        contents["test"].masks.extend(filter(is_image, walk(folder / TRUTH_FOLDER)))
     _check_letter_case(parts_of, contents)
     classes = tuple(sorted({name for listing in contents.values() for name in listing.images}))
     if not classes:
@@ -102,7 +107,9 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     others = [
         path.name
         for path in folders
-        if path not in found.values() and any(is_image(file) for file in walk(path))
+        if path not in found.values()
+        and not (path.name == TRUTH_FOLDER and has_truth(folder))
+        and any(is_image(file) for file in walk(path))
     ]
     if others:
         raise DataError(

@@ -2,7 +2,7 @@
 
 The masks of an image `x` are `x_mask.png`, `x_mask_1.png`, ... in its folder; or `x.png` where
 the image is `x.jpg`; or a file of its name, with or without `_mask`, in a folder `masks` that
-stands where the image's folder `images` stands.
+stands where the image's folder `images` stands; or in `ground_truth` where it is in `test`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ BACKGROUND = "background"
 LESION = "lesion"
 # The folders that may stand beside each other.
 IMAGES_FOLDER, MASKS_FOLDER = "images", "masks"
+# Sets of defects, such as MVTec AD, keep the masks of `test/<class>/x.png` in
+# `ground_truth/<class>/x_mask.png`, and none of those in which there is nothing to mark.
+TEST_FOLDER, TRUTH_FOLDER = "test", "ground_truth"
 # A mask is one byte a pixel.
 MOST_REGIONS = 255
 
@@ -60,6 +63,11 @@ def masks_among(files: Sequence[Path]) -> list[Path]:
     return [mask for folder, some in by_folder.items() for mask in split_off(folder, some)[1]]
 
 
+def has_truth(folder: Path) -> bool:
+    """Whether the masks of a test part lie in a folder of their own."""
+    return all((folder / name).is_dir() for name in (TEST_FOLDER, TRUTH_FOLDER))
+
+
 def masks_of(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[tuple[Path, ...]]:
     """The masks of each image, sorted by name.
 
@@ -73,7 +81,11 @@ def masks_of(folder: Path, images: Sequence[Path], masks: Sequence[Path]) -> lis
         nothing needs a black one, lest a forgotten mask count as healthy.
     """
     listed = masks_beside(folder, images, masks)
-    without = [image for image, own in zip(images, listed, strict=True) if not own]
+    without = [
+        image
+        for image, own in zip(images, listed, strict=True)
+        if not own and not _has_nothing(image, folder)
+    ]
     if without:
         raise DataError(
             f"{len(without)} of {len(images)} images have no mask: {some_of(without)}. Where there "
@@ -105,9 +117,17 @@ def masks_beside(
     return [tuple(found.get(image.with_suffix(""), ())) for image in images]
 
 
+def _has_nothing(image: Path, folder: Path) -> bool:
+    """Whether it is of a class without a folder beside those of the masks of a test part."""
+    parts = image.relative_to(folder).parts
+    return has_truth(folder) and not (folder / TRUTH_FOLDER / parts[1]).is_dir()
+
+
 def _as_image(name: Path, folder: Path) -> Path:
     """A mask's path without suffix as that of its image: `masks` below the folder is `images`."""
     parts = name.relative_to(folder).parts
+    if parts[0] == TRUTH_FOLDER:
+        return folder.joinpath(TEST_FOLDER, *parts[1:])
     return folder.joinpath(*(IMAGES_FOLDER if part == MASKS_FOLDER else part for part in parts))
 
 

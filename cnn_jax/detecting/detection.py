@@ -25,7 +25,9 @@ from cnn_jax.evaluation import (
     CalibrationScores,
     Estimate,
     Predictions,
+    anomaly_map_metrics,
     anomaly_metrics,
+    au_pimo,
     paired_difference,
     scores_type,
 )
@@ -46,6 +48,8 @@ class Detection:
       promise: whether the test part can be one for which the alarm's promise is kept; None where
         that cannot be checked.
       baselines: name -> scores of a simpler method on the test part.
+      map_figures: how well its maps tell where the test part is anomalous; none where the data
+        have no masks or the detector no maps.
     """
 
     dataset: Dataset
@@ -53,6 +57,7 @@ class Detection:
     test: AnomalyScores
     promise: PromiseCheck | None
     baselines: dict[str, AnomalyScores]
+    map_figures: dict[str, Estimate]
 
     @property
     def normal(self) -> str:
@@ -90,8 +95,8 @@ class Detection:
 
     @functools.cached_property
     def figures(self) -> dict[str, Estimate]:
-        """The figures on the test part; see `evaluation.anomaly_metrics`."""
-        return self.alarm.figures(self.test)
+        """The figures on the test part; see `anomaly_metrics` and `anomaly_map_metrics`."""
+        return {**self.alarm.figures(self.test), **self.map_figures}
 
     def gains(self) -> dict[str, tuple[Estimate, Estimate]]:
         """Baseline -> its AUROC on test, and that of the detector minus it, paired by image.
@@ -169,7 +174,22 @@ def judge(
         test=test,
         promise=promise,
         baselines=_baselines(seen, whole, anomalous),
+        map_figures=_map_figures(detector.scorer, whole, anomalous),
     )
+
+
+def _map_figures(scorer: Scorer, split: Split, anomalous: np.ndarray) -> dict[str, Estimate]:
+    """Pixel AUROC, AU-PRO and AU-PIMO, as far as there is something marked and something not."""
+    if split.masks is None or not split.masks.any() or (maps := scorer.maps(split)) is None:
+        return {}
+    masks = split.masks > 0
+    if masks.all():
+        return {}
+    found = anomaly_map_metrics(maps, masks, split.groups)
+    normal = ~anomalous & ~masks.any(axis=(1, 2))
+    if normal.any():
+        found["au_pimo"] = au_pimo(maps, masks, split.groups, normal=normal).mean
+    return found
 
 
 def scores_of(scorer: Scorer, split: Split, part: str, anomalous: np.ndarray) -> AnomalyScores:

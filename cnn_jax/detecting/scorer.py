@@ -28,6 +28,9 @@ FITTED: dict[str, type[anomaly.Fitted]] = {
     "patchcore": anomaly.PatchCore,
 }
 
+# Of the Gaussian that blurs maps, in pixels of images of this height.
+_SIGMA, _OF_HEIGHT = 4.0, 224
+
 # Images in memory at a time: so many, and of so many pixel values, of which a network makes more.
 _IMAGES_AT_ONCE = 1024
 _VALUES_AT_ONCE = 4_000_000
@@ -53,6 +56,27 @@ class Scorer:
         if self.fitted is not None and not self.at:
             return self.fitted.score(_vectors(split, self.network))
         return np.concatenate([self._of_network(images) for images in _in_blocks(split)])
+
+    def maps(self, split: Split) -> np.ndarray | None:
+        """Where each image is anomalous, float32 `[N, H, W]` of the images' size.
+
+        Maps of patches are enlarged and blurred as their papers do, in proportion to the height;
+        see `anomaly.enlarged`. None where the score is of whole images: of vectors, or of volumes.
+        """
+        if self.fitted is not None and not self.at or len(split.image_shape) != 3:
+            return None
+        height, width, _ = split.image_shape
+        return np.concatenate(
+            [self._maps(images, (height, width)) for images in _in_blocks(split)]
+        ).astype(np.float32)
+
+    def _maps(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        assert self.network is not None  # pixels are vectors
+        if self.fitted is None:
+            return self.network.reconstruction_errors(images)
+        assert isinstance(self.fitted, anomaly.Padim | anomaly.PatchCore)
+        maps = self.fitted.score_maps(_maps(images, self.network, self.at))
+        return anomaly.enlarged(maps, size, sigma=_SIGMA * size[0] / _OF_HEIGHT)
 
     def _of_network(self, images: np.ndarray) -> np.ndarray:
         assert self.network is not None  # pixels are vectors

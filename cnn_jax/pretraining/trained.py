@@ -102,9 +102,19 @@ class Pretrained:
           DataError: as `features`.
           ModelError: the network is no autoencoder.
         """
+        errors = self.reconstruction_errors(images)
+        return np.asarray(errors.reshape(len(errors), -1).mean(axis=1))
+
+    def reconstruction_errors(self, images: np.ndarray) -> np.ndarray:
+        """The same of each pixel, over its channels: float64 `[N, H, W]`, of volumes `[N, D, H, W]`.
+
+        Raises:
+          DataError: as `features`.
+          ModelError: the network is no autoencoder.
+        """
         both = self._of_all(images, self._reconstructed)
         error = both["reconstruction"].astype(np.float64) - both["image"]
-        return (error**2).reshape(len(error), -1).mean(axis=1)
+        return np.asarray((error**2).mean(axis=-1))
 
     def _of_all(self, images: np.ndarray, function: Callable[[Any, Any], Any]) -> Any:
         """A compiled function of variables and images, in batches of one size."""

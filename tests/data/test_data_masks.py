@@ -297,3 +297,70 @@ def test_masks_of_data_that_are_classified_are_found_by_id(folder, tmp_path):
     table.write_text("path,label\n" + "\n".join(f"{name},a" for name in wanted))
     assert original_masks(str(table), wanted, (16, 16)) == {}
     assert original_masks("digits", ["0"], (8, 8)) == {}
+
+
+@pytest.fixture
+def defects(tmp_path):
+    """Laid out as MVTec AD is: the train part has normal images only, masks are apart."""
+    root = tmp_path / "bottle"
+    for part, name, count in (
+        ("train", "good", 9),
+        ("test", "good", 3),
+        ("test", "crack", 4),
+        ("test", "hole", 2),
+    ):
+        for i in range(count):
+            mask = blob(i + 4 * (name == "hole")) & (name != "good")
+            image = (150 * mask + 20 + i + 40 * (part == "test")).astype(np.uint8)
+            write(root / part / name / f"{i:03}.png", image)
+            if name != "good":
+                place = root / "ground_truth" / name / f"{i:03}_mask.png"
+                write(place, mask * np.uint8(255))
+    (root / "readme.txt").write_text("a set of defects")
+    return root
+
+
+def test_defects_with_masks_apart(defects):
+    dataset = load(str(defects), masks=True)
+    assert dataset.classes["label"] == ("crack", "good", "hole")
+    assert {part: len(split) for part, split in dataset.splits.items()} == {
+        "train": 8,
+        "validation": 1,
+        "test": 9,
+    }
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.images[..., 0] > 100, split.masks == 1)
+    assert dataset.splits["test"].masks.any(axis=(1, 2)).sum() == 6
+    assert dataset.notes[0] == "Files left out as not images: 1 ('readme.txt')."
+    plain = load(str(defects))
+    assert plain.splits["test"].masks is None and len(plain.splits["test"]) == 9
+    assert plain.notes[0] == "Files left out as masks of other images: 6."
+    assert "2 of 3 classes have no train image: crack, hole." in plain.notes
+    found = original_masks(str(defects), plain.splits["test"].ids, (20, 20))
+    assert sorted(found) == [
+        f"test/{n}/{i:03}.png" for n, k in [("crack", 4), ("hole", 2)] for i in range(k)
+    ]
+
+
+def test_masks_apart_that_do_not_fit(defects):
+    gone = defects / "ground_truth" / "hole" / "001_mask.png"
+    kept = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(DataError, match=r"1 of 9 images have no mask: .*hole/001.png"):
+        load(str(defects), masks=True)
+    gone.write_bytes(kept)
+    extra = gone.with_name("007_mask.png")
+    extra.write_bytes(kept)
+    with pytest.raises(DataError, match=r"ground_truth/hole/007_mask.png' belongs to no image"):
+        load(str(defects), masks=True)
+    extra.unlink()
+    write(defects / "train" / "hole" / "000.png", np.zeros((24, 20), np.uint8))
+    with pytest.raises(DataError, match=r"1 of 10 images have no mask: .*train/hole/000.png"):
+        load(str(defects), masks=True)
+
+
+def test_a_class_called_ground_truth_is_one_where_there_is_no_test_part(tmp_path):
+    for name in ("ground_truth", "other"):
+        for i in range(4):
+            write(tmp_path / "set" / name / f"{i}.png", np.full((8, 8), 9 * i, np.uint8))
+    assert load(str(tmp_path / "set")).classes["label"] == ("ground_truth", "other")
