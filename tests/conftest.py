@@ -4,8 +4,17 @@ Two CPU devices, rank promotion an error, dtype promotion strict, warnings error
 pyproject.toml). XLA optimises less hard while compiling: same bits, shorter waiting.
 """
 
+import gc
 import os
 from pathlib import Path
+
+# A core of its own for each worker, where there are no more: two pools of threads on the same
+# cores wait for each other. Before anything makes such a pool.
+_worker, _workers = (os.environ.get(f"PYTEST_XDIST_WORKER{end}", "") for end in ("", "_COUNT"))
+if _worker and hasattr(os, "sched_getaffinity"):
+    _cores = sorted(os.sched_getaffinity(0))
+    if len(_cores) == int(_workers):
+        os.sched_setaffinity(0, {_cores[int(_worker.removeprefix("gw"))]})
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _flags = os.environ.get("XLA_FLAGS", "")
@@ -17,6 +26,10 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from cnn_jax import environment  # noqa: E402
+
+# Tracing makes very many objects and little garbage, in which the collector searches for long.
+gc.freeze()
+gc.set_threshold(100_000, 20, 20)
 
 environment.enable_compile_cache()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

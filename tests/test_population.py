@@ -93,8 +93,14 @@ def test_the_folder_itself_is_no_run(seeds):
         Population.load(seeds.path / "seed-0")
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
-@pytest.mark.parametrize("select", ["last", "best"])
+@pytest.mark.parametrize(
+    ("strategy", "select"),
+    [
+        *(("loop", "last"), ("loop", "best"), ("vmap", "best"), ("map", "best")),
+        pytest.param("vmap", "last", marks=pytest.mark.slow),
+        pytest.param("map", "last", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupted_and_resumed_it_is_as_if_it_never_was(strategy, select, tmp_path):
     options = {"seeds": 2, "strategy": strategy, "epochs": 3, "train.select": select}
     whole = train(tmp_path / "whole", **options)

@@ -63,7 +63,7 @@ class Scorer:
         Maps of patches are enlarged and blurred as their papers do, in proportion to the height;
         see `anomaly.enlarged`. None where the score is of whole images: of vectors, or of volumes.
         """
-        if self.fitted is not None and not self.at or len(split.image_shape) != 3:
+        if (self.fitted is not None and not self.at) or len(split.image_shape) != 3:
             return None
         height, width, _ = split.image_shape
         return np.concatenate(

@@ -106,7 +106,7 @@ class Pretrained:
         return np.asarray(errors.reshape(len(errors), -1).mean(axis=1))
 
     def reconstruction_errors(self, images: np.ndarray) -> np.ndarray:
-        """The same of each pixel, over its channels: float64 `[N, H, W]`, of volumes `[N, D, H, W]`.
+        """The same of each pixel, float64 `[N, H, W]`, or `[N, D, H, W]` of volumes.
 
         Raises:
           DataError: as `features`.

@@ -335,7 +335,7 @@ def test_defects_with_masks_apart(defects):
     plain = load(str(defects))
     assert plain.splits["test"].masks is None and len(plain.splits["test"]) == 9
     assert plain.notes[0] == "Files left out as masks of other images: 6."
-    assert "2 of 3 classes have no train image: crack, hole." in plain.notes
+    assert "2 of 3 classes have no train image: 'crack', 'hole'." in plain.notes
     found = original_masks(str(defects), plain.splits["test"].ids, (20, 20))
     assert sorted(found) == [
         f"test/{n}/{i:03}.png" for n, k in [("crack", 4), ("hole", 2)] for i in range(k)

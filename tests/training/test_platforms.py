@@ -25,8 +25,8 @@ def steps(name):
 
 
 # Deeper ones of a family repeat its blocks, at ten seconds each; networks for faces add only PReLU
-# and a depthwise convolution.
-DEEPER = ("resnet34", "resnet101", "resnet152")
+# and a depthwise convolution; the wide one has the blocks of the smaller pre-activation network.
+DEEPER = ("resnet34", "resnet101", "resnet152", "wide_resnet28_10")
 FACES = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "mobilefacenet")
 
 
