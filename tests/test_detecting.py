@@ -252,15 +252,21 @@ def scratched(n=240, size=16, odd=40, seed=0):
 
 
 @pytest.mark.parametrize(("method", "features"), [("padim", "rotation"), ("autoencoder", "pixels")])
-def test_maps_tell_where(method, features):
+def test_maps_tell_where(method, features, tmp_path):
     images, labels, masks = scratched()
     dataset = data.from_arrays(
         images, labels, masks=masks, classes=("good", "scratched"),
         test=scratched(60, odd=20, seed=1), validation=scratched(120, odd=2, seed=2),
     )  # fmt: skip
+    learn = LEARN
+    if method == "synthetic":
+        learn = LEARN.override(
+            {"train.epochs": 8, "model.name": "unet", "model.options": {"widths": [4, 8]}}
+        )
     found = detect(
-        dataset, "good", method=method, features=features, recipe=LEARN, reporter=Silent()
+        dataset, "good", method=method, features=features, recipe=learn, reporter=Silent()
     )
+    check_kept(found, tmp_path / "kept")
     maps = found.detector.scorer.maps(found.dataset.splits["test"])
     assert maps.shape == (60, 16, 16) and maps.dtype == np.float32
     assert {"pixel_auroc", "au_pro", "au_pimo"} <= set(found.figures)

@@ -18,7 +18,8 @@ alarm is drawn on normal images of the validation part, with a promise: at most
 the given share of normal images raises it.
 
   --normal CLASS     the class that is normal; all others are not
-  --method M         neighbours, mahalanobis, pca, padim, patchcore, autoencoder
+  --method M         neighbours, mahalanobis, pca, padim, patchcore, autoencoder,
+                     synthetic (finds defects made by computer in normal images)
   --features F       pixels; or what a network learns from the normal images
                      without labels: rotation, cutpaste, contrastive; or a run
                      folder

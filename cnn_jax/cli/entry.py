@@ -23,6 +23,7 @@ usage: cnn-jax COMMAND [...]
   compare    is one run better than another, or can it not be told?
   decide     yes or no: where to draw the line, and how often that is right
   detect     what is not normal, by a detector that has seen normal images only
+  inspect    pass or fail pictures, with a heat map of what fails
   gallery    people or products by their images: enrol, identify, verify, remove
   predict    class and calibrated probability of image files
   report     write the page of a run again
@@ -48,6 +49,7 @@ _COMMANDS = {
     "compare": "compare",
     "decide": "decide",
     "detect": "detect",
+    "inspect": "inspect",
     "gallery": "gallery",
     "predict": "runs",
     "report": "runs",

@@ -92,9 +92,9 @@ def decode_image(
             f"image files are decoded to [H, W, 1] or [H, W, 3], not {list(image_shape)}"
         )
     height, width, channels = image_shape
-    with _opened(image) as opened:
-        upright = _upright(opened)
-        return resize_image(_to_mode(upright, channels, _name(image)), (height, width), fit)
+    with opened_image(image) as opened:
+        picture = to_mode(upright(opened), channels, _name(image))
+        return resize_image(picture, (height, width), fit)
 
 
 def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHeader:
@@ -106,10 +106,8 @@ def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHe
     if is_dicom(image):
         height, width, grey = size_of(image)  # type: ignore[arg-type]
         return ImageHeader(height, width, grey, animated=False, deep=False)
-    with _opened(image) as opened:
-        width, height = opened.size
-        if _orientation(opened) in _ROTATED_BY_90_DEGREES:
-            width, height = height, width
+    with opened_image(image) as opened:
+        height, width = upright_size(opened)
         return ImageHeader(
             height=height,
             width=width,
@@ -211,11 +209,11 @@ def mask_values(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
       DataError: not an image, damaged, of several frames, or coloured.
     """
-    with _opened(path) as opened:
+    with opened_image(path) as opened:
         frames = int(getattr(opened, "n_frames", 1))
         if frames > 1:
             raise DataError(f"mask {_name(path)} has {frames} frames: a mask is one picture")
-        values = np.asarray(_upright(opened))
+        values = np.asarray(upright(opened))
         mode = opened.mode
     if values.ndim == 3:
         opaque = mode not in ("LA", "RGBA", "PA")
@@ -265,24 +263,35 @@ def _resized(image: PillowImage, height: int, width: int, fit: Fit) -> PillowIma
 
 
 @contextmanager
-def _opened(
+def opened_image(
     image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage,
+    most_pixels: int | None = None,
 ) -> Iterator[PillowImage]:
-    """An open image; whatever Pillow raises inside becomes a `DataError` with its name."""
+    """An open image; whatever Pillow raises inside becomes a `DataError` with its name.
+
+    Args:
+      image: path of a file, the contents of one, or a Pillow image.
+      most_pixels: instead of Pillow's limit, which is then lifted for the whole process while
+        the image is open.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if is_dicom(image):
         image = picture(image)  # type: ignore[arg-type]
     contents = image.contents if isinstance(image, EncodedImage) else image
+    usual = Image.MAX_IMAGE_PIXELS
+    limit = usual if most_pixels is None else most_pixels
     try:
+        if most_pixels is not None:
+            Image.MAX_IMAGE_PIXELS = None
         with (
             nullcontext(contents)  # the caller's own, which stays open
             if isinstance(contents, Image.Image)
             else _open(contents)
         ) as opened:
-            limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and opened.width * opened.height > limit:
-                raise DataError(f"{_name(image)} has more than {limit} pixels, Pillow's limit")
+                whose = "Pillow's limit" if most_pixels is None else "the limit"
+                raise DataError(f"{_name(image)} has more than {limit} pixels, {whose}")
             yield opened
     except DataError:
         raise
@@ -293,6 +302,9 @@ def _opened(
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{_name(image)} cannot be read as an image: {reason}") from error
+    finally:
+        if most_pixels is not None:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _open(contents: str | os.PathLike[str] | bytes) -> PillowImage:
@@ -326,13 +338,20 @@ def _orientation(image: PillowImage) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _upright(image: PillowImage) -> PillowImage:
+def upright_size(image: PillowImage) -> tuple[int, int]:
+    """Height and width once it is turned as its EXIF says."""
+    turned = _orientation(image) in _ROTATED_BY_90_DEGREES
+    return image.size if turned else (image.height, image.width)
+
+
+def upright(image: PillowImage) -> PillowImage:
+    """The image turned as its EXIF says."""
     from PIL import ImageOps
 
     return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
-def _to_mode(image: PillowImage, channels: int, name: str) -> PillowImage:
+def to_mode(image: PillowImage, channels: int, name: str) -> PillowImage:
     """The image in mode L (1 channel) or RGB (3 channels)."""
     from PIL import Image
 

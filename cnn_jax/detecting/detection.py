@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from cnn_jax.detecting.detector import (
     read_description,
     write_description,
 )
+from cnn_jax.detecting.looking import look_at
 from cnn_jax.detecting.scorer import Method, Scorer, fit_scorer
+from cnn_jax.detecting.tiles import Tiles, files_of
 from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import (
     AnomalyScores,
@@ -140,7 +143,11 @@ def check_new(folder: str | os.PathLike[str]) -> None:
 
 
 def judge(
-    detector: Detector, dataset: Dataset, *, command: str = "cnn_jax.detecting.judge"
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    files: Mapping[str, Path] | None = None,
+    command: str = "cnn_jax.detecting.judge",
 ) -> Detection:
     """What a detector and its alarm do on the test part, beside simpler methods.
 
@@ -149,6 +156,7 @@ def judge(
     Args:
       detector: fitted on these data.
       dataset: the data it was fitted for, with train and test part.
+      files: id -> file of its images, for a detector of windows; see `data.original_files`.
       command: what the log says.
 
     Raises:
@@ -164,7 +172,13 @@ def judge(
     whole = dataset.splits["test"]
     normal = dataset.classes["label"].index(detector.normal)
     anomalous = whole.targets["label"] != normal
-    test = scores_of(detector.scorer, whole, "test", anomalous)
+    if detector.tiles is None:
+        scores = detector.scorer.of(whole)
+    else:
+        scores = window_scores(detector.scorer, detector.tiles, whole, files, detector.image_shape)
+    test = scores_type("test")(
+        split="test", ids=whole.ids, scores=scores, anomalous=anomalous, groups=whole.groups
+    )
     promise, verdict = _verdict(detector.alarm, test)
     train = dataset.splits["train"]
     seen = train.take(np.flatnonzero(train.targets["label"] == normal))
@@ -174,8 +188,28 @@ def judge(
         test=test,
         promise=promise,
         baselines=_baselines(seen, whole, anomalous),
-        map_figures=_map_figures(detector.scorer, whole, anomalous),
+        # Of pictures in windows there are maps, but of many sizes.
+        map_figures={}
+        if detector.tiles is not None
+        else _map_figures(detector.scorer, whole, anomalous),
     )
+
+
+def window_scores(
+    scorer: Scorer,
+    tiles: Tiles,
+    split: Split,
+    files: Mapping[str, Path] | None,
+    image_shape: tuple[int, ...],
+) -> np.ndarray:
+    """Scores of the pictures of a split, the highest of their windows, float64 `[N]`.
+
+    Raises:
+      DataError: an image of the split is no file of its own, or cannot be read.
+    """
+    paths = files_of(split, files)
+    looks = look_at(scorer, paths, image_shape, "crop", tiles)
+    return np.array([look.score for look in looks])
 
 
 def _map_figures(scorer: Scorer, split: Split, anomalous: np.ndarray) -> dict[str, Estimate]:

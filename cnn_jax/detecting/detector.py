@@ -6,8 +6,8 @@ import datetime
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,8 +17,10 @@ from cnn_jax import data, environment
 from cnn_jax.anomaly import arrays_of, of_arrays
 from cnn_jax.data import Split
 from cnn_jax.decision import Alarm, fit_alarm
+from cnn_jax.detecting.looking import Look, look_at
 from cnn_jax.detecting.scorer import FITTED, Method, Scorer
-from cnn_jax.errors import EvaluationError, RunError
+from cnn_jax.detecting.tiles import Tiles
+from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import CalibrationScores
 from cnn_jax.new_images import source_of
 from cnn_jax.pretraining.kept import described, flattened, rebuilt
@@ -28,7 +30,8 @@ from cnn_jax.run_folder import write_text
 if TYPE_CHECKING:
     from cnn_jax.new_images import Images
 
-SCHEMA = 1
+# 2 since there are windows, of which an earlier version would not know.
+SCHEMA, _READABLE = 2, (1, 2)
 DESCRIPTION = "detection.json"
 _ARRAYS, _CALIBRATION = "detector.safetensors", "scores-validation.npz"
 
@@ -60,8 +63,9 @@ class Detector:
     Attributes:
       method, features: how it works.
       normal: the class that is normal.
-      image_shape: (H, W, C) that images are brought to.
+      image_shape: (H, W, C) that images are brought to; of windows, theirs.
       fit: how pictures of another size are brought to it.
+      tiles: windows in which pictures are looked at; None where they are looked at as a whole.
       data_name, data_digest: of the data set it was fitted for.
       scorer: what scores images.
       recipe: of the network; None for pixels.
@@ -83,6 +87,7 @@ class Detector:
     recipe: Recipe | None
     calibration: CalibrationScores
     alarm: Alarm
+    tiles: Tiles | None = None
     verdict: str = ""
     test_uses: tuple[dict[str, Any], ...] = ()
     folder: Path | None = None
@@ -102,10 +107,16 @@ class Detector:
             list of paths of files, of uint8 arrays `[H, W, C]` or `[H, W]`, or of Pillow images,
             of any size, which are decoded and fitted as for `Classifier.predict`.
 
+        A detector of windows takes paths alone, and looks at the files at their own resolution.
+
         Raises:
           DataError: no images, a wrong shape, or a file that cannot be decoded.
         """
         environment.enable_compile_cache()
+        if self.tiles is not None:
+            paths = _paths(images)
+            found = np.array([look.score for look in self.look(paths)])
+            return Scored(tuple(map(str, paths)), found, self.alarm.of(found), self.alarm.threshold)
         source, ids = source_of(images, self.image_shape, self.fit)
         scores = self.scorer.of(Split(source, {}, np.asarray(ids, dtype=np.str_)))
         return Scored(tuple(ids), scores, self.alarm.of(scores), self.alarm.threshold)
@@ -113,6 +124,16 @@ class Detector:
     def score(self, images: Images) -> np.ndarray:
         """Scores of new images, float64 `[N]`; as `predict`."""
         return self.predict(images).scores
+
+    def look(self, files: Sequence[str | os.PathLike[str]]) -> Iterator[Look]:
+        """What it sees in each of some picture files, in their order; see `looking.look_at`.
+
+        Raises:
+          DataError: a file cannot be read.
+        """
+        environment.enable_compile_cache()
+        paths = [Path(file) for file in files]
+        return look_at(self.scorer, paths, self.image_shape, self.fit, self.tiles)
 
     def judged(self, n: int, command: str, verdict: str) -> Detector:
         """The same, its test part having been looked at; written to its folder where it has one.
@@ -161,6 +182,7 @@ class Detector:
             "features": self.features,
             "image_shape": list(self.image_shape),
             "fit": self.fit,
+            "tiles": None if self.tiles is None else asdict(self.tiles),
             "network": None
             if network is None or self.recipe is None
             else {**described(network, self.recipe), "at": list(self.scorer.at)},
@@ -204,6 +226,7 @@ class Detector:
                 scorer=scorer,
                 recipe=recipe,
                 calibration=calibration,
+                tiles=None if values.get("tiles") is None else Tiles(**values["tiles"]),
                 alarm=_alarm(calibration, values["alarm"]),
                 verdict=str(values["promise"]),
                 test_uses=tuple(map(dict, values["test_uses"])),
@@ -240,7 +263,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise RunError(
             f"{str(folder)!r} has figures but no detector, as earlier versions wrote: detect again"
         )
-    if schema != SCHEMA:
+    if schema not in _READABLE:
         raise RunError(
             f"{str(folder)!r} has schema {schema}, this version of cnn_jax reads {SCHEMA}"
         )
@@ -256,6 +279,23 @@ def write_description(folder: Path, values: Mapping[str, Any]) -> Path:
     path = folder / DESCRIPTION
     write_text(path, json.dumps(values, indent=1) + "\n")
     return path
+
+
+def _paths(images: Images) -> list[Path]:
+    """Picture files alone, each once."""
+    if isinstance(images, np.ndarray | str | os.PathLike) or not all(
+        isinstance(image, str | os.PathLike) for image in images
+    ):
+        raise DataError(
+            "this detector looks at pictures in windows, at their own resolution: give a list of "
+            "paths of files"
+        )
+    paths = [Path(image) for image in images]  # type: ignore[arg-type]
+    if not paths:
+        raise DataError("no images to predict")
+    if len(set(paths)) != len(paths):
+        raise DataError("a file is named twice among the images to predict")
+    return paths
 
 
 def _scorer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -11,9 +12,10 @@ import numpy as np
 from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.decision import fit_alarm
-from cnn_jax.detecting.detection import Detection, judge, scores_of
+from cnn_jax.detecting.detection import Detection, judge, window_scores
 from cnn_jax.detecting.detector import Detector
-from cnn_jax.detecting.scorer import OF_MAPS, Method, fit_scorer
+from cnn_jax.detecting.scorer import OF_MAPS, OF_NETWORK, Method, fit_scorer
+from cnn_jax.detecting.tiles import Tiles, files_of, windows_of
 from cnn_jax.errors import DataError, RecipeError
 from cnn_jax.evaluation import CalibrationScores
 from cnn_jax.pretraining import Objective, Pretrained, pretrain
@@ -35,6 +37,8 @@ def detect(
     false_alarm: float = 0.05,
     confidence: float = 0.95,
     recipe: Recipe | None = None,
+    tiles: Tiles | None = None,
+    files: Mapping[str, Path] | None = None,
     reporter: Reporter | None = None,
     folder: str | os.PathLike[str] | None = None,
     command: str = "cnn_jax.detect",
@@ -48,16 +52,20 @@ def detect(
       dataset: images with one class each.
       normal: the class that is normal; all others are anomalous.
       method: `neighbours` (mean distance to the five nearest), `mahalanobis`, `pca` (distance from
-        principal components), `padim` or `patchcore` (of parts of images), or `autoencoder`
-        (squared error of its reconstruction).
+        principal components), `padim` or `patchcore` (of parts of images), `autoencoder`
+        (squared error of its reconstruction), or `synthetic` (a U-Net that has learned to find
+        defects made by computer in normal images: the highest logit of a pixel).
       features: `pixels` (32×32, mean-free, of unit length); what a network has learned from the
         normal images without labels (`rotation`, `cutpaste`, `contrastive`); or the folder of a
-        run, whose network is used: it may have seen what is not normal, and labels. An
-        autoencoder has its own.
+        run, whose network is used: it may have seen what is not normal, and labels. What is a
+        network itself has its own.
       false_alarm, confidence: of the alarm; see `decision.fit_alarm`.
       recipe: how a network learns; of its data fields `data.fit` alone is looked at, by which
         new pictures are brought to size. The last state is taken and no epoch is chosen by
         validation, whose normal images are there to draw the alarm.
+      tiles: look at the pictures in windows at their own resolution, each as anomalous as its
+        most anomalous window; the alarm is of pictures all the same.
+      files: id -> file of each image, for windows; see `data.original_files`.
       reporter: what shows how that goes.
       folder: where the checkpoints of that lie, to go on after an interruption.
       command: what the log of uses of the test part says.
@@ -69,25 +77,41 @@ def detect(
     """
     if method not in get_args(Method):
         raise RecipeError(f"no method {method!r}: there are {', '.join(get_args(Method))}")
-    if method == "autoencoder" and features != PIXELS:
-        raise RecipeError("an autoencoder learns features of its own: leave features out")
+    if method in OF_NETWORK and features != PIXELS:
+        raise RecipeError(f"{method} learns features of its own: leave features out")
     parts = _normal_parts(dataset, normal)
     held = parts["validation"]
     _check_enough(held, false_alarm, confidence)
     learning = (recipe or Recipe()).override({"train.select": "last", "train.patience": 0})
     if features not in (PIXELS, *LEARNED):
         _check_unseen(features, held, dataset)
-    seen = dataset.replace(splits=parts, digest=dataset_digest(parts))
+    learned, shape = parts, dataset.image_shape
+    if tiles is not None:
+        shape = (tiles.size, tiles.size, shape[-1])
+        learned = {
+            part: windows_of(files_of(split, files), split, shape[-1], tiles)
+            for part, split in parts.items()
+        }
+    regions = dataset.regions if tiles is None else ()  # windows are learned from without masks
+    seen = dataset.replace(splits=learned, digest=dataset_digest(learned), regions=regions)
     network, built_by = _network(seen, method, features, learning, reporter, folder)
-    scorer = fit_scorer(method, parts["train"], network)
-    calibration = scores_of(scorer, held, "validation", np.zeros(len(held), bool))
-    assert isinstance(calibration, CalibrationScores)
+    scorer = fit_scorer(method, learned["train"], network)
+    calibration = CalibrationScores(
+        split="validation",
+        ids=held.ids,
+        scores=scorer.of(held)
+        if tiles is None
+        else window_scores(scorer, tiles, held, files, shape),
+        anomalous=np.zeros(len(held), bool),
+        groups=held.groups,
+    )
     detector = Detector(
         method=method,
-        features="its own" if method == "autoencoder" else features,
+        features="its own" if method in OF_NETWORK else features,
         normal=normal,
-        image_shape=dataset.image_shape,
+        image_shape=shape,
         fit=learning.data.fit,
+        tiles=tiles,
         data_name=dataset.name,
         data_digest=dataset.digest,
         scorer=scorer,
@@ -95,7 +119,7 @@ def detect(
         calibration=calibration,
         alarm=fit_alarm(calibration, false_alarm=false_alarm, confidence=confidence),
     )
-    return judge(detector, dataset, command=command)
+    return judge(detector, dataset, files=files, command=command)
 
 
 def _check_enough(split: Split, false_alarm: float, confidence: float) -> None:
@@ -130,8 +154,8 @@ def _network(
     folder: str | os.PathLike[str] | None,
 ) -> tuple[Pretrained | None, Recipe | None]:
     """The network whose features are taken, and its recipe; neither for pixels."""
-    if method == "autoencoder":
-        objective: Objective | None = "reconstruction"
+    if method in OF_NETWORK:
+        objective: Objective | None = OF_NETWORK[method]
     elif features == PIXELS:
         if method in OF_MAPS:
             raise RecipeError(

@@ -13,13 +13,18 @@ import numpy as np
 from cnn_jax import anomaly, nn
 from cnn_jax.data import Split
 from cnn_jax.errors import ModelError
-from cnn_jax.pretraining import Pretrained
+from cnn_jax.pretraining import Objective, Pretrained
 from cnn_jax.training.baselines import pixel_features
 
-Method = Literal["neighbours", "mahalanobis", "pca", "padim", "patchcore", "autoencoder"]
+Method = Literal[
+    "neighbours", "mahalanobis", "pca", "padim", "patchcore", "autoencoder", "synthetic"
+]
 OF_MAPS = ("padim", "patchcore")
 
-# What each method fits; an autoencoder fits nothing beside its network.
+# Those that are a network and nothing else -> what it learns.
+OF_NETWORK: dict[str, Objective] = {"autoencoder": "reconstruction", "synthetic": "synthetic"}
+
+# What the others fit.
 FITTED: dict[str, type[anomaly.Fitted]] = {
     "neighbours": anomaly.Neighbours,
     "mahalanobis": anomaly.Mahalanobis,
@@ -41,8 +46,8 @@ class Scorer:
     """What scores images, higher for what is more anomalous.
 
     Attributes:
-      fitted: on the features of normal images; None where the score is the error of a network's
-        reconstruction.
+      fitted: on the features of normal images; None where the network itself tells: by the error
+        of its reconstruction, or by the highest logit of a defect.
       network: whose features these are; None for pixels.
       at: paths of the network's maps that are looked at; none where it is one vector for an image.
     """
@@ -53,36 +58,66 @@ class Scorer:
 
     def of(self, split: Split) -> np.ndarray:
         """Scores of all images of a split, read some at a time, float64 `[N]`."""
-        if self.fitted is not None and not self.at:
+        if self.fitted is not None and not self.at:  # of all at once, which is faster
             return self.fitted.score(_vectors(split, self.network))
-        return np.concatenate([self._of_network(images) for images in _in_blocks(split)])
+        return np.concatenate([self.look(images)[0] for images in _in_blocks(split)])
+
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores of some images, and the maps that they come from.
+
+        Args:
+          images: uint8 `[N, H, W, C]`, as many as memory holds what a network makes of them.
+
+        Returns:
+          float64 `[N]`; and float64 `[N, h, w]`, smaller than the images where the maps are of
+          patches, or None where the score is of whole images.
+        """
+        if self.fitted is not None and not self.at:
+            return self.fitted.score(_vector(images, self.network)), None
+        assert self.network is not None  # pixels are vectors
+        if self.fitted is None and self.network.objective == "synthetic":
+            logits = self.network.defect_logits(images)
+            return logits.max(axis=(1, 2)), logits
+        if self.fitted is None:
+            errors = self.network.reconstruction_errors(images)
+            return errors.reshape(len(errors), -1).mean(axis=1), errors
+        assert isinstance(self.fitted, anomaly.Padim | anomaly.PatchCore)
+        features = _maps(images, self.network, self.at)
+        maps = self.fitted.score_maps(features)
+        if isinstance(self.fitted, anomaly.PatchCore) and self.fitted.neighbours is not None:
+            return self.fitted.score(features), maps
+        return maps.max(axis=(1, 2)), maps
 
     def maps(self, split: Split) -> np.ndarray | None:
         """Where each image is anomalous, float32 `[N, H, W]` of the images' size.
 
-        Maps of patches are enlarged and blurred as their papers do, in proportion to the height;
-        see `anomaly.enlarged`. None where the score is of whole images: of vectors, or of volumes.
+        See `drawn`. None where the score is of whole images, or of volumes.
         """
-        if (self.fitted is not None and not self.at) or len(split.image_shape) != 3:
+        if self.of_whole or len(split.image_shape) != 3:
             return None
         height, width, _ = split.image_shape
-        return np.concatenate(
-            [self._maps(images, (height, width)) for images in _in_blocks(split)]
-        ).astype(np.float32)
+        found = []
+        for images in _in_blocks(split):
+            maps = self.look(images)[1]
+            assert maps is not None  # it is not of whole images
+            found.append(self.drawn(maps, (height, width)))
+        return np.concatenate(found)
 
-    def _maps(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        assert self.network is not None  # pixels are vectors
-        if self.fitted is None:
-            return self.network.reconstruction_errors(images)
-        assert isinstance(self.fitted, anomaly.Padim | anomaly.PatchCore)
-        maps = self.fitted.score_maps(_maps(images, self.network, self.at))
-        return anomaly.enlarged(maps, size, sigma=_SIGMA * size[0] / _OF_HEIGHT)
+    @property
+    def of_whole(self) -> bool:
+        """Whether scores are of whole images, so that there are no maps."""
+        return self.fitted is not None and not self.at
 
-    def _of_network(self, images: np.ndarray) -> np.ndarray:
-        assert self.network is not None  # pixels are vectors
+    def drawn(self, maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Maps of `look` at the size of their images, float32 `[N, H, W]`.
+
+        Those of patches are enlarged and blurred as their papers do, in proportion to the height;
+        see `anomaly.enlarged`.
+        """
         if self.fitted is None:
-            return self.network.reconstruction_error(images)
-        return self.fitted.score(_maps(images, self.network, self.at))
+            return maps.astype(np.float32)
+        sigma = _SIGMA * size[0] / _OF_HEIGHT
+        return anomaly.enlarged(maps, size, sigma=sigma).astype(np.float32)
 
 
 def fit_scorer(
@@ -91,12 +126,12 @@ def fit_scorer(
     """Fit on normal images, which are read some at a time.
 
     Args:
-      method: what is fitted; `autoencoder` fits nothing.
+      method: what is fitted; nothing where it is of a network alone.
       train: the normal images.
       network: whose features are taken; None for pixels, of which there are no maps.
       k: of `neighbours`, as far as there are so many images.
     """
-    if method == "autoencoder":
+    if method in OF_NETWORK:
         return Scorer(None, network)
     if method in OF_MAPS:
         assert network is not None
@@ -117,8 +152,11 @@ def fit_scorer(
 
 def _vectors(split: Split, network: Pretrained | None) -> np.ndarray:
     """One vector for an image, float32 `[N, D]`."""
-    function = pixel_features if network is None else network.embedding
-    return np.concatenate([function(images) for images in _in_blocks(split)])
+    return np.concatenate([_vector(images, network) for images in _in_blocks(split)])
+
+
+def _vector(images: np.ndarray, network: Pretrained | None) -> np.ndarray:
+    return pixel_features(images) if network is None else network.embedding(images)
 
 
 def _maps(images: np.ndarray, network: Pretrained, at: tuple[str, ...]) -> np.ndarray:

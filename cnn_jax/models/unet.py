@@ -55,6 +55,9 @@ class UNet(nn.Module):
       units: convolutions of each encoder and each decoder.
       dropout: probability that a channel of the lowest level is dropped in training, as a whole
         map (Tompson et al. 2015: neighbouring pixels are too alike to be dropped singly).
+      stride: of a convolution `stem` before all else; the answer is enlarged to the image again,
+        linearly. 2 takes about a quarter of the time (an eighth of volumes) and cannot draw what
+        is thinner than that; 1 for none.
       norm: `batch`; or `group` (Wu & He 2018), which is the same in training and evaluation, for
         batches of few images. See `compact.Block`.
       dtype: dtype of the computation; logits are float32 in any case.
@@ -65,6 +68,7 @@ class UNet(nn.Module):
     widths: Sequence[int] = (16, 32, 64, 128)
     units: int = 2
     dropout: float = 0.0
+    stride: int = 1
     norm: Norm = "batch"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -89,6 +93,8 @@ class UNet(nn.Module):
         axes = range(1, image.ndim - 1)
         twos = (2,) * len(axes)
         x = image
+        if self.stride > 1:
+            x = self._stem(axes)(x)
         skips = []
         for level, width in enumerate(self.widths, start=1):
             if level > 1:
@@ -102,7 +108,22 @@ class UNet(nn.Module):
             cropped = doubled[tuple(slice(size) for size in skip.shape[:-1])]
             x = jnp.concatenate([skip, cropped], axis=-1)
             x = self._stage(width, f"decoder{level}")(x, train=train)
-        return PixelHead(self.num_classes, param_dtype=self.param_dtype, name="head")(x)
+        logits = PixelHead(self.num_classes, param_dtype=self.param_dtype, name="head")(x)
+        if self.stride == 1:
+            return logits
+        return jax.image.resize(logits, (*image.shape[:-1], self.num_classes), "linear")
+
+    def _stem(self, axes: range) -> nn.Conv:
+        return nn.Conv(
+            self.widths[0],
+            (2 * self.stride - 1,) * len(axes),
+            strides=self.stride,
+            padding="SAME",
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=nn.initializers.he_normal(),
+            name="stem",
+        )
 
     def _stage(self, width: int, name: str) -> Stage:
         return Stage(
@@ -130,10 +151,10 @@ class UNet(nn.Module):
         )
 
     def _check_fields(self) -> None:
-        if len(self.widths) < 2 or min(*self.widths, self.units) < 1:
+        if len(self.widths) < 2 or min(*self.widths, self.units, self.stride) < 1:
             raise ModelError(
-                f"widths={tuple(self.widths)} must name two levels or more, and they and "
-                f"units={self.units} must be positive"
+                f"widths={tuple(self.widths)} must name two levels or more, and they, "
+                f"units={self.units} and stride={self.stride} must be positive"
             )
         if self.norm not in get_args(Norm):
             raise ModelError(f"norm {self.norm!r} must be one of {', '.join(get_args(Norm))}")

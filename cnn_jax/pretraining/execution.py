@@ -57,9 +57,11 @@ def pretrain(
       dataset: with parts train and validation.
       objective: `rotation` (4 quarter turns; square images), `cutpaste` (was a part moved?),
         `contrastive` (which two views are of one image? 64 logits are compared) or
-        `reconstruction` (an autoencoder); see `training.selfsupervised`.
+        `reconstruction` (an autoencoder), see `training.selfsupervised`; or `synthetic` (find
+        defects that were made by computer), see `training.synthetic`.
       model: a module of your own, in place of the one the recipe names, with as many logits as the
-        objective has classes. By default `reconstruction` takes an `Autoencoder()`.
+        objective has classes. By default `reconstruction` takes an `Autoencoder()`, and
+        `synthetic` a U-Net.
       folder: where checkpoints are kept, so that the same call goes on after it was stopped or
         killed, bit for bit as if it never had; a finished one is read. None keeps nothing.
       reporter: what shows progress; None for the console.

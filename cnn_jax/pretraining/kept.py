@@ -24,7 +24,7 @@ def described(network: Pretrained, recipe: Recipe) -> dict[str, Any]:
     """
     return {
         "recipe": recipe.to_dict(),
-        "outputs": getattr(network.model, "num_classes", None),  # an autoencoder has no logits
+        "outputs": getattr(network.model, "num_classes", 0),  # an autoencoder has no logits
         "preprocess": asdict(network.preprocess),
         "objective": network.objective,
         "history": list(network.history),
@@ -55,7 +55,7 @@ def rebuilt(
       ModelError, RunError: its recipe names no model of ours.
     """
     return Pretrained(
-        model=model_of(recipe, description["outputs"], image_shape),
+        model=model_of(recipe, description["outputs"], image_shape, description["objective"]),
         variables=exported.unflattened(variables),
         preprocess=Preprocess.from_dict(description["preprocess"]),
         image_shape=image_shape,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax import nn
+from cnn_jax import models, nn
 from cnn_jax.assembly import Assembly, compiler_options_of, make_augment, train_step
 from cnn_jax.augment import Augment
 from cnn_jax.classifier import build_model
@@ -26,8 +26,9 @@ from cnn_jax.training.preprocess import fit_preprocess
 from cnn_jax.training.selfsupervised import Contrastive, CutPaste, Reconstruction, Rotation
 from cnn_jax.training.state import Batch, PyTree, State, purpose_key
 from cnn_jax.training.step import linen_apply, make_run_chunk, over_batches
+from cnn_jax.training.synthetic import Synthetic
 
-Objective = Literal["rotation", "cutpaste", "contrastive", "reconstruction"]
+Objective = Literal["rotation", "cutpaste", "contrastive", "reconstruction", "synthetic"]
 
 _PROJECTION = 64  # numbers of what contrastive learning compares
 
@@ -47,8 +48,7 @@ def assemble(
         _check_pairs(recipe, dataset, augment)
         augment = Augment()  # the views have it
     if model is None:
-        outputs = None if isinstance(task, Reconstruction) else task.num_outputs
-        model = model_of(recipe, outputs, image_shape)
+        model = model_of(recipe, task.num_outputs, image_shape, objective)
     check_signature(model)
     placement = place(recipe.train.devices)
     preprocess = fit_preprocess(dataset)
@@ -98,13 +98,22 @@ def _task(objective: Objective, augment: Augment) -> LabelFree:
         return CutPaste()
     if objective == "contrastive":
         return Contrastive(augment, num_outputs=_PROJECTION)
-    return Reconstruction()
+    return Synthetic() if objective == "synthetic" else Reconstruction()
 
 
-def model_of(recipe: Recipe, outputs: int | None, image_shape: tuple[int, ...]) -> nn.Module:
-    """The module a recipe names, with so many logits; an autoencoder where these are None."""
-    if outputs is None:
+def model_of(
+    recipe: Recipe, outputs: int, image_shape: tuple[int, ...], objective: str | None
+) -> nn.Module:
+    """The module a recipe names, with so many logits, or the one that an objective needs.
+
+    That is an autoencoder to reconstruct, and to find defects a U-Net, unless the recipe names
+    another network that answers for every pixel.
+    """
+    if objective == "reconstruction":
         return Autoencoder(dtype=jnp.dtype(recipe.train.dtype))
+    name = recipe.model.name
+    if objective == "synthetic" and not (name in models.names() and models.segments(name)):
+        recipe = recipe.override({"model.name": "unet", "model.options": {}})
     return build_model(recipe, outputs, image_shape, "cnn_jax.pretraining.pretrain(")
 
 

@@ -18,6 +18,7 @@ from cnn_jax.nn.interception import intercept_calls
 from cnn_jax.training.member import Row
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.selfsupervised import reconstruction_of
+from cnn_jax.training.synthetic import one_logit
 
 _ROWS = 64  # images in a batch, at most
 
@@ -116,6 +117,16 @@ class Pretrained:
         error = both["reconstruction"].astype(np.float64) - both["image"]
         return np.asarray((error**2).mean(axis=-1))
 
+    def defect_logits(self, images: np.ndarray) -> np.ndarray:
+        """How much each pixel looks like part of a made defect, float64 `[N, H, W]`.
+
+        Raises:
+          DataError: as `features`.
+          ModelError: the network does not give one logit for each pixel.
+        """
+        found: np.ndarray = self._of_all(images, self._of_pixels)
+        return found.astype(np.float64)
+
     def _of_all(self, images: np.ndarray, function: Callable[[Any, Any], Any]) -> Any:
         """A compiled function of variables and images, in batches of one size."""
         if not isinstance(images, np.ndarray):
@@ -190,3 +201,11 @@ class Pretrained:
             return {"image": image, "reconstruction": reconstruction_of(outputs)}
 
         return jax.jit(both)
+
+    @functools.cached_property
+    def _of_pixels(self) -> Callable[[Any, Any], jax.Array]:
+        def logits(variables: Any, images: jax.Array) -> jax.Array:
+            outputs = self.model.apply(variables, self.preprocess(images), train=False)
+            return one_logit(outputs, images.shape[:-1])
+
+        return jax.jit(logits)

@@ -16,9 +16,9 @@ from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.selfsupervised import Contrastive, CutPaste, Reconstruction, Rotation
 from cnn_jax.training.state import Batch, PyTree
 from cnn_jax.training.step import ApplyFn, gather_batch
+from cnn_jax.training.synthetic import Synthetic
 
-# A task of `training.selfsupervised`.
-LabelFree = Rotation | CutPaste | Contrastive | Reconstruction
+LabelFree = Rotation | CutPaste | Contrastive | Reconstruction | Synthetic
 
 
 def validation_of(

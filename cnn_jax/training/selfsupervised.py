@@ -47,8 +47,8 @@ class Preparing(Protocol):
 
 
 @dataclass(frozen=True)
-class _WithoutLabels:
-    """What the tasks of this module share."""
+class WithoutLabels:
+    """What tasks without labels share."""
 
     whole_batch: ClassVar[bool] = False
 
@@ -76,7 +76,7 @@ class _WithoutLabels:
 
 
 @dataclass(frozen=True)
-class _OfClasses(_WithoutLabels, abc.ABC):
+class _OfClasses(WithoutLabels, abc.ABC):
     """Cross-entropy of a class that `prepare` has made."""
 
     @property
@@ -221,7 +221,7 @@ class CutPaste(_OfClasses):
 
 
 @dataclass(frozen=True)
-class Contrastive(_WithoutLabels):
+class Contrastive(WithoutLabels):
     """Which other row is a view of the same image (SimCLR, Chen et al. 2020)?
 
     NT-Xent: loss_i = -log(exp(s_ip / t) / sum_j exp(s_ij / t)), s the cosine of two embeddings, p
@@ -298,7 +298,7 @@ class Contrastive(_WithoutLabels):
 
 
 @dataclass(frozen=True)
-class Reconstruction(_WithoutLabels):
+class Reconstruction(WithoutLabels):
     """What did the image look like? The loss of an autoencoder.
 
     The model's output holds `reconstruction` `[B, H, W, C]`, of the normalised image that it was

@@ -301,7 +301,8 @@ def test_a_step_is_lowered_for_all_platforms(shape):
         ({"widths": (4,)}, r"widths=\(4,\) must name two levels or more"),
         ({"widths": ()}, "two levels or more"),
         ({"widths": (4, 0)}, "must be positive"),
-        ({"units": 0}, "units=0 must be positive"),
+        ({"units": 0}, "units=0 and stride=1 must be positive"),
+        ({"stride": 0}, "stride=0 must be positive"),
         ({"norm": "layer"}, "norm 'layer' must be one of batch, group"),
         ({"dropout": 1.0}, "rate 1.0"),
     ],
@@ -322,3 +323,30 @@ def test_fields_that_make_no_network_are_refused(options, message):
 def test_what_is_no_image_is_refused(shape, dtype, message):
     with pytest.raises(ModelError, match=message):
         jax.eval_shape(small().init, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype))
+
+
+@pytest.mark.parametrize("shape", [(15, 18, 2), (9, 8, 10, 1)], ids=["image", "volume"])
+def test_with_a_strided_stem_the_answer_is_as_large_as_the_image(shape):
+    """The network of a coarser image, enlarged linearly; without it nothing changes."""
+    model = small(stride=2)
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(2, *shape)), jnp.float32)
+    variables = model.init(jax.random.key(0), image)
+    answer = model.apply(variables, image)
+    assert answer.shape == (2, *shape[:-1], model.num_classes) and answer.dtype == jnp.float32
+    stem = variables["params"]["stem"]
+    coarse = jax.lax.conv_general_dilated(
+        image,
+        stem["kernel"],
+        (2,) * (len(shape) - 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC")
+        if len(shape) == 3
+        else ("NDHWC", "DHWIO", "NDHWC"),
+    ) + stem["bias"].reshape((1,) * (len(shape)) + (-1,))
+    inner = {
+        kind: {name: value for name, value in values.items() if name != "stem"}
+        for kind, values in variables.items()
+    }
+    logits = small().apply(inner, coarse)
+    expected = jax.image.resize(logits, answer.shape, "linear")
+    np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)

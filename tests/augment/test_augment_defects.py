@@ -1,0 +1,113 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import label
+
+from cnn_jax.augment.defects import bite, blob, damaged, line, pieces
+
+KEYS = jax.random.split(jax.random.key(0), 64)
+SHAPES = (blob, pieces, line, bite)
+
+
+@functools.cache
+def drawn(shape, height=48, width=60):
+    return np.asarray(jax.jit(jax.vmap(lambda key: shape(key, height, width)))(KEYS))
+
+
+def images(n=64, size=(48, 60), channels=1):
+    rng = np.random.default_rng(0)
+    return jnp.asarray(rng.uniform(0.2, 0.8, (n, *size, channels)), jnp.float32)
+
+
+@jax.jit
+def damage(keys, images):
+    """With the texture of the next image."""
+    return jax.vmap(damaged)(keys, images, jnp.roll(images, -1, axis=0))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outlines_differ_and_leave_most_of_the_image(shape):
+    found = drawn(shape)
+    assert found.dtype == np.bool_ and found.shape == (64, 48, 60)
+    share = found.mean(axis=(1, 2))
+    assert (share < 0.45).all() and (share > 0).mean() > 0.9
+    assert len({one.tobytes() for one in found}) > 55
+    # They come near every place of the image.
+    coarse = found.any(axis=0).reshape(8, 6, 10, 6).any(axis=(1, 3))
+    assert coarse.mean() > (0.5 if shape is bite else 0.8)
+
+
+def test_blobs_cover_what_they_should():
+    share = drawn(blob).mean(axis=(1, 2))
+    assert share.min() > 0.02 and share.max() < 0.33
+    assert share.min() < 0.06 and share.max() > 0.25
+
+
+def test_lines_are_long_and_thin():
+    longest = []
+    for one in drawn(line):
+        assert one.sum() < 0.06 * one.size
+        rows, columns = np.nonzero(one)
+        if len(rows):
+            longest.append(max(np.ptp(rows), np.ptp(columns)))
+    assert max(longest) > 20
+
+
+def test_bites_touch_the_border():
+    for one in drawn(bite):
+        parts, count = label(one, np.ones((3, 3)))
+        border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+        assert set(range(1, count + 1)) <= set(border.tolist())
+
+
+def test_every_side_is_bitten():
+    found = drawn(bite)
+    for side in (found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]):
+        assert side.any(axis=1).sum() > 5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_marked_is_what_can_be_seen(channels):
+    before = images(channels=channels)
+    after, where = damage(KEYS, before)
+    assert after.dtype == jnp.float32 and (after >= 0).all() and (after <= 1).all()
+    seen = (np.abs(np.asarray(after) - np.asarray(before)) > 0.03).any(axis=-1)
+    np.testing.assert_array_equal(where, seen)
+    assert seen.any(axis=(1, 2)).mean() > 0.8 and seen.mean() < 0.25
+    # Beyond its soft edge nothing is touched.
+    assert ((np.asarray(after) != np.asarray(before)).any(axis=-1)).mean() < 0.4
+
+
+def test_an_image_depends_on_its_key_and_the_other_image_alone():
+    before = images()
+    after, where = damage(KEYS, before)
+    alone, own = jax.jit(damaged)(KEYS[5], before[5], before[6])
+    np.testing.assert_allclose(alone, after[5], atol=1e-6)
+    np.testing.assert_array_equal(own, where[5])
+    others, _ = damage(KEYS[::-1], before)
+    assert (np.asarray(others) != np.asarray(after)).any(axis=(1, 2, 3)).mean() > 0.9
+
+
+def test_shades_of_grey():
+    """Texture of an image of one grey shows nothing; shades do."""
+    grey = jnp.full((64, 32, 32, 1), 0.5, jnp.float32)
+    after, where = damage(KEYS, grey)
+    levels = np.asarray(after)[np.asarray(where)]
+    assert 0.1 < levels.min() < 0.35 and levels.max() < 0.65  # 0.5 (1 - 0.65) to 0.5 (1 + 0.2)
+    black, none = damage(KEYS, jnp.zeros((64, 32, 32, 1), jnp.float32))
+    assert not np.asarray(black).any() and not np.asarray(none).any()
+
+
+def test_textures_come_from_the_other_image():
+    """What is red there is red here, wherever it was moved."""
+    grey = jnp.full((64, 32, 32, 3), 0.5, jnp.float32)
+    red = jnp.asarray(np.full((64, 32, 32, 3), (0.9, 0.1, 0.1)), jnp.float32)
+    after, where = (np.asarray(x) for x in jax.jit(jax.vmap(damaged))(KEYS, grey, red))
+    textured = [i for i in range(64) if np.ptp(after[i], axis=-1).max() > 0.05]
+    assert 15 < len(textured) < 50  # one in two
+    for i in textured:
+        inside = after[i][where[i]]
+        assert (inside[:, 0] >= inside[:, 1]).all()
