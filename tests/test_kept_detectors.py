@@ -73,7 +73,7 @@ def other_scores(folder):
         (lambda d: (d / "detection.json").write_text('{"schema": 1, "me'), "cannot read '.*json'"),
         (lambda d: (d / "detection.json").write_text("[1]"), "cannot read '.*json'"),
         (lambda d: (d / "detection.json").unlink(), "holds no detector: it has no detection.json"),
-        (lambda d: change(d, schema=2), "has schema 3, this version of cnn_jax reads 2"),
+        (lambda d: change(d, schema=3), "has schema 3, this version of cnn_jax reads 2"),
         (lambda d: change(d, schema=None), "has figures but no detector"),
         (lambda d: change(d, alarm={"threshold": 1}), "no 'false_alarm'"),
         (lambda d: change(d, method="magic"), "method 'magic'"),

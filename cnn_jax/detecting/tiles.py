@@ -107,7 +107,7 @@ def files_of(split: Split, files: Mapping[str, Path] | None) -> list[Path]:
     missing = [str(name) for name in split.ids if str(name) not in files]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(split)} images are no files of their own, of which windows "
-            f"could be taken at their own resolution: {missing[0]!r}"
+            f"{len(missing)} of {len(split)} images are no files of their own, such as "
+            f"{missing[0]!r}: only files are looked at one by one, or at their own resolution"
         )
     return [files[str(name)] for name in split.ids]

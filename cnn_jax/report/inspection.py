@@ -98,8 +98,12 @@ def _failed(page: InspectionPage) -> Markup:
         return section("What fails", "Nothing does.")
     lead = f"The {len(page.failed)} of {count:,} with the highest score, highest first."
     if any(shown.heat is not None for shown in page.failed):
-        lead += " Beside each, where it differs most from the rest of itself."
+        lead += " Beside each, where it looks least normal."
     return section("What fails", lead, _legend(page.failed), _cards(page.failed, page.threshold))
+
+
+def _so_many(shown: int, count: int) -> str:
+    return f"All {count:,}" if shown == count else f"The worst {shown:,} of {count:,}"
 
 
 def _passed(page: InspectionPage) -> Markup:

@@ -14,7 +14,6 @@ experiments/anomaly_detection/results.csv.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,21 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import data, detecting
-from cnn_jax.anomaly import fit_neighbours
 from cnn_jax.data import Dataset, Split
-from cnn_jax.data.splits import assign_parts
-from cnn_jax.decision import fit_alarm
 from cnn_jax.errors import CnnJaxError
-from cnn_jax.evaluation import CalibrationScores, Estimate, proportion
 from cnn_jax.recipe import Recipe, for_data
 from cnn_jax.training.baselines import pixel_features
+from experiments.promises import resplit
 from experiments.results import ResultsError, Row, append
 from experiments.rows import here, row_of
 from experiments.tables import ROOT
 
 DATA, NORMAL = "pneumoniamnist", "normal"
 FALSE_ALARM, CONFIDENCE = 0.05, 0.95
-RESPLITS = 200
 PATH = ROOT / "experiments" / "anomaly_detection" / "results.csv"
 COMMAND = 'python -m experiments.anomaly_detection.measure {} --data-dir "$CNN_JAX_DATA"'
 
@@ -119,28 +114,7 @@ def promise(folder: str) -> Iterator[Row]:
     features = np.concatenate([pixel_features(_images(split)) for split in own])
     ids = np.concatenate([split.ids for split in own])
     groups = _near_groups(dataset, ids)
-    exceeded, rates = [], []
-    for number in range(RESPLITS):
-        parts = assign_parts(
-            ids,
-            np.zeros(len(ids), np.int64),
-            groups,
-            {"train": 1 / 3, "calibration": 1 / 3, "test": 1 / 3},
-            seed=number,
-        )
-        detector = fit_neighbours(features[parts == "train"])
-        scores = {part: detector.score(features[parts == part]) for part in ("calibration", "test")}
-        held = parts == "calibration"
-        calibration = CalibrationScores(
-            "calibration", ids[held], scores["calibration"], groups=groups[held]
-        )
-        alarm = fit_alarm(calibration, false_alarm=FALSE_ALARM, confidence=CONFIDENCE)
-        of_groups = np.unique(groups[parts == "test"], return_inverse=True)[1]
-        raised = np.zeros(of_groups.max() + 1, bool)
-        np.logical_or.at(raised, of_groups, alarm.of(scores["test"]))
-        exceeded.append(raised.sum() > _bound(len(raised)))
-        rates.append(raised.mean())
-    low, high, method = proportion(int(np.sum(exceeded)), RESPLITS)
+    share, mean = resplit(features, ids, groups, false_alarm=FALSE_ALARM, confidence=CONFIDENCE)
     common = {
         "experiment": "alarm on 5 neighbours of pixels, 200 splits by group",
         "command": COMMAND.format("promise"),
@@ -150,19 +124,9 @@ def promise(folder: str) -> Iterator[Row]:
         "data_digest": dataset.digest[:16],
         **here(),
     }
-    share = Estimate(float(np.mean(exceeded)), low, high, RESPLITS, f"{method} over splits")
-    print(f"bound exceeded in {share}; mean rate {np.mean(rates):.4f}")
+    print(f"bound exceeded in {share}; mean rate {mean.value:.4f}")
     yield row_of(share, metric="bound exceeded", **common)
-    none = (math.nan, math.nan)
-    mean = Estimate(float(np.mean(rates)), *none, RESPLITS, "mean over splits, which overlap")
     yield row_of(mean, metric="false_alarm_rate", **common)
-
-
-def _bound(n: int) -> int:
-    """The least count that a binomial variable of n and the rate exceeds in at most 5 %."""
-    from scipy.stats import binom  # type: ignore[attr-defined]
-
-    return int(binom.ppf(1 - 0.05, n, FALSE_ALARM))
 
 
 def _images(split: Split) -> np.ndarray:
