@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax.data import read_header
-from cnn_jax.data.files import unreadable
 from cnn_jax.detecting import Detector
 from cnn_jax.detecting.looking import Look
 from cnn_jax.errors import DataError, RunError
@@ -60,16 +59,13 @@ def inspect(detector: Detector, files: Sequence[str | os.PathLike[str]]) -> Iter
       files: picture files.
     """
     paths = [Path(file) for file in files]
-    for start in range(0, len(paths), _AT_ONCE):
-        some = paths[start : start + _AT_ONCE]
+    # Large pictures one by one: none is looked at again because another cannot be read.
+    together = _AT_ONCE if detector.tiles is None else 1
+    for start in range(0, len(paths), together):
+        some = paths[start : start + together]
         reasons = {file: why for file in some if (why := _several(file))}
-        readable = [file for file in some if file not in reasons]
-        looks: dict[Path, Look] = {}
-        try:
-            looks = dict(zip(readable, detector.look(readable), strict=True))
-        except DataError:
-            looks, bad = _one_by_one(detector, readable)
-            reasons |= bad
+        looks, bad = _looks(detector, [file for file in some if file not in reasons])
+        reasons |= bad
         for file in some:
             look = looks.get(file)
             if look is None:
@@ -88,19 +84,19 @@ def _several(file: Path) -> str:
     return f"{str(file)!r} has several pictures: save each as a file" if header.animated else ""
 
 
-def _one_by_one(
-    detector: Detector, files: Sequence[Path]
-) -> tuple[dict[Path, Look], dict[Path, str]]:
-    """What can be looked at of files among which one cannot, and why the others cannot."""
-    reasons = {} if detector.tiles is not None else unreadable(files)
+def _looks(detector: Detector, files: Sequence[Path]) -> tuple[dict[Path, Look], dict[Path, str]]:
+    """What is seen in files, and why the others of them cannot be read."""
+    try:
+        return dict(zip(files, detector.look(files), strict=True)), {}
+    except DataError as error:
+        if len(files) == 1:
+            return {}, {files[0]: str(error)}
     looks: dict[Path, Look] = {}
+    reasons: dict[Path, str] = {}
     for file in files:
-        if file in reasons:
-            continue
-        try:
-            looks[file] = next(detector.look([file]))
-        except DataError as error:
-            reasons[file] = str(error)
+        found, bad = _looks(detector, [file])
+        looks |= found
+        reasons |= bad
     return looks, reasons
 
 

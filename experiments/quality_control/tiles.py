@@ -289,9 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("splitting", choices=["scene", "image"])
-    parser.add_argument(
-        "method", help="such as synthetic, 'padim of rotation', pixels; promise"
-    )
+    parser.add_argument("method", help="such as synthetic, 'padim of rotation', pixels; promise")
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--splits", type=int, default=SPLITS)
     options = parser.parse_args(arguments)
