@@ -27,8 +27,7 @@ usage: cnn-jax COMMAND [...]
   gallery    people or products by their images: enrol, identify, verify, remove
   predict    class and calibrated probability of image files
   report     write the page of a run again
-  errors     the hardest examples of a run, and a folder to relabel them
-  relabel    corrected labels from what was moved in that folder
+  errors     the hardest examples in a folder to sort, which 'relabel' reads
   export     the weights, with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
