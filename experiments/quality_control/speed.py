@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
                 command=COMMAND,
                 data=f"{FILES} PNG of {SIDE}×{SIDE} pixels",
                 data_digest="",
-                split="",
+                split="from the disk",
                 seed="0",
                 **here(),
             )
