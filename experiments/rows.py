@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from cnn_jax import environment
+from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
-from experiments.results import Row
+from experiments.results import ResultsError, Row, append
 
 
 def row_of(estimate: Estimate, **rest: Any) -> Row:
@@ -28,6 +32,17 @@ def row_of(estimate: Estimate, **rest: Any) -> Row:
         method=estimate.method,
         **rest,
     )
+
+
+def append_each(path: Path, rows: Iterable[Row], name: str) -> int:
+    """Append each row as soon as it is measured; returns the exit status of the command `name`."""
+    try:
+        for row in rows:
+            append(path, [row])
+    except (CnnJaxError, ResultsError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def here() -> dict[str, str]:

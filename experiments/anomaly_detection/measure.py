@@ -23,12 +23,11 @@ import numpy as np
 
 from cnn_jax import data, detecting
 from cnn_jax.data import Dataset, Split
-from cnn_jax.errors import CnnJaxError
 from cnn_jax.recipe import Recipe, for_data
 from cnn_jax.training.baselines import pixel_features
 from experiments.promises import resplit
-from experiments.results import ResultsError, Row, append
-from experiments.rows import here, row_of
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
 DATA, NORMAL = "pneumoniamnist", "normal"
@@ -153,18 +152,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--only", help="of the detectors, those of this method")
     options = parser.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory() as networks:
-            for row in (
-                promise(options.data_dir)
-                if options.what == "promise"
-                else detectors(options.data_dir, options.only, networks)
-            ):
-                append(PATH, [row])
-    except (CnnJaxError, ResultsError) as error:
-        print(f"measure: {error}", file=sys.stderr)
-        return 2
-    return 0
+    with tempfile.TemporaryDirectory() as networks:
+        measured = (
+            promise(options.data_dir)
+            if options.what == "promise"
+            else detectors(options.data_dir, options.only, networks)
+        )
+        return append_each(PATH, measured, "measure")
 
 
 if __name__ == "__main__":

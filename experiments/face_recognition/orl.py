@@ -26,7 +26,6 @@ import numpy as np
 
 import cnn_jax
 from cnn_jax import data
-from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import (
     Estimate,
     Searches,
@@ -42,8 +41,8 @@ from cnn_jax.evaluation import (
 from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import logistic_regression, pixel_features
-from experiments.results import ResultsError, Row, append
-from experiments.rows import here, row_of
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
 SPLITS = 20
@@ -255,13 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--splits", type=int, default=SPLITS)
     options = parser.parse_args(arguments)
-    try:
-        for row in rows(options.protocol, options.data_dir, options.splits):
-            append(PATH, [row])
-    except (CnnJaxError, ResultsError) as error:
-        print(f"orl: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return append_each(PATH, rows(options.protocol, options.data_dir, options.splits), "orl")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.pooling import pool
 from cnn_jax.detecting.scorer import OF_NETWORK, Scorer, fit_scorer
-from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate, anomaly_map_metrics, au_pimo, bootstrap
 from cnn_jax.evaluation.weighted import Ranking
 from cnn_jax.pretraining import pretrain
@@ -39,8 +38,8 @@ from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import pixel_features
 from cnn_jax.training.progress import Silent
 from experiments.promises import RESPLITS, resplit
-from experiments.results import ResultsError, Row, append
-from experiments.rows import here, row_of
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
 DATA, NORMAL = "magnetic_tile", "MT_Free"
@@ -271,7 +270,7 @@ def rows(splitting: str, method: str, folder: str, splits: int) -> Iterator[Row]
         if method != "pixels" and experiment in methods[1:]:
             continue  # they have rows of their own
         yield row_of(
-            figure,
+            replace(figure, n_seeds=splits),  # a model for each split, whatever it is
             experiment=experiment,
             metric=metric,
             command=COMMAND.format(splitting, f"'{method}'")
@@ -293,17 +292,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--splits", type=int, default=SPLITS)
     options = parser.parse_args(arguments)
-    try:
-        for row in (
-            promise(options.data_dir)
-            if options.method == "promise"
-            else rows(options.splitting, options.method, options.data_dir, options.splits)
-        ):
-            append(PATH, [row])
-    except (CnnJaxError, ResultsError) as error:
-        print(f"tiles: {error}", file=sys.stderr)
-        return 2
-    return 0
+    measured = (
+        promise(options.data_dir)
+        if options.method == "promise"
+        else rows(options.splitting, options.method, options.data_dir, options.splits)
+    )
+    return append_each(PATH, measured, "tiles")
 
 
 if __name__ == "__main__":
