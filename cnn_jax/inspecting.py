@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax.data import read_header
+from cnn_jax.data.large import MOST_PIXELS
 from cnn_jax.detecting import Detector
 from cnn_jax.detecting.looking import Look
 from cnn_jax.errors import DataError, RunError
@@ -60,10 +61,10 @@ def inspect(detector: Detector, files: Sequence[str | os.PathLike[str]]) -> Iter
     """
     paths = [Path(file) for file in files]
     # Large pictures one by one: none is looked at again because another cannot be read.
-    together = _AT_ONCE if detector.tiles is None else 1
+    together, most = (_AT_ONCE, None) if detector.tiles is None else (1, MOST_PIXELS)
     for start in range(0, len(paths), together):
         some = paths[start : start + together]
-        reasons = {file: why for file in some if (why := _several(file))}
+        reasons = {file: why for file in some if (why := _several(file, most))}
         looks, bad = _looks(detector, [file for file in some if file not in reasons])
         reasons |= bad
         for file in some:
@@ -74,13 +75,12 @@ def inspect(detector: Detector, files: Sequence[str | os.PathLike[str]]) -> Iter
                 yield Inspected(file, look, look.score > detector.alarm.threshold)
 
 
-def _several(file: Path) -> str:
+def _several(file: Path, most_pixels: int | None) -> str:
     """Why a file is no single picture; empty where it is one."""
     try:
-        header = read_header(file)
+        header = read_header(file, most_pixels)
     except DataError as error:
-        # Of large ones the detector itself looks at the header, with a limit of its own.
-        return "" if "limit" in str(error) else str(error)
+        return str(error)
     return f"{str(file)!r} has several pictures: save each as a file" if header.animated else ""
 
 

@@ -300,3 +300,15 @@ def test_what_cannot_be_is_said_in_one_line(plates, arguments, words, capsys):
     assert main(["inspect", *given]) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
+
+
+def test_pictures_beyond_pillows_limit_are_looked_at_in_windows_alone(
+    in_windows, plates, monkeypatch
+):
+    tested = [plates / "test" / "good" / "000.png"]
+    whole = detect(data.load(str(plates), validation=0.3), "good").detector
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    (large,) = inspect(in_windows[0].detector, tested)
+    assert large.verdict == "pass"
+    (refused,) = inspect(whole, tested)
+    assert refused.verdict == "unread" and "000.png' exceeds Pillow's limit" in refused.reason

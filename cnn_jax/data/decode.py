@@ -97,8 +97,14 @@ def decode_image(
         return resize_image(picture, (height, width), fit)
 
 
-def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHeader:
+def read_header(
+    image: str | os.PathLike[str] | bytes | EncodedImage, most_pixels: int | None = None
+) -> ImageHeader:
     """The header of an image file, without decoding its pixels.
+
+    Args:
+      image: path of a file, or the contents of one.
+      most_pixels: as of `opened_image`.
 
     Raises:
       DataError: not an image, or larger than Pillow's limit.
@@ -106,8 +112,10 @@ def read_header(image: str | os.PathLike[str] | bytes | EncodedImage) -> ImageHe
     if is_dicom(image):
         height, width, grey = size_of(image)  # type: ignore[arg-type]
         return ImageHeader(height, width, grey, animated=False, deep=False)
-    with opened_image(image) as opened:
-        height, width = upright_size(opened)
+    with opened_image(image, most_pixels) as opened:
+        width, height = opened.size
+        if _orientation(opened) in _ROTATED_BY_90_DEGREES:
+            width, height = height, width
         return ImageHeader(
             height=height,
             width=width,
@@ -336,12 +344,6 @@ def _orientation(image: PillowImage) -> int:
     if "exif" not in image.info and image.format != "TIFF":
         return 1
     return int(image.getexif().get(_ORIENTATION, 1))
-
-
-def upright_size(image: PillowImage) -> tuple[int, int]:
-    """Height and width once it is turned as its EXIF says."""
-    turned = _orientation(image) in _ROTATED_BY_90_DEGREES
-    return image.size if turned else (image.height, image.width)
 
 
 def upright(image: PillowImage) -> PillowImage:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnn_jax.data.decode import opened_image, to_mode, upright, upright_size
+from cnn_jax.data.decode import opened_image, to_mode, upright
 from cnn_jax.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,16 +52,6 @@ class LargePicture:
         small = self._picture.resize(size, how, reducing_gap=2.0)
         pixels = np.asarray(to_mode(small, self._channels, self._name), np.uint8)
         return pixels.reshape(size[1], size[0], self._channels)
-
-
-def size_of_large(path: str | os.PathLike[str], most_pixels: int = MOST_PIXELS) -> tuple[int, int]:
-    """Height and width of a picture, upright, from its header; limits as of `large_picture`.
-
-    Raises:
-      DataError: not an image, or larger than that.
-    """
-    with opened_image(path, most_pixels) as opened:
-        return upright_size(opened)
 
 
 @contextmanager

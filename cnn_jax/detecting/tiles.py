@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.data import Split
-from cnn_jax.data.large import LargePicture, large_picture, size_of_large
+from cnn_jax.data import Split, read_header
+from cnn_jax.data.large import MOST_PIXELS, LargePicture, large_picture
 from cnn_jax.errors import DataError, RecipeError
 from cnn_jax.training.windows import window_starts
 
@@ -74,8 +74,11 @@ def windows_of(
     Raises:
       DataError: a file cannot be read.
     """
+    headers = [read_header(file, MOST_PIXELS) for file in files]
     places = [
-        (k, place) for k, file in enumerate(files) for place in tiles.places(*size_of_large(file))
+        (k, place)
+        for k, header in enumerate(headers)
+        for place in tiles.places(header.height, header.width)
     ]
     if len(places) > MOST_LEARNED:
         drawn = np.random.default_rng(seed).choice(len(places), MOST_LEARNED, replace=False)
