@@ -14,10 +14,10 @@ from cnn_jax.recipe import Recipe
 
 
 def load_data(recipe: Recipe) -> Dataset:
-    """The data set a recipe names, with all three parts, its labels corrected.
+    """The data set a recipe names, with all three parts, labelled as it says.
 
     Raises:
-      DataError: it cannot be found or read, or the corrections do not fit it.
+      DataError: it cannot be found or read; see `label_data`.
     """
     d = recipe.data
     if d.source.startswith("custom:"):
@@ -39,7 +39,7 @@ def load_data(recipe: Recipe) -> Dataset:
         masks=d.masks,
         regions=d.regions,
     )
-    return correct_data(recipe, dataset)
+    return label_data(recipe, dataset)
 
 
 def load_again(recipe: Recipe) -> Dataset:
@@ -95,12 +95,18 @@ def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
     )
 
 
-def correct_data(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The data set with the labels that the recipe's corrections replace.
+def label_data(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with its labels corrected, and then its regions named by them, where asked.
 
     Raises:
-      DataError: the corrections cannot be read or are of other data.
+      DataError: the corrections cannot be read or are of other data; see `data.regions_by_class`.
     """
+    corrected = _corrected(recipe, dataset)
+    return data.regions_by_class(corrected) if recipe.data.regions_by_class else corrected
+
+
+def _corrected(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """The data set with the labels that the recipe's corrections replace."""
     path = recipe.data.corrections
     if path is None:
         return dataset
@@ -119,12 +125,12 @@ def resolve_data(recipe: Recipe, dataset: Dataset) -> Dataset:
     two of them, nor any image. Last comes what is not to be learned from.
 
     Raises:
-      DataError: see `correct_data`, `data.fold`, `data.disjoint_identities`,
+      DataError: see `label_data`, `data.fold`, `data.disjoint_identities`,
         `data.resolve_duplicates`, `data.fewer_identities` and `data.few_shots`.
     """
     d = recipe.data
     if d.source.startswith("custom:"):
-        dataset = correct_data(recipe, dataset)
+        dataset = label_data(recipe, dataset)
     grouped = group_data(recipe, dataset)
     if d.folds:
         grouped = data.fold(

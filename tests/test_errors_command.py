@@ -15,7 +15,7 @@ import cnn_jax
 from cnn_jax import Run, data, relabelling
 from cnn_jax.cli import main
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.run_data import correct_data
+from cnn_jax.run_data import label_data
 
 SMALL = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
 
@@ -200,7 +200,7 @@ def test_nothing_moved_is_no_table_of_corrections(capsys, nasty, exported):
     assert run(capsys, "relabel", str(folder), "--overwrite")[0] == 0
     assert data.read_corrections(table) == ()
     recipe = nasty.recipe.override({"data.corrections": str(table)})
-    notes = correct_data(recipe, nasty.dataset).notes
+    notes = label_data(recipe, nasty.dataset).notes
     assert notes[-1] == f"Corrections: {str(table)!r} holds none."
 
 

@@ -16,6 +16,7 @@ from cnn_jax.data.files import list_images
 from cnn_jax.data.folds import fold
 from cnn_jax.data.identities import disjoint_identities, identity_parts
 from cnn_jax.data.load import load
+from cnn_jax.data.marked_classes import regions_by_class
 from cnn_jax.data.near_duplicates import NearDuplicates, find_near_duplicates
 from cnn_jax.data.order import balanced_order, check_identities, epoch_order, identity_order
 from cnn_jax.data.originals import original_files, original_masks
@@ -61,6 +62,7 @@ __all__ = [
     "read_corrections",
     "read_header",
     "read_pairs",
+    "regions_by_class",
     "resolve_duplicates",
     "similarity_transform",
     "tfds_place",

@@ -52,6 +52,8 @@ class DataRecipe:
         then says of each pixel what it belongs to.
       regions: names of what the values 1, 2, ... of the masks mean; without them masks are black
         and one other value, the region `lesion`.
+      regions_by_class: what such a mask marks is a region of the image's class instead, so that
+        kinds of defects are told apart; see `data.regions_by_class`.
     """
 
     source: str = "digits"
@@ -75,6 +77,7 @@ class DataRecipe:
     shots: int = 0
     masks: bool = False
     regions: tuple[str, ...] = ()
+    regions_by_class: bool = False
 
 
 @dataclass(frozen=True)
