@@ -20,6 +20,7 @@ _SHARE = (0.03, 0.3)  # of the area that a blob covers
 # In parts of the shorter side.
 _PIECE, _LENGTH, _WIDTH = (0.02, 0.3), (0.1, 0.6), (0.008, 0.03)
 _BITE, _DEPTH = (0.04, 0.3), (0.02, 0.15)
+_BAND = (0.03, 0.5)
 # How much darker or lighter, in parts of the image's mean; how much of other texture is mixed in;
 # and how much flatter or rougher it is than it was.
 _SHADE, _MIXED, _ROUGHER = (-0.65, 0.2), (0.3, 1.0), (0.2, 2.0)
@@ -31,7 +32,8 @@ def damaged(key: jax.Array, image: jax.Array, other: jax.Array) -> tuple[jax.Arr
     """An image with a defect, and where that is.
 
     Its outline is, equally likely, a blob of smooth noise, one to three pieces (rectangles or
-    ellipses of any angle), a thin bent line, or a bite out of the border. It is filled with the
+    ellipses of any angle), a thin bent line, a bite out of the border, or a band along all of one
+    border, as where grinding or coating ends. It is filled with the
     texture of the other image, moved, turned, and made flatter or rougher, or made darker or
     lighter, or both.
 
@@ -46,7 +48,7 @@ def damaged(key: jax.Array, image: jax.Array, other: jax.Array) -> tuple[jax.Arr
     """
     height, width = image.shape[:2]
     of_kind, of_shape, of_filling = (jax.random.fold_in(key, n) for n in range(3))
-    shapes = [shape(of_shape, height, width) for shape in (blob, pieces, line, bite)]
+    shapes = [shape(of_shape, height, width) for shape in (blob, pieces, line, bite, band)]
     kind = jax.random.randint(of_kind, (), 0, len(shapes))
     inside = jnp.stack(shapes)[kind]
     # Edges are a pixel wide: a hard one would tell a made defect from a real one.
@@ -104,19 +106,37 @@ def line(key: jax.Array, height: int, width: int) -> jax.Array:
 
 def bite(key: jax.Array, height: int, width: int) -> jax.Array:
     """Bool `[H, W]`: a piece missing from one of the four borders, with an uneven edge."""
-    of_side, of_size, of_edge = jax.random.split(key, 3)
+    of_border, of_size = jax.random.split(key)
+    depth, beside, uneven = _border(of_border, height, width)
+    size = jax.random.uniform(of_size, (3,), jnp.float32)
+    middle, half = size[0], _BITE[0] + (_BITE[1] - _BITE[0]) * size[1]
+    deepest = min(height, width) * (_DEPTH[0] + (_DEPTH[1] - _DEPTH[0]) * size[2])
+    bow = jnp.maximum(1 - ((beside - middle) / half) ** 2, 0)
+    return depth < deepest * bow * (1 + 0.4 * uneven)
+
+
+def band(key: jax.Array, height: int, width: int) -> jax.Array:
+    """Bool `[H, W]`: all along one of the four borders, up to half the image, unevenly deep."""
+    of_border, of_size = jax.random.split(key)
+    depth, _, uneven = _border(of_border, height, width)
+    shallow, deep = map(math.log, _BAND)
+    size = jnp.exp(jax.random.uniform(of_size, (), jnp.float32, shallow, deep))
+    return depth < min(height, width) * size * (1 + 0.1 * uneven)
+
+
+def _border(key: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of a random border: pixels from it, the place along it in 0..1, and noise along it.
+
+    All float32 `[H, W]`, the noise with standard deviation 1 at eight places, linear between them.
+    """
+    of_side, of_edge = jax.random.split(key)
     rows, columns = (lax.broadcasted_iota(jnp.float32, (height, width), axis) for axis in range(2))
     side = jax.random.randint(of_side, (), 0, 4)
     depth = jnp.stack([rows, height - 1 - rows, columns, width - 1 - columns])[side]
     beside = jnp.where(side < 2, columns / width, rows / height)
-    size = jax.random.uniform(of_size, (3,), jnp.float32)
-    middle, half = size[0], _BITE[0] + (_BITE[1] - _BITE[0]) * size[1]
-    deepest = min(height, width) * (_DEPTH[0] + (_DEPTH[1] - _DEPTH[0]) * size[2])
     length = max(height, width)
     edge = jax.image.resize(jax.random.normal(of_edge, (8,), jnp.float32), (length,), "linear")
-    uneven = edge[jnp.clip((beside * length).astype(jnp.int32), 0, length - 1)]
-    bow = jnp.maximum(1 - ((beside - middle) / half) ** 2, 0)
-    return depth < deepest * bow * (1 + 0.4 * uneven)
+    return depth, beside, edge[jnp.clip((beside * length).astype(jnp.int32), 0, length - 1)]
 
 
 def _turned(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from cnn_jax.augment.defects import bite, blob, damaged, line, pieces
+from cnn_jax.augment.defects import band, bite, blob, damaged, line, pieces
 
 KEYS = jax.random.split(jax.random.key(0), 64)
-SHAPES = (blob, pieces, line, bite)
+SHAPES = (blob, pieces, line, bite, band)
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def test_outlines_differ_and_leave_most_of_the_image(shape):
     found = drawn(shape)
     assert found.dtype == np.bool_ and found.shape == (64, 48, 60)
     share = found.mean(axis=(1, 2))
-    assert (share < 0.45).all() and (share > 0).mean() > 0.9
+    assert (share < (0.65 if shape is band else 0.45)).all() and (share > 0).mean() > 0.9
     assert len({one.tobytes() for one in found}) > 55
     # They come near every place of the image.
     coarse = found.any(axis=0).reshape(8, 6, 10, 6).any(axis=(1, 3))
@@ -67,6 +67,19 @@ def test_every_side_is_bitten():
     found = drawn(bite)
     for side in (found[:, 0], found[:, -1], found[:, :, 0], found[:, :, -1]):
         assert side.any(axis=1).sum() > 5
+
+
+def test_bands_lie_along_all_of_one_border():
+    sides = set()
+    for one in drawn(band):
+        whole = [side.all() for side in (one[0], one[-1], one[:, 0], one[:, -1])]
+        sides.update(np.flatnonzero(whole).tolist())
+        assert any(whole)
+        parts, count = label(one)
+        assert count == 1
+    assert sides == {0, 1, 2, 3}
+    share = drawn(band).mean(axis=(1, 2))
+    assert share.min() < 0.06 and share.max() > 0.35
 
 
 @pytest.mark.parametrize("channels", [1, 3])
