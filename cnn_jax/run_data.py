@@ -38,6 +38,7 @@ def load_data(recipe: Recipe) -> Dataset:
         group_near_duplicates=d.group_near_duplicates,
         masks=d.masks,
         regions=d.regions,
+        unreadable=d.unreadable,
     )
     return label_data(recipe, dataset)
 

@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -279,6 +281,30 @@ def test_the_command_learns_inspects_and_inspects_others(plates, tmp_path, capsy
     assert "is there already" in capsys.readouterr().err
     assert main([*again[:4], str(tmp_path / "c"), *again[5:], "--tile", "9"]) == 2
     assert "--tile is for learning a detector" in capsys.readouterr().err
+
+
+def test_the_command_learns_beside_files_that_cannot_be_read(plates, tmp_path, capsys):
+    """Those to learn from and those to look at are told, and all others are used."""
+    out, whole = tmp_path / "out", tmp_path / "plates"
+    shutil.copytree(plates, whole)
+    bad = bad_files(tmp_path / "bad")
+    for name in ("cut.png", "text.png", "empty.png", "moving.gif"):
+        (bad / name).rename(whole / ("train/good" if "e" in name else "test/hole") / name)
+    assert main(["inspect", str(whole), "--out", str(out), *LEARN]) == 1
+    said = capsys.readouterr()
+    assert "4 cannot be read" in said.out
+    for name in ("cut.png", "text.png", "empty.png", "moving.gif"):
+        assert name in said.err
+    with open(out / "inspection.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 22 + 4
+    unread = {Path(row["image"]).name: row["reason"] for row in rows if row["verdict"] == "unread"}
+    assert set(unread) == {"cut.png", "text.png", "empty.png", "moving.gif"}
+    assert "several pictures" in unread["moving.gif"] and "no known format" in unread["text.png"]
+    stop = ["--data.unreadable", "stop"]
+    assert main(["inspect", str(whole), "--out", str(tmp_path / "b"), *LEARN, *stop]) == 2
+    said = capsys.readouterr().err
+    assert "3 damaged image files must be replaced or removed" in said  # of animations the first
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ call, or 'cnn-jax detect --out', has kept.
   --load DETECTOR    inspect other pictures by it
   IMAGE              image files, or folders of them
 
-The exit status is 0, or 1 where a file could not be read: it is then named.
+The exit status is 0, or 1 where a file could not be read, be it one to learn
+from: it is then named, and the others are looked at.
 examples:
   cnn-jax inspect path/to/bottle --out inspected
   cnn-jax inspect --load inspected/detector --out today new/"""
@@ -111,8 +112,9 @@ def _learned(
     recipe = resolve("inspection", named)
     dataset = resolve_data(recipe, load_data(recipe))
     ids = [str(name) for split in dataset.splits.values() for name in split.ids]
-    files = original_files(recipe, ids)
-    tested = files_of(dataset.splits["test"], files)
+    files = original_files(recipe, [*ids, *dataset.unread])
+    unread = [files[name] for name in dataset.unread if name in files]
+    tested = [*files_of(dataset.splits["test"], files), *unread]
     tiles = None
     if options.tile is not None:
         overlap = {} if options.overlap is None else {"overlap": options.overlap}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from cnn_jax.data.sources import (
     read_into_memory,
 )
 from cnn_jax.data.splits import LEAK, complete_splits, leak_notes
+from cnn_jax.data.unreadable import Unreadable, without_unreadable
 from cnn_jax.errors import DataError
 
 # Of 255: files of 12 bits in 16 reach 15.
@@ -41,9 +43,15 @@ class Options:
     split_seed: int = 0
     memory_limit: int = 4 * 2**30
     group_near_duplicates: bool = False
+    unreadable: Unreadable = "stop"
 
     def __post_init__(self) -> None:
         check_fit(self.fit)
+        if self.unreadable not in get_args(Unreadable):
+            raise DataError(
+                f"unreadable must be one of {', '.join(get_args(Unreadable))}, "
+                f"not {self.unreadable!r}"
+            )
         if self.image_size is not None and self.image_size < 1:
             raise DataError(f"image_size must be at least 1, not {self.image_size}")
         if self.channels not in (None, 1, 3):
@@ -56,6 +64,9 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
     Raises:
       DataError: fewer than two classes, parts that cannot be made, or damaged images.
     """
+    left_out: dict[str, str] = {}
+    if options.unreadable == "leave-out":
+        reading, left_out = without_unreadable(reading)
     try:
         given, pixel_notes = _decoded(reading, options)
     except DataError:
@@ -83,9 +94,23 @@ def assemble(reading: Reading, options: Options, name: str) -> Dataset:
         digest=dataset_digest(splits),
         licence=reading.licence,
         citation=reading.citation,
-        notes=(*reading.notes, *pixel_notes, *copy_notes, *split_notes, *class_notes),
+        notes=(
+            *reading.notes,
+            *_left_out(left_out),
+            *pixel_notes,
+            *copy_notes,
+            *split_notes,
+            *class_notes,
+        ),
         regions=reading.regions,
+        unread=left_out,
     )
+
+
+def _left_out(unread: Mapping[str, str]) -> tuple[str, ...]:
+    if not unread:
+        return ()
+    return (f"Files left out as they cannot be read: {len(unread)} ({some_of(list(unread))}).",)
 
 
 def _decoded(reading: Reading, options: Options) -> tuple[dict[str, Split], tuple[str, ...]]:

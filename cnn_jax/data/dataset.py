@@ -162,6 +162,7 @@ class Dataset:
       notes: what was decided while reading (one sentence each), shown to the user.
       regions: what the values of the masks mean, `("background", "lesion")` for example; empty
         for data without masks. Data with masks are segmented, data without are classified.
+      unread: ids of files that were left out as they cannot be read -> why.
 
     Raises:
       DataError: no splits, splits of different image shape, labels outside the classes, masks
@@ -178,6 +179,7 @@ class Dataset:
     spacing: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.splits:

@@ -93,7 +93,7 @@ def decode_image(
         )
     height, width, channels = image_shape
     with opened_image(image) as opened:
-        picture = to_mode(upright(opened), channels, _name(image))
+        picture = to_mode(upright(opened), channels, name_of(image))
         return resize_image(picture, (height, width), fit)
 
 
@@ -220,23 +220,23 @@ def mask_values(path: str | os.PathLike[str]) -> np.ndarray:
     with opened_image(path) as opened:
         frames = int(getattr(opened, "n_frames", 1))
         if frames > 1:
-            raise DataError(f"mask {_name(path)} has {frames} frames: a mask is one picture")
+            raise DataError(f"mask {name_of(path)} has {frames} frames: a mask is one picture")
         values = np.asarray(upright(opened))
         mode = opened.mode
     if values.ndim == 3:
         opaque = mode not in ("LA", "RGBA", "PA")
         if not opaque and (values[..., -1] != values.flat[values.shape[-1] - 1]).any():
             raise DataError(
-                f"mask {_name(path)} marks by transparency: save it as grey values without it"
+                f"mask {name_of(path)} marks by transparency: save it as grey values without it"
             )
         colours = values if opaque else values[..., :-1]
         if (colours != colours[..., :1]).any():
             raise DataError(
-                f"mask {_name(path)} is coloured: save it as grey values, or with a palette"
+                f"mask {name_of(path)} is coloured: save it as grey values, or with a palette"
             )
         values = colours[..., 0]
     if mode == "F":
-        raise DataError(f"mask {_name(path)} has floating-point pixels: save it as 8 bit")
+        raise DataError(f"mask {name_of(path)} has floating-point pixels: save it as 8 bit")
     return values.astype(np.int64)
 
 
@@ -299,17 +299,17 @@ def opened_image(
         ) as opened:
             if limit is not None and opened.width * opened.height > limit:
                 whose = "Pillow's limit" if most_pixels is None else "the limit"
-                raise DataError(f"{_name(image)} has more than {limit} pixels, {whose}")
+                raise DataError(f"{name_of(image)} has more than {limit} pixels, {whose}")
             yield opened
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{_name(image)} exceeds Pillow's limit of pixels: {error}") from error
+        raise DataError(f"{name_of(image)} exceeds Pillow's limit of pixels: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{_name(image)} cannot be read as an image: no known format") from error
+        raise DataError(f"{name_of(image)} cannot be read as an image: no known format") from error
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{_name(image)} cannot be read as an image: {reason}") from error
+        raise DataError(f"{name_of(image)} cannot be read as an image: {reason}") from error
     finally:
         if most_pixels is not None:
             Image.MAX_IMAGE_PIXELS = usual
@@ -329,7 +329,8 @@ def _open(contents: str | os.PathLike[str] | bytes) -> PillowImage:
             return Image.open(io.BytesIO(magic + b"\n#" + file.read()))
 
 
-def _name(image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage) -> str:
+def name_of(image: str | os.PathLike[str] | bytes | EncodedImage | PillowImage) -> str:
+    """As messages call an image: its path, or where it came from."""
     if isinstance(image, EncodedImage):
         return image.name
     if isinstance(image, bytes):

@@ -20,6 +20,7 @@ from cnn_jax.data.reading import Reading
 from cnn_jax.data.table import read_part_tables, read_table
 from cnn_jax.data.tfds.folder import PREFIX
 from cnn_jax.data.tfds.reading import read_tfds
+from cnn_jax.data.unreadable import Unreadable
 from cnn_jax.errors import DataError
 
 
@@ -40,6 +41,7 @@ def load(
     group_near_duplicates: bool = False,
     masks: bool = False,
     regions: Sequence[str] = (),
+    unreadable: Unreadable = "stop",
 ) -> Dataset:
     """A data set with the splits `train`, `validation` and `test`, in that order.
 
@@ -71,12 +73,22 @@ def load(
       masks: also read the segmentation masks that lie beside the images of class folders.
       regions: names of what the values 1, 2, ... of the masks mean; without them masks are black
         and one other value, whichever it is, which is the region `lesion`.
+      unreadable: what is done about files that are damaged or no images: `stop` names them and
+        raises; `leave-out` goes on without them, and without files of several pictures, such as
+        animations, of which otherwise the first counts; `Dataset.unread` names them.
 
     Raises:
       DataError: the data cannot be found or read, or does not fit together.
     """
     options = Options(
-        image_size, channels, fit, validation, split_seed, memory_limit, group_near_duplicates
+        image_size=image_size,
+        channels=channels,
+        fit=fit,
+        validation=validation,
+        split_seed=split_seed,
+        memory_limit=memory_limit,
+        group_near_duplicates=group_near_duplicates,
+        unreadable=unreadable,
     )
     columns = Columns(path=path_column, label=label, split=split_column, group=group_column)
     name, reading = read(spec, data_dir, columns, masks=masks, regions=regions)

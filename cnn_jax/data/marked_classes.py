@@ -53,7 +53,8 @@ def regions_by_class(dataset: Dataset) -> Dataset:
     names = [classes[k] for k in present]
     if background in names:
         raise DataError(
-            f"a class of {dataset.name!r} is called {background!r}, as what is not marked: rename it"
+            f"a class of {dataset.name!r} is called {background!r}, as is what is not marked: "
+            "rename it"
         )
     number = np.zeros(len(classes), np.uint8)
     number[present] = np.arange(1, len(present) + 1)

@@ -17,6 +17,7 @@ from cnn_jax.data.decode import (
     Fit,
     ImageHeader,
     decode_image,
+    name_of,
     read_header,
     resize_image,
 )
@@ -33,6 +34,8 @@ _BLOCK = 32
 
 # Damaged files that an error names: all of them in most sets, and a line that can be read.
 _NAMED = 20
+
+_SMALLEST = (1, 1, 3)  # what an image is decoded to where only errors matter
 
 _Result = TypeVar("_Result")
 
@@ -123,9 +126,23 @@ def check_images(lists: Sequence[ImageList]) -> None:
 
     def decode(number: int) -> None:
         some, index = images[number]
-        decode_image(some[index], (1, 1, 3))
+        decode_image(some[index], _SMALLEST)
 
     for_each(decode, len(images))
+
+
+def find_unreadable(images: ImageList) -> dict[int, str]:
+    """Position -> why, of images that cannot be decoded, or are several, as animations are.
+
+    Each is decoded once and not kept.
+    """
+
+    def decode(index: int) -> None:
+        if read_header(images[index]).animated:
+            raise DataError(f"{name_of(images[index])} has several pictures: save each as a file")
+        decode_image(images[index], _SMALLEST)
+
+    return _attempt_each(decode, len(images))[1]
 
 
 def choose_shape(
@@ -209,7 +226,23 @@ def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
     Raises:
       DataError: it raised this for some; says how many and names the first twenty.
     """
-    failures: list[str] = []
+    results, failed = _attempt_each(function, count)
+    if failed:
+        files = counted(len(failed), "damaged image file", "damaged image files")
+        shown = "; ".join(sorted(failed.values())[:_NAMED])
+        more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        raise DataError(f"{files} must be replaced or removed: {shown}{more}")
+    return results
+
+
+def _attempt_each(
+    function: Callable[[int], _Result], count: int
+) -> tuple[list[_Result], dict[int, str]]:
+    """What `function` gives of 0..count-1 in order, and what it said of those for which it raised.
+
+    By several threads.
+    """
+    failed: dict[int, str] = {}
 
     def attempt(start: int) -> list[_Result]:
         results = []
@@ -217,14 +250,9 @@ def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
             try:
                 results.append(function(index))
             except DataError as error:
-                failures.append(str(error))
+                failed[index] = str(error)
         return results
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
         blocks = list(threads.map(attempt, range(0, count, _BLOCK)))
-    if failures:
-        files = counted(len(failures), "damaged image file", "damaged image files")
-        shown = "; ".join(sorted(failures)[:_NAMED])
-        more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-        raise DataError(f"{files} must be replaced or removed: {shown}{more}")
-    return [result for block in blocks for result in block]
+    return [result for block in blocks for result in block], dict(sorted(failed.items()))

@@ -54,6 +54,8 @@ class DataRecipe:
         and one other value, the region `lesion`.
       regions_by_class: what such a mask marks is a region of the image's class instead, so that
         kinds of defects are told apart; see `data.regions_by_class`.
+      unreadable: `stop` where an image file is damaged, or `leave-out` what cannot be read, and
+        animations, and name it.
     """
 
     source: str = "digits"
@@ -78,6 +80,7 @@ class DataRecipe:
     masks: bool = False
     regions: tuple[str, ...] = ()
     regions_by_class: bool = False
+    unreadable: Literal["stop", "leave-out"] = "stop"
 
 
 @dataclass(frozen=True)

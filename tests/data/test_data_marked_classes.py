@@ -67,7 +67,7 @@ def test_what_is_no_mask_of_one_region_or_no_class():
         regions_by_class(plain)
     with pytest.raises(DataError, match="nothing is marked in any mask"):
         regions_by_class(tiles(masks=np.zeros((24, 6, 5), np.uint8)))
-    with pytest.raises(DataError, match="called 'background', as what is not marked: rename"):
+    with pytest.raises(DataError, match="called 'background', as is what is not marked: rename"):
         regions_by_class(tiles(classes=("background", "good", "scratch")))
     several = 1 - np.eye(3, dtype=np.float32)[np.arange(24) % 3]
     masks = np.ones((24, 6, 5), np.uint8)
