@@ -26,9 +26,15 @@ _OF_PAIRS = {
 def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
     """Raise `RecipeError` for what only classification, or only segmentation, has."""
     if not dataset.regions:
-        if recipe.augment.patch:
-            raise RecipeError("augment.patch is for segmentation (data.masks): set it to 0")
+        for name in ("patch", "defects"):
+            if getattr(recipe.augment, name):
+                raise RecipeError(f"augment.{name} is for segmentation (data.masks): set it to 0")
         return
+    if recipe.augment.defects and len(dataset.regions) > 2:
+        raise RecipeError(
+            f"augment.defects are of one kind, and {dataset.name!r} has {len(dataset.regions) - 1} "
+            "regions: set it to 0"
+        )
     loss, augment, train = recipe.loss, recipe.augment, recipe.train
     for name, given in (
         ("loss.class_weights", loss.class_weights != "none"),

@@ -391,3 +391,35 @@ def test_of_each_image_it_is_decided_whether_it_is_in_it(run, tmp_path, capsys):
     (unfinished / "run.json").write_text(json.dumps(described))
     with pytest.raises(RunError, match="cnn-jax train --resume"):
         deciding.decide(Run.load(unfinished))
+
+
+def test_made_defects_teach_what_no_mask_shows(tmp_path):
+    """Nothing is marked in training, and the discs of the test part are found all the same."""
+    _, masks = discs(180)
+    noise = np.random.default_rng(1).normal(110, 6, masks.shape)
+    images = np.clip(noise + 40 * masks, 0, 255).astype(np.uint8)
+    labels = masks.any(axis=(1, 2)).astype(np.int32)
+    normal, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels)
+    rows = normal[:36], normal[36:42], np.concatenate([normal[42:], bad[:24]])
+    first, validation, test = ((images[r], labels[r], masks[r]) for r in rows)
+    dataset = data.from_arrays(*first[:2], masks=first[2], validation=validation, test=test)
+    options = {"optimizer.name": "adamw", "learning_rate": 0.01, "epochs": 80}
+    taught = {**SMALL, **options, "train.select": "last"}  # validation has nothing to find
+    rates = {}
+    for name, share in (("taught", 0.7), ("not taught", 0.0)):
+        run = train(data=dataset, out=tmp_path / name, **taught, **{"augment.defects": share})
+        highest = run.masks("test").probabilities.max(axis=(1, 2, 3))
+        bad = run.masks("test").masks.any(axis=(1, 2))
+        rates[name] = np.mean(highest[bad][:, None] > highest[~bad][None])
+    assert rates["taught"] > 0.95 > rates["not taught"]
+
+
+def test_made_defects_are_of_one_region(tmp_path):
+    images, masks = discs(30)
+    labels = np.arange(30) % 2
+    several = data.from_arrays(images, labels, masks=masks * (1 + labels[:, None, None]))
+    with pytest.raises(RecipeError, match=r"augment\.defects are of one kind, and 'arrays' has 2"):
+        train(data=several, out=tmp_path / "a", **SMALL, **{"augment.defects": 0.5})
+    plain = data.from_arrays(images, labels)
+    with pytest.raises(RecipeError, match=r"augment\.defects is for segmentation"):
+        train(data=plain, out=tmp_path / "b", **{"augment.defects": 0.5, "epochs": 1})

@@ -34,6 +34,7 @@ class Purpose(enum.IntEnum):
     MIXUP_OR_CUTMIX = 18
     POLICY = 19
     PATCH = 20
+    DEFECTS = 21
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnn_jax.augment.batch import Batch
+
 SMALLEST = 8  # pixels of a side
 
 # Sides of the grids of noise that blobs are cut from: few and large, or many and small.
@@ -21,9 +23,9 @@ _SHARE = (0.03, 0.3)  # of the area that a blob covers
 _PIECE, _LENGTH, _WIDTH = (0.02, 0.3), (0.1, 0.6), (0.008, 0.03)
 _BITE, _DEPTH = (0.04, 0.3), (0.02, 0.15)
 _BAND = (0.03, 0.5)
-# How much darker or lighter, in parts of the image's mean; how much of other texture is mixed in;
-# and how much flatter or rougher it is than it was.
-_SHADE, _MIXED, _ROUGHER = (-0.65, 0.2), (0.3, 1.0), (0.2, 2.0)
+# How much darker or lighter, in parts of the way from the image's mean to black or to white; how
+# much of other texture is mixed in; and how much flatter or rougher it is than it was.
+_SHADE, _MIXED, _ROUGHER = (-0.65, 0.15), (0.3, 1.0), (0.2, 2.0)
 # A change below this is none: of grey values in 0..1, about 8 of 255.
 _SEEN = 0.03
 
@@ -55,6 +57,44 @@ def damaged(key: jax.Array, image: jax.Array, other: jax.Array) -> tuple[jax.Arr
     soft = _mean_of_neighbours(inside.astype(jnp.float32))[..., jnp.newaxis]
     changed = jnp.clip(image * (1 - soft) + _filling(of_filling, image, other) * soft, 0, 1)
     return changed, (jnp.abs(changed - image) > _SEEN).any(axis=-1)
+
+
+def some_damaged(
+    keys: jax.Array, images: jax.Array, valid: jax.Array | None, probability: float
+) -> tuple[jax.Array, jax.Array]:
+    """A batch some of whose images have a defect, and where it is; see `damaged`.
+
+    The texture of a defect is that of the next valid image, of the last that of the first; of a
+    single image its own.
+
+    Args:
+      keys: of each image, `[B]`.
+      images: float32 `[B, H, W, C]` in 0..1.
+      valid: bool `[B]`, false for rows of padding, which come last; None for none of them.
+      probability: that an image gets a defect.
+
+    Returns:
+      float32 `[B, H, W, C]`, and bool `[B, H, W]`.
+    """
+    count: jax.Array | int = len(images)
+    if valid is not None:
+        count = jnp.maximum(valid.sum(dtype=jnp.int32), 1)
+    others = images[(jnp.arange(len(images)) + 1) % count]
+
+    def made(own: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+        of_defect, of_none = jax.random.split(own)
+        changed, where = damaged(of_defect, one, other)
+        none = jax.random.bernoulli(of_none, 1 - probability)
+        return jnp.where(none, one, changed), where & ~none
+
+    return jax.vmap(made)(keys, images, others)
+
+
+def add(keys: jax.Array, batch: Batch, probability: float) -> Batch:
+    """A batch with defects in some images, which its `mask` then marks as region 1, too."""
+    images, where = some_damaged(keys, batch["image"], batch.get("valid"), probability)
+    mask = batch["mask"]
+    return {**batch, "image": images, "mask": jnp.where(where & (mask == 0), 1, mask)}
 
 
 def blob(key: jax.Array, height: int, width: int) -> jax.Array:
@@ -171,7 +211,8 @@ def _filling(key: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
     moved = jnp.where(turn[1], moved[:, ::-1], moved)
     if height == width:
         moved = jnp.where(turn[2], moved.swapaxes(0, 1), moved)
-    shade = jax.random.uniform(of_shade, (), jnp.float32, *_SHADE) * image.mean()
+    shade = jax.random.uniform(of_shade, (), jnp.float32, *_SHADE)
+    shade *= jnp.where(shade < 0, image.mean(), 1 - image.mean())
     share = jax.random.uniform(of_share, (), jnp.float32, *_MIXED)
     gain = jax.random.uniform(of_gain, (), jnp.float32, *_ROUGHER)
     mean = other.mean(axis=(0, 1), keepdims=True)

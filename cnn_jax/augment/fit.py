@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnn_jax.augment.blurring import blur_radius
+from cnn_jax.augment.defects import SMALLEST
 from cnn_jax.augment.patches import window_of
 from cnn_jax.errors import RecipeError
 
@@ -36,6 +37,11 @@ def check(augment: Augment, image_shape: tuple[int, ...]) -> None:
             )
         image_shape = (*window, image_shape[-1])
         shown = list(image_shape)
+    if augment.defects and (volume or min(image_shape[:-1]) < SMALLEST):
+        raise RecipeError(
+            f"augment.defects are made in images of {SMALLEST} pixels a side or more, not in "
+            f"{shown}: set it to 0"
+        )
     side, plane = min(image_shape[:-1]), min(image_shape[-3:-1])
     for name, pixels, most in (
         ("translate", augment.translate, side),

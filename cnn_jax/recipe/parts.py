@@ -122,6 +122,8 @@ class AugmentRecipe:
       noise: standard deviation of Gaussian noise; 1 is from black to white.
       cutout: side of the square set to zero, pixels.
       erase: probability of a rectangle of random values (Zhong et al. 2020).
+      defects: probability of a defect that is made in the image, and marked in its mask, of a
+        segmentation of one region: to find what few masks show, or none. See `augment.defects`.
       mixup: alpha of the Beta distribution of mixing weights (Zhang et al. 2018).
       cutmix: alpha of the Beta distribution of the pasted area (Yun et al. 2019). With both,
         each image draws one of the two.
@@ -148,6 +150,7 @@ class AugmentRecipe:
     noise: float = 0.0
     cutout: int = 0
     erase: float = 0.0
+    defects: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
 

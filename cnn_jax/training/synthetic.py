@@ -11,7 +11,7 @@ import optax
 
 from cnn_jax import ops
 from cnn_jax.augment import example_keys
-from cnn_jax.augment.defects import SMALLEST, damaged
+from cnn_jax.augment.defects import SMALLEST, some_damaged
 from cnn_jax.errors import DataError, ModelError, RecipeError
 from cnn_jax.training.selfsupervised import WithoutLabels
 from cnn_jax.training.state import Batch as Rows
@@ -68,20 +68,8 @@ class Synthetic(WithoutLabels):
                 f"defects are made in images [H, W, C] of {SMALLEST} pixels a side or more, not in "
                 f"{list(image.shape[1:])}"
             )
-
-        # Padded rows come last; of a batch of one image its own texture is taken.
-        count: jax.Array | int = len(image)
-        if "valid" in batch:
-            count = jnp.maximum(batch["valid"].sum(dtype=jnp.int32), 1)
-        others = image[(jnp.arange(len(image)) + 1) % count]
-
-        def made(own: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-            of_defect, of_none = jax.random.split(own)
-            changed, where = damaged(of_defect, one, other)
-            none = jax.random.bernoulli(of_none, self.intact)
-            return jnp.where(none, one, changed), where & ~none
-
-        images, where = jax.vmap(made)(example_keys(key, len(image)), image, others)
+        keys = example_keys(key, len(image))
+        images, where = some_damaged(keys, image, batch.get("valid"), 1 - self.intact)
         return {**batch, "image": images, _CHANGED: where}
 
     def loss(

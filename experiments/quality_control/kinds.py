@@ -43,7 +43,7 @@ from experiments.quality_control.tiles import DATA, PATH
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
 
-FOLDS = 5
+FOLDS, SIZE = 5, 96
 LEARNING: Mapping[str, Any] = {
     "augment.flip": True,
     "augment.flip_vertical": True,
@@ -65,7 +65,7 @@ COMMAND = 'python -m experiments.quality_control.kinds {} --data-dir "$CNN_JAX_D
 
 def load(folder: str, splitting: str) -> Dataset:
     """All images, with a region for each kind of defect."""
-    whole = data.load(DATA, data_dir=folder, image_size=96, fit="stretch", masks=True)
+    whole = data.load(DATA, data_dir=folder, image_size=SIZE, fit="stretch", masks=True)
     if splitting == "image":
         parts = {part: replace(split, groups=None) for part, split in whole.splits.items()}
         whole = whole.replace(splits=parts)

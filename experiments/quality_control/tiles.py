@@ -72,6 +72,10 @@ LEARNING: Mapping[str, Any] = {
 }
 
 
+# Features are learned by a classifier, which is to tell what both flips together do.
+CLASSIFYING = {"model.name": "compact", "model.options": {}, "augment.flip_vertical": False}
+
+
 @dataclass(frozen=True, eq=False)
 class Tiles:
     """All images as one split, and what is known of their scenes.
@@ -155,6 +159,8 @@ def _scorer(method: str, recipe: Recipe, train: Split, held: Split) -> Scorer:
         classes={"label": (NORMAL,)},
         digest=dataset_digest(parts),
     )
+    if name not in OF_NETWORK:
+        recipe = recipe.override(CLASSIFYING)
     network = pretrain(recipe, seen, learned, reporter=Silent())  # type: ignore[arg-type]
     return fit_scorer(name, train, network)  # type: ignore[arg-type]
 
@@ -196,6 +202,14 @@ class Measured:
         return np.mean([ranking.auroc(weights[rows]) for rows, ranking in self.rankings], axis=0)
 
 
+def map_figures(measured: Measured) -> Iterator[tuple[str, Estimate]]:
+    """The figures of maps: means over the splits, without an interval."""
+    nan, n = float("nan"), len(measured.tiles.whole)
+    for metric in measured.maps[0] if measured.maps else ():
+        mean = float(np.mean([one[metric].value for one in measured.maps]))
+        yield metric, Estimate(mean, nan, nan, n, "mean over the splits")
+
+
 def measure(
     splitting: str, methods: list[str], recipe: Recipe, splits: int, *, develop: bool = False
 ) -> Iterator[tuple[str, str, Estimate]]:
@@ -222,12 +236,8 @@ def measure(
     for name, figure in bootstrap(statistics, n, tiles.whole.groups).items():
         yield name, "auroc", figure
     for method, measured in found.items():
-        for metric in measured.maps[0] if measured.maps else ():
-            values = [one[metric].value for one in measured.maps]
-            spread = Estimate(
-                float(np.mean(values)), float("nan"), float("nan"), n, "mean over the splits"
-            )
-            yield method, metric, spread
+        for metric, figure in map_figures(measured):
+            yield method, metric, figure
 
 
 def promise(folder: str) -> Iterator[Row]:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from cnn_jax.augment.defects import band, bite, blob, damaged, line, pieces
+from cnn_jax.augment import Augment
+from cnn_jax.augment.defects import add, band, bite, blob, damaged, line, pieces, some_damaged
+from cnn_jax.errors import RecipeError
 
 KEYS = jax.random.split(jax.random.key(0), 64)
 SHAPES = (blob, pieces, line, bite, band)
@@ -108,9 +110,9 @@ def test_shades_of_grey():
     grey = jnp.full((64, 32, 32, 1), 0.5, jnp.float32)
     after, where = damage(KEYS, grey)
     levels = np.asarray(after)[np.asarray(where)]
-    assert 0.1 < levels.min() < 0.35 and levels.max() < 0.65  # 0.5 (1 - 0.65) to 0.5 (1 + 0.2)
-    black, none = damage(KEYS, jnp.zeros((64, 32, 32, 1), jnp.float32))
-    assert not np.asarray(black).any() and not np.asarray(none).any()
+    assert 0.1 < levels.min() < 0.35 and 0.53 < levels.max() < 0.59  # 0.5 -+ 0.5 (0.65, 0.15)
+    black, seen = map(np.asarray, damage(KEYS, jnp.zeros((64, 32, 32, 1), jnp.float32)))
+    assert 0.1 < black.max() < 0.16 and not black[..., 0][~seen].max() > 0.03  # lighter alone
 
 
 def test_textures_come_from_the_other_image():
@@ -123,3 +125,45 @@ def test_textures_come_from_the_other_image():
     for i in textured:
         inside = after[i][where[i]]
         assert (inside[:, 0] >= inside[:, 1]).all()
+
+
+def masked(n=64, seed=2):
+    """Images of which every fourth has a marked pixel."""
+    mask = np.zeros((n, 48, 60), np.uint8)
+    mask[::4, 7, 9] = 1
+    return {"image": images(n), "mask": jnp.asarray(mask)}
+
+
+def test_a_mask_marks_what_was_marked_and_what_was_made():
+    batch = masked()
+    after = jax.jit(lambda keys: add(keys, batch, 0.7))(KEYS)
+    changed, where = (np.asarray(x) for x in some_damaged(KEYS, batch["image"], None, 0.7))
+    np.testing.assert_allclose(after["image"], changed, atol=1e-6)
+    np.testing.assert_array_equal(after["mask"], where | np.asarray(batch["mask"], bool))
+    assert after["mask"].dtype == jnp.uint8
+    same = (np.asarray(after["image"]) == np.asarray(batch["image"])).all(axis=(1, 2, 3))
+    assert 0.15 < same.mean() < 0.5 and not where[same].any()
+    none = add(KEYS, batch, 0.0)
+    for name, rows in batch.items():
+        np.testing.assert_array_equal(none[name], rows)
+
+
+def test_padding_gives_no_texture():
+    """The last valid image takes that of the first, whatever lies behind it."""
+    batch = {**masked(16), "valid": jnp.arange(16) < 5}
+    other = {**batch, "image": batch["image"].at[5:].set(1.0)}
+    augment = jax.jit(Augment(flip=True, defects=1.0))
+    found, beside = (augment(jax.random.key(3), one) for one in (batch, other))
+    alone = augment(jax.random.key(3), {name: rows[:5] for name, rows in batch.items()})
+    for name in ("image", "mask"):
+        np.testing.assert_array_equal(found[name][:5], beside[name][:5])
+        np.testing.assert_allclose(found[name][:5], alone[name], atol=1e-6)
+    assert np.asarray(found["mask"][:5]).any(axis=(1, 2)).sum() > 2
+
+
+def test_what_no_defect_can_be_made_in():
+    for shape in ((7, 30, 1), (20, 20, 20, 1)):
+        with pytest.raises(RecipeError, match=r"augment\.defects are made in images of 8 pixels"):
+            Augment(defects=0.5).check(shape)
+    with pytest.raises(RecipeError, match=r"augment\.patch|augment\.defects are made"):
+        Augment(defects=0.5, patch=6).check((20, 20, 1))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_jax import data
+from cnn_jax.evaluation import MaskPredictions
 from cnn_jax.recipe import Recipe
-from experiments.quality_control import tiles
+from experiments.quality_control import few, kinds, tiles
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,93 @@ def test_the_promise_is_kept_by_nearly_all_splits(folder, tmp_path, monkeypatch)
     with open(path, newline="") as file:
         broken, mean = (float(row["value"]) for row in csv.DictReader(file))
     assert broken <= 0.07 and 0 < mean < 0.3
+
+
+def test_labelled_scenes_are_no_part_of_the_test(found):
+    groups, labels = found.whole.groups, found.whole.targets["label"]
+    assert not len(few.labelled_rows(found, "none", 0))
+    everything = few.labelled_rows(found, "all", 0)
+    assert not found.normal[everything].any() and len(set(groups[everything])) == 4
+    chosen = set()
+    for seed in range(4):
+        one = few.labelled_rows(found, "one", seed)
+        assert set(one) <= set(everything)
+        kinds_of = {scene: set(labels[one[groups[one] == scene]]) for scene in set(groups[one])}
+        assert len(kinds_of) == len(set(labels[everything]))
+        chosen.add(tuple(sorted(kinds_of)))
+        assert not set(groups[one]) & set(groups[found.parts("scene", seed)["test"]])
+    assert len(chosen) > 1
+
+
+SHORT = {"train.epochs": 1, "model.options": {"stride": 2, "widths": [8, 16]}}
+
+
+def test_a_few_labelled_scenes(folder, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    monkeypatch.setattr(few, "PATH", path)
+    monkeypatch.setattr(few, "CHANGES", {**few.CHANGES, **SHORT, "data.image_size": 32})
+    arguments = ["--data-dir", str(folder), "--splits", "1", "--labelled", "none", "all"]
+    assert few.main(arguments) == 0
+    with open(path, newline="") as file:
+        rows = {(row["experiment"], row["metric"]): row for row in csv.DictReader(file)}
+    names = [f"labelled scenes: {name}" for name in ("none", "all", "all minus none")]
+    assert [name for name, metric in rows if metric == "auroc"] == names
+    none, everything, more = (float(rows[name, "auroc"]["value"]) for name in names)
+    assert more == pytest.approx(everything - none)
+    assert (names[0], "au_pro") in rows and (names[2], "au_pro") not in rows
+
+
+def test_an_image_is_of_the_kind_whose_pixel_is_likeliest():
+    whole = data.from_arrays(
+        np.arange(32 * 16, dtype=np.uint16).reshape(32, 4, 4, 1).astype(np.uint8),
+        np.arange(32) % 4,
+        masks=((np.arange(32) % 4 > 0)[:, None, None] * np.ones((4, 4))).astype(np.uint8),
+        classes=("crack", "free", "hole", "odd"),
+    )
+    whole = data.regions_by_class(whole)
+    assert whole.regions == ("background", "free", "hole", "odd")  # a crack shows nothing here
+    test = whole.splits["test"]
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1] * 4, (len(test), 4, 4))[..., 1:].astype(np.float32)
+    order = rng.permutation(len(test))
+    masks = MaskPredictions(
+        "test", test.ids[order], test.masks[order], probabilities, whole.regions
+    )
+    found = kinds.kinds(masks, whole)
+    np.testing.assert_array_equal(found.targets, test.targets["label"][order])
+    highest = probabilities.max(axis=(1, 2))
+    assert found.kind == "class" and found.classes == ("crack", "free", "hole", "odd")
+    np.testing.assert_array_equal(found.logits[:, 0], 0)
+    np.testing.assert_allclose(found.logits[:, 1:], np.log(highest / (1 - highest)), rtol=1e-4)
+
+
+def test_by_image_a_scene_is_in_several_folds(folder):
+    for splitting, cut in (("scene", False), ("image", True)):
+        dataset = kinds.fold_of(kinds.load(str(folder), splitting), 1)
+        scenes = {
+            part: {name.rpartition("_")[2] for name in split.ids.tolist()}
+            for part, split in dataset.splits.items()
+        }
+        assert bool(scenes["train"] & scenes["test"]) == cut
+
+
+def test_folds_are_told_together_beside_what_pixels_say(folder, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    for name, value in (("PATH", path), ("FOLDS", 2), ("SIZE", 32)):
+        monkeypatch.setattr(kinds, name, value)
+    monkeypatch.setattr(kinds, "LEARNING", {**kinds.LEARNING, **SHORT})
+    arguments = ["scene", "--data-dir", str(folder), "--out", str(tmp_path / "runs")]
+    assert kinds.main([*arguments, "--folds", "1"]) == 0
+    assert not path.exists()  # all folds or none
+    assert kinds.main([*arguments, "--folds", "1,2"]) == 0
+    with open(path, newline="") as file:
+        rows = {(row["experiment"], row["metric"]): row for row in csv.DictReader(file)}
+    assert {row["split"] for row in rows.values()} == {"by scene, 2 folds"}
+    network, nearest, logistic = (
+        float(rows[name, "macro_f1"]["value"])
+        for name in ("U-Net", "nearest neighbour on pixels", "logistic regression on pixels")
+    )
+    for name, value in (("nearest neighbour", nearest), ("logistic regression", logistic)):
+        gain = float(rows[f"U-Net minus {name} on pixels", "macro_f1"]["value"])
+        assert gain == pytest.approx(network - value)
+    assert ("U-Net", "dice_present of MT_Crack") in rows
