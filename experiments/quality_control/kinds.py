@@ -57,6 +57,7 @@ LEARNING: Mapping[str, Any] = {
     "model.options": {"stride": 2},
     "train.epochs": 40,
     "train.batch_size": 32,
+    "train.ema": 0.98,
     "train.sampling": "balanced",
     "train.select": "last",
 }

@@ -67,7 +67,8 @@ LEARNING: Mapping[str, Any] = {
     "model.name": "unet",
     "model.options": {"stride": 2},
     "train.epochs": 30,
-    "train.batch_size": 32,
+    "train.batch_size": 12,
+    "train.ema": 0.98,
     "train.select": "last",
 }
 
