@@ -11,7 +11,7 @@ from small import small_set
 from cnn_jax import data, detecting, tables, train
 from cnn_jax.cli import main
 from cnn_jax.detecting import Detector, auroc_gain, detect
-from cnn_jax.errors import DataError, EvaluationError, RecipeError
+from cnn_jax.errors import DataError, EvaluationError, RecipeError, RunError
 from cnn_jax.evaluation import AnomalyScores, au_pimo
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.progress import Silent
@@ -126,6 +126,13 @@ def test_the_network_of_a_run_gives_features(tmp_path):
         detect(other_parts(), "upright", method="padim", features=str(run.path))
     found = detect(striped(), "upright", method="padim", features=str(run.path))
     assert found.figures["auroc"].value > 0.9
+    run.classifier.save(tmp_path / "exported")
+    again = detect(striped(), "upright", method="padim", features=str(tmp_path / "exported"))
+    np.testing.assert_array_equal(again.test.scores, found.test.scores)
+    check_kept(again, tmp_path / "of exported")
+    (tmp_path / "exported" / "model.json").write_text("{")
+    with pytest.raises(RunError, match=r"cannot read a model from .*exported"):
+        detect(striped(), "upright", method="padim", features=str(tmp_path / "exported"))
     run.path.rename(tmp_path / "gone")
     check_kept(found, tmp_path / "kept")
     (tmp_path / "gone").rename(run.path)

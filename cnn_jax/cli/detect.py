@@ -21,8 +21,8 @@ the given share of normal images raises it.
   --method M         neighbours, mahalanobis, pca, padim, patchcore, autoencoder,
                      synthetic (finds defects made by computer in normal images)
   --features F       pixels; or what a network learns from the normal images
-                     without labels: rotation, cutpaste, contrastive; or a run
-                     folder
+                     without labels: rotation, cutpaste, contrastive; or the
+                     folder of a run, or of an exported model.safetensors
   --false-alarm A    share of normal images that may raise the alarm (0.05)
   --confidence C     how surely, over calibrations (0.95); both need 59 normal
                      images or groups, and are refused with fewer

@@ -9,6 +9,8 @@ from typing import get_args
 
 import numpy as np
 
+from cnn_jax import exported
+from cnn_jax.classifier import Classifier
 from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.decision import fit_alarm
@@ -57,8 +59,9 @@ def detect(
         defects made by computer in normal images: the highest logit of a pixel).
       features: `pixels` (32×32, mean-free, of unit length); what a network has learned from the
         normal images without labels (`rotation`, `cutpaste`, `contrastive`); or the folder of a
-        run, whose network is used: it may have seen what is not normal, and labels. What is a
-        network itself has its own.
+        run, or of `cnn-jax export` (`model.safetensors`), whose network is used: it may have seen
+        what is not normal, and labels. One that was exported does not tell what it has seen: see to
+        it that these images are not among that. What is a network itself has its own.
       false_alarm, confidence: of the alarm; see `decision.fit_alarm`.
       recipe: how a network learns; of its data fields `data.fit` alone is looked at, by which
         new pictures are brought to size. The last state is taken and no epoch is chosen by
@@ -160,7 +163,7 @@ def _network(
         if method in OF_MAPS:
             raise RecipeError(
                 f"{method} compares what a network sees in parts of images: give features, one of "
-                f"{', '.join(LEARNED)} or a run folder"
+                f"{', '.join(LEARNED)} or the folder of a network"
             )
         return None, None
     else:
@@ -171,13 +174,16 @@ def _network(
 
 
 def _of_run(place: str, train: Split) -> tuple[Pretrained, Recipe]:
-    """The network of a run, as if it had been learned here, and its recipe."""
-    if not (Path(place) / "run.json").exists():
+    """The network of a run, or one that was exported, as if learned here, and its recipe."""
+    if exported.is_one(place):
+        classifier = Classifier.load(place)
+    elif (Path(place) / "run.json").exists():
+        classifier = Run.load(place).classifier
+    else:
         raise RecipeError(
-            f"features {place!r} are neither {PIXELS}, {', '.join(LEARNED)} nor a run folder"
+            f"features {place!r} are neither {PIXELS}, {', '.join(LEARNED)} nor a folder of a run "
+            "or of what 'cnn-jax export' wrote"
         )
-    run = Run.load(place)
-    classifier = run.classifier
     if classifier.image_shape != train.image_shape:
         raise RecipeError(
             f"the network of {place!r} takes images of {list(classifier.image_shape)}, and these "
@@ -186,7 +192,7 @@ def _of_run(place: str, train: Split) -> tuple[Pretrained, Recipe]:
     network = Pretrained.of(
         classifier.model, classifier.variables, classifier.preprocess, classifier.image_shape
     )
-    return network, run.recipe
+    return network, classifier.recipe
 
 
 def _check_unseen(place: str, calibration: Split, dataset: Dataset) -> None:
