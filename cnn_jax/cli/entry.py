@@ -25,6 +25,7 @@ usage: cnn-jax COMMAND [...]
   detect     what is not normal, by a detector that has seen normal images only
   inspect    pass or fail pictures, with a heat map of what fails
   gallery    people or products by their images: enrol, identify, verify, remove
+  inventory  how many pictures there are of each class, with intervals
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples in a folder to sort, which 'relabel' reads
@@ -35,7 +36,6 @@ usage: cnn-jax COMMAND [...]
   doctor     devices, versions, precision, caches
 
 examples:
-  cnn-jax train                            handwritten digits, half a minute
   cnn-jax train --data path/to/folder      a folder of images for each class
 'cnn-jax COMMAND --help' has more."""
 
@@ -50,6 +50,7 @@ _COMMANDS = {
     "detect": "detect",
     "inspect": "inspect",
     "gallery": "gallery",
+    "inventory": "inventory",
     "predict": "runs",
     "report": "runs",
     "errors": "errors",

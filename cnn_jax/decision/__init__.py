@@ -9,6 +9,7 @@ from cnn_jax.decision.order_statistics import allowed_beyond
 from cnn_jax.decision.presence import presence
 from cnn_jax.decision.prevalence import adjust_prevalence
 from cnn_jax.decision.referral import Referral, fit_referral
+from cnn_jax.decision.stock import Confusion, Count, fit_confusion
 from cnn_jax.decision.temperature import Temperature, fit_temperature
 from cnn_jax.decision.threshold import Threshold, fit_threshold, is_positive
 from cnn_jax.decision.vector_scaling import VectorScaling, fit_vector_scaling
@@ -17,6 +18,8 @@ from cnn_jax.decision.verification import PairThreshold, fit_threshold_far
 __all__ = [
     "Alarm",
     "Calibrator",
+    "Confusion",
+    "Count",
     "FittedOn",
     "Isotonic",
     "PairThreshold",
@@ -32,6 +35,7 @@ __all__ = [
     "check_promise",
     "cross_fitted",
     "fit_alarm",
+    "fit_confusion",
     "fit_isotonic",
     "fit_prediction_sets",
     "fit_referral",

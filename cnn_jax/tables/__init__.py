@@ -11,6 +11,7 @@ from cnn_jax.tables.figures import (
     settings,
     verdict,
 )
+from cnn_jax.tables.stock import stock
 
 __all__ = [
     "answers",
@@ -29,5 +30,6 @@ __all__ = [
     "scored",
     "segmented",
     "settings",
+    "stock",
     "verdict",
 ]

@@ -1,0 +1,194 @@
+"""Taking an inventory: how many pictures there are of each class, with intervals."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.data import decode_image
+from cnn_jax.data.files import of_readable
+from cnn_jax.decision.stock import UNSURE, Confusion, Count, fit_confusion
+from cnn_jax.errors import DataError, RunError
+from cnn_jax.evaluation import CalibrationPredictions, Predictions
+from cnn_jax.evaluation.predictions import log_probabilities
+from cnn_jax.report.stock import StockPage, Unsure
+from cnn_jax.run import Run
+from cnn_jax.whole_files import write_whole
+
+COUNTS, IMAGES, PAGE = "counts.csv", "images.csv", "page.html"
+# Pictures on the page: those of which the network is least sure.
+SHOWN = 60
+_SHOWN_SIDE = 160
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """What was counted.
+
+    Attributes:
+      counts: of each class, in the order of the run's classes.
+      confusion: by which they were corrected.
+      drift, level: of the intervals.
+      files: the pictures that could be read, N paths.
+      answers: N names of classes, or `unsure`.
+      likeliest: N names of the likeliest class, of unsure pictures too.
+      probability: float64 `[N]`, its calibrated probability.
+      unread: files that could not be read, and why.
+    """
+
+    counts: tuple[Count, ...]
+    confusion: Confusion
+    drift: float
+    level: float
+    files: tuple[Path, ...]
+    answers: tuple[str, ...]
+    likeliest: tuple[str, ...]
+    probability: np.ndarray
+    unread: Mapping[Path, str]
+
+    @property
+    def unsure(self) -> np.ndarray:
+        """Positions of the pictures that are for a person, least probable first."""
+        rows = [n for n, answer in enumerate(self.answers) if answer == UNSURE]
+        found: np.ndarray = np.array(sorted(rows, key=self.probability.__getitem__), np.int64)
+        return found
+
+
+def take_inventory(
+    run: Run,
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    drift: float = 0.05,
+    level: float = 0.95,
+    review: float = 0.5,
+) -> Inventory:
+    """Count the pictures of each class among some files, each of which shows one.
+
+    What the network answers for pictures of each class is known from the run's validation part; the
+    counts are corrected for that, see `decision.Confusion.count`.
+
+    Args:
+      run: a finished run, of one class for each image.
+      files: image files.
+      drift, level: see `decision.Confusion.count`.
+      review: a picture whose highest probability is below this is for a person to look at. It may
+        show something that is none of the classes: that is not counted as any of them only if the
+        network is unsure of it.
+
+    Raises:
+      RunError: the run does not tell classes of images apart, or has no validation predictions.
+      DataError: no file can be read.
+      EvaluationError: drift, level or review out of range.
+    """
+    if run.regions or run.recognises:
+        raise RunError(f"{run.shown!r} does not tell classes of images apart: name one that does")
+    held = run.predictions("validation")
+    assert isinstance(held, CalibrationPredictions)
+    confusion = fit_confusion(held, review=review, temperature=run.temperature)
+    paths = [Path(file) for file in files]
+    (ids, logits), readable, unread = of_readable(paths, run.classifier.logits)
+    predictions = Predictions(
+        split="new",
+        ids=np.asarray(ids, np.str_),
+        targets=np.zeros(len(ids), np.int32),  # not known, and not looked at
+        logits=logits,
+        classes=held.classes,
+    )
+    answers = confusion.answers(predictions)
+    log_p = log_probabilities(logits / run.temperature, "class")
+    names = (*held.classes, UNSURE)
+    return Inventory(
+        counts=confusion.count(answers, drift=drift, level=level),
+        confusion=confusion,
+        drift=drift,
+        level=level,
+        files=tuple(readable),
+        answers=tuple(names[answer] for answer in answers.tolist()),
+        likeliest=tuple(held.classes[k] for k in log_p.argmax(axis=1).tolist()),
+        probability=np.exp(log_p.max(axis=1)),
+        unread=unread,
+    )
+
+
+def write(inventory: Inventory, folder: str | os.PathLike[str], page: str) -> None:
+    """Write `counts.csv`, a row for each class, `images.csv`, a row for each file, and the page.
+
+    Args:
+      inventory: what was counted.
+      folder: made where it is not there.
+      page: HTML of `report.stock.render`.
+
+    Raises:
+      RunError: something cannot be written.
+    """
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with open(place / COUNTS, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("class", "answered", "mean", "low", "high"))
+            for count in inventory.counts:
+                mean = f"{count.mean:.3f}"
+                rows.writerow((count.name, count.answered, mean, count.low, count.high))
+        with open(place / IMAGES, "w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("image", "answer", "likeliest", "probability", "reason"))
+            for path, answer, name, p in zip(
+                inventory.files,
+                inventory.answers,
+                inventory.likeliest,
+                inventory.probability.tolist(),
+                strict=True,
+            ):
+                rows.writerow((_told(path), answer, name, f"{p:.6f}", ""))
+            for path, why in inventory.unread.items():
+                rows.writerow((_told(path), "unread", "", "", why))
+        write_whole(place / PAGE, page)
+    except OSError as error:
+        raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
+
+
+def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
+    """What the page of an inventory shows."""
+    fit = run.classifier.recipe.data.fit
+    shown = []
+    for row in inventory.unsure[:SHOWN].tolist():
+        path = inventory.files[row]
+        try:
+            picture = decode_image(path, (_SHOWN_SIDE, _SHOWN_SIDE, 3), fit)
+        except DataError:  # it was there a moment ago
+            continue
+        name, p = inventory.likeliest[row], float(inventory.probability[row])
+        shown.append(Unsure(_told(path), name, p, picture))
+    fitted = inventory.confusion.fitted_on
+    return StockPage(
+        counts=inventory.counts,
+        pictures=len(inventory.files),
+        level=inventory.level,
+        drift=inventory.drift,
+        review=inventory.confusion.review,
+        unsure_count=len(inventory.unsure),
+        unsure=tuple(shown),
+        unread=tuple((_told(path), why) for path, why in inventory.unread.items()),
+        facts=(
+            ("run", run.shown),
+            ("confusion from", f"{fitted.n:,} validation images, {fitted.groups:,} independent"),
+            ("classes without any", _without(inventory.confusion)),
+        ),
+        command=command,
+    )
+
+
+def _without(confusion: Confusion) -> str:
+    bare = confusion.counts.sum(axis=1) == 0
+    names = [name for name, none in zip(confusion.classes, bare, strict=True) if none]
+    return ", ".join(names) or "none"
+
+
+def _told(path: Path) -> str:
+    return os.fspath(path).encode("utf-8", "replace").decode()

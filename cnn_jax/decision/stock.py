@@ -1,0 +1,226 @@
+"""How many there are of each class among new images: counts corrected for the classifier's errors.
+
+Counting answers is biased: a classifier that takes one juice in ten for milk finds milk where there
+is none. What it answers for images of each class is known from validation images; which numbers of
+the classes fit the answers on new images follows by Bayes' rule.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.predictions import (
+    CalibrationPredictions,
+    Predictions,
+    check_calibration,
+    log_probabilities,
+)
+
+UNSURE = "unsure"
+
+# Markov chains side by side, and their steps before the first draw that counts, and after.
+_CHAINS, _BURN_IN, _KEPT = 16, 150, 200
+# Images that the mean of all classes counts as, beside a class's own validation images.
+_PRIOR = 2.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many images are of one class.
+
+    Attributes:
+      name: of the class.
+      answered: how many images the classifier says are of it.
+      mean: expected number, given all answers.
+      low, high: ends of the interval, whole numbers.
+    """
+
+    name: str
+    answered: int
+    mean: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """What a classifier answers for images of each class, from validation images.
+
+    Attributes:
+      classes: K names.
+      counts: float64 `[K, K + 1]`: validation images of each class by answer; the last answer is
+        `unsure`. Images of a group (a shop, a day) count as one image together.
+      review: an image whose highest probability is below this is unsure.
+      temperature: divides the logits.
+      fitted_on: the examples.
+    """
+
+    classes: tuple[str, ...]
+    counts: np.ndarray
+    review: float
+    temperature: float
+    fitted_on: FittedOn
+
+    def answers(self, predictions: Predictions) -> np.ndarray:
+        """int64 `[N]`: the class that is answered for each image, or K for unsure.
+
+        Raises:
+          EvaluationError: other classes.
+        """
+        if predictions.classes != self.classes or predictions.kind != "class":
+            raise EvaluationError(
+                f"these predictions are of {len(predictions.classes)} classes, kind "
+                f"{predictions.kind!r}: counts were fitted for {len(self.classes)} others"
+            )
+        return _answers(predictions, self.review, self.temperature)
+
+    def count(
+        self,
+        answers: np.ndarray,
+        *,
+        drift: float = 0.05,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> tuple[Count, ...]:
+        """How many of some new images are of each class, with an interval.
+
+        The model: unknown shares of the classes, with a prior that counts as one image; of an image
+        of class k the answer follows row k of a matrix, which is Dirichlet: as validation images
+        say, and less certain than that, since new images differ: by `drift`. Answers depend on one
+        another through the classes' numbers alone, so that images of one shelf may be alike, but
+        each must show one product. Sampled by Gibbs's method (16 chains).
+
+        Args:
+          answers: int `[N]` of `answers`.
+          drift: by how much the share of a class's images that are answered right may differ, up or
+            down, between validation and these images; its standard deviation is then drift / √3.
+          level: probability that a class's true number lies in its interval.
+          seed: of the sampling.
+
+        Returns:
+          For each class its count, in the order of the classes.
+
+        Raises:
+          EvaluationError: no images, answers out of range, or drift or level that make no sense.
+        """
+        k = len(self.classes)
+        answers = np.asarray(answers)
+        if not len(answers):
+            raise EvaluationError("no images to count")
+        if answers.ndim != 1 or answers.min() < 0 or answers.max() > k:
+            raise EvaluationError(f"answers are numbers 0 to {k}, {k} for unsure")
+        if not 0 <= drift < 1 or not 0 < level < 1:
+            raise EvaluationError(
+                f"drift lies in 0..1 (below 1) and level between 0 and 1, not {drift} and {level}"
+            )
+        seen = np.bincount(answers, minlength=k + 1)
+        rows = _rows(self.counts, drift)
+        drawn = np.concatenate(list(_draws(rows, seen, np.random.default_rng(seed))))
+        tail = (1 - level) / 2
+        low = np.quantile(drawn, tail, axis=0, method="lower")
+        high = np.quantile(drawn, 1 - tail, axis=0, method="higher")
+        return tuple(
+            Count(name, int(seen[n]), float(drawn[:, n].mean()), int(low[n]), int(high[n]))
+            for n, name in enumerate(self.classes)
+        )
+
+
+def fit_confusion(
+    predictions: CalibrationPredictions, *, review: float = 0.0, temperature: float = 1.0
+) -> Confusion:
+    """What the classifier answers for images of each class.
+
+    Args:
+      predictions: of validation images, whose classes are known and were not learned from.
+      review: probability below which the highest one is no answer; such images are for a person.
+      temperature: divides the logits; as fitted on these.
+
+    Raises:
+      EvaluationError: the predictions are not of the type that is fitted on, there are none, they
+        are not of one class each, or `review` or `temperature` is out of range.
+    """
+    check_calibration(predictions, "a confusion")
+    if predictions.kind != "class":
+        raise EvaluationError(f"counts need one class for each image, not {predictions.kind!r}")
+    if not 0 <= review < 1 or not 0 < temperature < math.inf:
+        raise EvaluationError(
+            f"review lies in 0..1 (below 1) and a temperature above 0, not {review}, {temperature}"
+        )
+    k, labels = len(predictions.classes), predictions.labels()
+    answers = _answers(predictions, review, temperature)
+    counts = np.zeros((k, k + 1))
+    np.add.at(counts, (labels, answers), 1.0)
+    if predictions.groups is not None:
+        for n in range(k):
+            own = labels == n
+            if own.any():
+                counts[n] *= len(np.unique(predictions.groups[own])) / own.sum()
+    return Confusion(
+        classes=predictions.classes,
+        counts=counts,
+        review=review,
+        temperature=temperature,
+        fitted_on=FittedOn.of(predictions, "a confusion"),
+    )
+
+
+def _answers(predictions: Predictions, review: float, temperature: float) -> np.ndarray:
+    log_p = log_probabilities(predictions.logits / temperature, "class")
+    sure = log_p.max(axis=1) >= (math.log(review) if review else -math.inf)
+    answers: np.ndarray = np.where(sure, log_p.argmax(axis=1), len(predictions.classes))
+    return answers
+
+
+def _rows(counts: np.ndarray, drift: float) -> np.ndarray:
+    """Dirichlet parameters `[K, K + 1]` of what is answered for each class."""
+    k = len(counts)
+    total = counts.sum() + 2
+    right, unsure = (np.trace(counts) + 1) / total, (counts[:, k].sum() + 0.5) / total
+    usual = np.full((k, k + 1), max(1 - right - unsure, 0.5 / total) / max(k - 1, 1))
+    usual[np.arange(k), np.arange(k)] = right
+    usual[:, k] = unsure
+    usual /= usual.sum(axis=1, keepdims=True)
+    known = counts + _PRIOR * usual
+    size = known.sum(axis=1)
+    mean = known / size[:, np.newaxis]
+    if drift:
+        # A Dirichlet of size s has variance m (1 - m) / (s + 1); variances add up.
+        hit = np.diagonal(mean)
+        spread = np.maximum(hit * (1 - hit) / (drift**2 / 3), 1.0)
+        size = 1 / (1 / (size + 1) + 1 / (spread + 1)) - 1
+    parameters: np.ndarray = mean * np.maximum(size, 0.5)[:, np.newaxis]
+    return parameters
+
+
+def _draws(rows: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Numbers of the classes given the answers, int64 `[chains, K]` for each step."""
+    k = len(rows)
+    # Where nothing was answered nothing has to be dealt out.
+    some = np.flatnonzero(seen)
+    answer = _dirichlet(np.broadcast_to(rows, (_CHAINS, *rows.shape)), rng)
+    share = np.full((_CHAINS, k), 1 / k)
+    for step in range(_BURN_IN + _KEPT):
+        odds = share[:, np.newaxis, :] * answer[:, :, some].transpose(0, 2, 1)
+        odds = np.maximum(odds, 1e-300)
+        odds /= odds.sum(axis=-1, keepdims=True)
+        dealt = rng.multinomial(seen[some], odds)  # [chains, answers, K]
+        number = dealt.sum(axis=1)
+        share = _dirichlet(number + 1 / k, rng)
+        parameters = np.broadcast_to(rows, (_CHAINS, *rows.shape)).copy()
+        parameters[:, :, some] += dealt.transpose(0, 2, 1)
+        answer = _dirichlet(parameters, rng)
+        if step >= _BURN_IN:
+            yield number
+
+
+def _dirichlet(parameters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One draw for each of the last axes."""
+    drawn = np.maximum(rng.standard_gamma(parameters), 1e-300)
+    found: np.ndarray = drawn / drawn.sum(axis=-1, keepdims=True)
+    return found

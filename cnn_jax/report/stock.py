@@ -1,0 +1,177 @@
+"""The page of an inventory: how many of each class, what a person is to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cnn_jax.report import overlay, pictures, wording
+from cnn_jax.report.layout import NOTHING, section, table
+from cnn_jax.report.markup import Markup, element, name_of
+from cnn_jax.report.render import document
+
+if TYPE_CHECKING:
+    from cnn_jax.decision import Count
+
+_LONGEST = 160
+_UNREAD = 100  # named on the page; images.csv has the others
+
+
+@dataclass(frozen=True, eq=False)
+class Unsure:
+    """A picture for a person.
+
+    Attributes:
+      name: of the file.
+      likeliest: the class it may show.
+      probability: of that class.
+      picture: uint8 `[h, w, 3]`.
+    """
+
+    name: str
+    likeliest: str
+    probability: float
+    picture: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class StockPage:
+    """Everything the page shows.
+
+    Attributes:
+      counts: of each class.
+      pictures: how many were counted.
+      level: probability that a true number lies in its interval.
+      drift: how much the share of right answers may differ from validation's.
+      review: probability below which a picture is for a person.
+      unsure_count: how many are.
+      unsure: some of them, least probable first.
+      unread: files that cannot be read, and why.
+      facts: (label, value) of what was counted by.
+      command: shell command that made the page.
+    """
+
+    counts: Sequence[Count]
+    pictures: int
+    level: float
+    drift: float
+    review: float
+    unsure_count: int
+    unsure: Sequence[Unsure]
+    unread: Sequence[tuple[str, str]]
+    facts: Sequence[tuple[str, str]]
+    command: str
+
+
+def render(page: StockPage) -> str:
+    """The page as HTML; everything from outside is escaped."""
+    return document(
+        "inventory", (_title(page), _counts(page), _unsure(page), _unread(page), _facts(page))
+    )
+
+
+def _title(page: StockPage) -> Markup:
+    seen, total = sum(count.low > 0 for count in page.counts), f"of {len(page.counts):,}"
+    unread = (
+        element("p", f"{len(page.unread):,} cannot be read", class_="interval-text")
+        if page.unread
+        else NOTHING
+    )
+    sure, drift = (wording.percent(share, decimals=0) for share in (page.level, page.drift))
+    promise = (
+        "Each number is corrected for what the network mistakes. The true one lies in its interval "
+        f"with probability {sure}, as long as each picture shows one of these classes, and the "
+        "share of a class that is answered right differs from validation by no more than about "
+        f"{drift}, up or down."
+    )
+    return element(
+        "header",
+        element("h1", "Inventory ", element("span", f"{page.pictures:,} pictures")),
+        element(
+            "div",
+            element(
+                "div",
+                element("p", "classes that are there", class_="label"),
+                element("p", f"{seen:,}", element("span", total), class_="figure"),
+                element("p", f"{page.unsure_count:,} for a person", class_="interval-text"),
+                unread,
+            ),
+            element("div", element("p", promise)),
+            class_="headline",
+        ),
+        class_="title",
+    )
+
+
+def _counts(page: StockPage) -> Markup:
+    present = sorted(
+        (count for count in page.counts if count.high > 0),
+        key=lambda count: (-count.mean, count.name),
+    )
+    absent = len(page.counts) - len(present)
+    rows = [
+        (
+            name_of(count.name),
+            f"{count.mean:,.1f}",
+            f"{count.low:,} to {count.high:,}",
+            f"{count.answered:,}",
+        )
+        for count in present
+    ]
+    lead = "Most first. As answered is what plain counting of the network's answers would give."
+    if absent:
+        lead += f" Of {absent:,} more classes there is none."
+    head = ("class", "number", f"{wording.percent(page.level, decimals=0)} interval", "as answered")
+    return section("How many", lead, table(head, rows, ("name", "number", "number", "number")))
+
+
+def _unsure(page: StockPage) -> Markup:
+    if not page.unsure_count:
+        return section("For a person", "The network is sure of every picture.")
+    lead = (
+        f"Of {page.unsure_count:,} pictures the network gives no class "
+        f"{wording.percent(page.review, decimals=0)} or more: they may show something that is none "
+        "of the classes. They count as what such pictures mostly are among validation images."
+    )
+    if len(page.unsure) < page.unsure_count:
+        lead += f" The {len(page.unsure):,} least sure ones; images.csv has all."
+    cards = element("ol", *(map(_card, page.unsure)), class_="cases")
+    return section("For a person", lead, cards)
+
+
+def _card(shown: Unsure) -> Markup:
+    picture = element(
+        "img",
+        src=pictures.data_uri(overlay.enlarged(shown.picture, _LONGEST)),
+        alt=f"picture {shown.name}",
+    )
+    return element(
+        "li",
+        picture,
+        element(
+            "p", element("b", name_of(shown.likeliest)), f" {wording.percent(shown.probability)}"
+        ),
+        element("small", name_of(shown.name), class_="id", title=shown.name),
+    )
+
+
+def _unread(page: StockPage) -> Markup:
+    if not page.unread:
+        return NOTHING
+    rows = [(name_of(name), why) for name, why in page.unread[:_UNREAD]]
+    more = len(page.unread) - len(rows)
+    lead = "They are not counted." + (f" {more:,} more are in images.csv." if more else "")
+    return section("What cannot be read", lead, table(("file", "why"), rows, ("name", "name")))
+
+
+def _facts(page: StockPage) -> Markup:
+    rows = [(name_of(label), name_of(value)) for label, value in page.facts]
+    return section(
+        "How it was counted",
+        "",
+        table(("", ""), rows, ("name", "name")),
+        element("pre", page.command) if page.command else NOTHING,
+    )

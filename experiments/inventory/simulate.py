@@ -1,0 +1,109 @@
+"""How often the intervals of `decision.Confusion.count` hold the true numbers, by simulation.
+
+    python -m experiments.inventory.simulate [--shelves 500]
+
+A classifier answers right for 70 to 93 % of the images of a class, each class its own share; what
+is not right goes to other classes and to `unsure`, unevenly. Validation has so many images of each
+class. On a shelf of 300 images, whose classes' numbers are drawn anew, the share that is answered
+right differs from validation by up to the drift, uniformly, class by class. The row is the share of
+the intervals that hold the true number of a class, with a bootstrap of shelves, and the mean
+absolute error of the counts beside that of plain counting. Appends to results.csv beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax.decision import Confusion
+from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.evaluation import Estimate, bootstrap
+from cnn_jax.evaluation.weighted import mean_statistic
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
+
+PATH = Path(__file__).parent / "results.csv"
+COMMAND = "python -m experiments.inventory.simulate --shelves {}"
+IMAGES = 300
+RIGHT = (0.7, 0.93)
+# Classes, validation images of each, drift.
+SETTINGS = ((6, 60, 0.0), (6, 60, 0.05), (12, 30, 0.05), (12, 100, 0.1))
+
+
+def shelf(
+    rng: np.random.Generator, classes: int, validation: int, drift: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Validation counts `[K, K + 1]`, true numbers `[K]` and answers `[300]`."""
+    right = rng.uniform(*RIGHT, classes)
+    rows = np.zeros((classes, classes + 1))
+    for k in range(classes):
+        others = np.delete(np.arange(classes + 1), k)
+        rows[k, others] = (1 - right[k]) * rng.dirichlet(np.full(classes, 0.5))
+        rows[k, k] = right[k]
+    counted = np.stack([rng.multinomial(validation, row) for row in rows]).astype(np.float64)
+    now = right + rng.uniform(-drift, drift, classes)
+    for k in range(classes):
+        rows[k] *= (1 - now[k]) / (1 - right[k])
+        rows[k, k] = now[k]
+    true = rng.multinomial(IMAGES, rng.dirichlet(np.ones(classes)))
+    drawn = [rng.choice(classes + 1, some, p=row) for some, row in zip(true, rows, strict=True)]
+    return counted, true, np.concatenate(drawn)
+
+
+def measure(
+    classes: int, validation: int, drift: float, shelves: int
+) -> Iterator[tuple[str, Estimate]]:
+    """Metric and figure."""
+    rng = np.random.default_rng([classes, validation, round(100 * drift)])
+    names = tuple(map(str, range(classes)))
+    inside, error, plain = (np.zeros(shelves) for _ in range(3))
+    for n in range(shelves):
+        counted, true, answers = shelf(rng, classes, validation, drift)
+        known = Confusion(names, counted, 0.0, 1.0, FittedOn("validation", 1, 1))
+        found = known.count(answers, drift=drift, seed=n)
+        held = [one.low <= t <= one.high for one, t in zip(found, true.tolist(), strict=True)]
+        inside[n] = np.mean(held)
+        error[n] = np.abs([one.mean for one in found] - true).mean()
+        plain[n] = np.abs([one.answered for one in found] - true).mean()
+    for metric, values in (
+        ("coverage accuracy", inside),
+        ("error of the counts", error),
+        ("error of plain counting", plain),
+    ):
+        yield metric, bootstrap({metric: mean_statistic(values)}, shelves)[metric]
+
+
+def rows(shelves: int) -> Iterator[Row]:
+    """Each figure as a row."""
+    for classes, validation, drift in SETTINGS:
+        for metric, figure in measure(classes, validation, drift, shelves):
+            assert math.isfinite(figure.value)
+            print(f"{classes} classes, drift {drift}: {metric} {figure}", flush=True)
+            yield row_of(
+                figure,
+                experiment=f"{classes} classes, {validation} validation images of each",
+                metric=metric,
+                command=COMMAND.format(shelves),
+                data=f"drift {drift:g}",
+                data_digest=f"{classes}-{validation}-{drift:g}",
+                split="simulated shelves",
+                seed="",
+                **here(),
+            )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shelves", type=int, default=500)
+    options = parser.parse_args(arguments)
+    return append_each(PATH, rows(options.shelves), "simulate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Counts of classes: exact where that can be enumerated, and intervals that hold."""
+
+import itertools
+from math import lgamma
+
+import numpy as np
+import pytest
+
+from cnn_jax.decision import Confusion, fit_confusion
+from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation import CalibrationPredictions, Predictions
+from experiments.inventory.simulate import shelf
+
+
+def predictions_of(answers, labels, k, kind=CalibrationPredictions, groups=None, sure=5.0):
+    """Predictions whose most likely class is as said; K stands for an even guess."""
+    logits = np.zeros((len(answers), k), np.float32)
+    for n, answer in enumerate(answers):
+        if answer < k:
+            logits[n, answer] = sure
+    return kind(
+        split="validation" if kind is CalibrationPredictions else "test",
+        ids=np.array([f"{n:04}" for n in range(len(answers))]),
+        targets=np.asarray(labels, np.int32),
+        logits=logits,
+        classes=tuple(f"product {n}" for n in range(k)),
+        groups=groups,
+    )
+
+
+def known(rows, size):
+    """A confusion that is all but certain, or as certain as so many images of each class."""
+    rows = np.asarray(rows, np.float64)
+    classes = tuple(f"product {n}" for n in range(len(rows)))
+    return Confusion(classes, size * rows, 0.0, 1.0, FittedOn("validation", size, size))
+
+
+def enumerated(rows, seen):
+    """The exact distribution of the numbers of the classes: every way to deal the answers out."""
+    k = len(rows)
+    found = {}
+    ways = [
+        [way for way in itertools.product(range(count + 1), repeat=k) if sum(way) == count]
+        for count in seen
+    ]
+    for dealt in itertools.product(*ways):
+        number = np.sum(dealt, axis=0)
+        log_p = sum(lgamma(t + 1 / k) for t in number)  # Dirichlet(1/K) shares, integrated out
+        for j, way in enumerate(dealt):
+            for n, some in enumerate(way):
+                log_p += some * np.log(rows[n][j]) - lgamma(some + 1)
+        key = tuple(number.tolist())
+        found[key] = found.get(key, 0.0) + np.exp(log_p)
+    total = sum(found.values())
+    return {key: p / total for key, p in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        ([[0.8, 0.15, 0.05], [0.3, 0.6, 0.1]], (4, 3, 1)),
+        ([[0.9, 0.05, 0.05], [0.1, 0.7, 0.2]], (6, 0, 0)),
+        ([[0.7, 0.2, 0.05, 0.05], [0.1, 0.8, 0.05, 0.05], [0.2, 0.2, 0.5, 0.1]], (3, 1, 2, 1)),
+    ],
+)
+def test_numbers_are_those_of_enumeration(rows, seen):
+    exact = enumerated(rows, seen)
+    answers = np.repeat(np.arange(len(seen)), seen)
+    counts = known(rows, 10**9).count(answers, drift=0.0)
+    for n, count in enumerate(counts):
+        mean = sum(p * number[n] for number, p in exact.items())
+        assert count.mean == pytest.approx(mean, abs=0.12)
+        assert count.answered == seen[n]
+        of = np.zeros(sum(seen) + 1)
+        for number, p in exact.items():
+            of[number[n]] += p
+        inside = of[count.low : count.high + 1].sum()
+        assert inside > 0.94
+        # One end fewer would leave too much outside (but for what sampling may miss).
+        cumulative = np.cumsum(of)
+        assert count.low == 0 or cumulative[count.low - 1] < 0.035
+        assert cumulative[count.high] > 0.965
+
+
+def confusion_of(counted):
+    classes = tuple(f"product {n}" for n in range(len(counted)))
+    return Confusion(classes, counted, 0.0, 1.0, FittedOn("validation", 1, 1))
+
+
+def test_intervals_hold_the_truth_and_plain_counting_does_not():
+    rng = np.random.default_rng(0)
+    inside, error, plain = [], [], []
+    for _ in range(80):
+        counted, true, answers = shelf(rng, 6, 60, 0.05)
+        found = confusion_of(counted).count(answers, drift=0.05)
+        inside += [one.low <= t <= one.high for one, t in zip(found, true, strict=True)]
+        error.append(np.mean([abs(one.mean - t) for one, t in zip(found, true, strict=True)]))
+        plain.append(np.abs(np.bincount(answers, minlength=7)[:6] - true).mean())
+    # 480 intervals, those of a shelf dependent: two standard errors of 80 shelves either way.
+    assert 0.92 < np.mean(inside) < 0.985
+    assert np.mean(error) < 0.9 * np.mean(plain)
+
+
+def test_more_may_differ_more_is_not_known():
+    counted, _, answers = shelf(np.random.default_rng(4), 6, 60, 0.05)
+    widths = [
+        sum(one.high - one.low for one in confusion_of(counted).count(answers, drift=drift))
+        for drift in (0.0, 0.1, 0.3)
+    ]
+    assert widths[0] < widths[1] < widths[2]
+    narrow = confusion_of(counted).count(answers, level=0.5)
+    wide = confusion_of(counted).count(answers, level=0.99)
+    for one, other in zip(narrow, wide, strict=True):
+        assert other.low <= one.low <= one.high <= other.high and one.mean == other.mean
+    again = confusion_of(counted).count(answers, level=0.5)
+    assert again == narrow  # a seed, a result
+    fewer = known(counted / counted.sum(axis=1, keepdims=True), 5).count(answers)
+    more = known(counted / counted.sum(axis=1, keepdims=True), 5000).count(answers, drift=0.0)
+    assert sum(c.high - c.low for c in fewer) > sum(c.high - c.low for c in more)
+
+
+def test_a_perfect_classifier_is_taken_at_its_word():
+    rows = np.concatenate([np.eye(4), np.zeros((4, 1))], axis=1)
+    answers = np.repeat([0, 1, 3], (5, 70, 2))
+    for count, true in zip(
+        known(rows, 10**6).count(answers, drift=0.0), (5, 70, 0, 2), strict=True
+    ):
+        assert (count.low, count.high) == (true, true)
+
+
+def test_what_is_known_of_a_confusion():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], (30, 20, 10))
+    answers = np.where(rng.random(60) < 0.2, 3, labels)
+    found = fit_confusion(predictions_of(answers, labels, 3), review=0.9)
+    for n in range(3):
+        for j in range(4):
+            assert found.counts[n, j] == ((labels == n) & (answers == j)).sum()
+    new = predictions_of([0, 3, 2, 1], [0, 0, 0, 0], 3, Predictions)
+    np.testing.assert_array_equal(found.answers(new), [0, 3, 2, 1])
+    # All answers count where there is no line, and a temperature moves it.
+    assert (fit_confusion(predictions_of(answers, labels, 3)).answers(new) < 3).all()
+    flat = fit_confusion(predictions_of(answers, labels, 3), review=0.9, temperature=50.0)
+    assert (flat.answers(new) == 3).all()
+    # Ten images of a shop are one.
+    groups = np.repeat([f"shop {n}" for n in range(6)], 10)
+    grouped = fit_confusion(predictions_of(answers, labels, 3, groups=groups), review=0.9)
+    np.testing.assert_allclose(grouped.counts, found.counts / 10)
+    assert grouped.fitted_on.groups == 6
+
+
+def test_what_makes_no_sense_is_refused():
+    labels = np.arange(12) % 3
+    held = predictions_of(labels, labels, 3)
+    with pytest.raises(EvaluationError, match="confusion"):
+        fit_confusion(predictions_of(labels, labels, 3, Predictions))
+    for review in (-0.1, 1.0):
+        with pytest.raises(EvaluationError, match="review lies in"):
+            fit_confusion(held, review=review)
+    found = fit_confusion(held)
+    for changes in ({"drift": -0.1}, {"drift": 1.0}, {"level": 1.0}, {"level": 0.0}):
+        with pytest.raises(EvaluationError, match="drift lies in"):
+            found.count(labels, **changes)
+    with pytest.raises(EvaluationError, match="no images"):
+        found.count(labels[:0])
+    with pytest.raises(EvaluationError, match="numbers 0 to 3, 3 for unsure"):
+        found.count(labels + 2)
+    with pytest.raises(EvaluationError, match="4 classes"):
+        found.answers(predictions_of(labels, labels, 4, Predictions))

@@ -1,0 +1,154 @@
+"""`cnn-jax inventory count`: from a run and a folder of pictures to numbers with intervals."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax import Run, data, train
+from cnn_jax.cli import main
+from cnn_jax.counting import page_of, take_inventory, write
+from cnn_jax.errors import DataError, EvaluationError, RunError
+from cnn_jax.report.stock import render
+from cnn_jax.training.progress import Silent
+
+NAMES = ("<b>juice", "milk", "tea")
+
+
+def packets(labels, rng):
+    """Pictures of one colour each, and some noise: each class is a hue."""
+    pixels = rng.integers(0, 70, (len(labels), 12, 12, 3)).astype(np.uint8)
+    for picture, label in zip(pixels, labels, strict=True):
+        picture[..., label] += 150
+    return pixels
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    dataset = data.from_arrays(packets(labels, rng), labels, classes=NAMES, name="packets")
+    options = {"model.options": {"widths": [4, 8], "units": 1}, "epochs": 6}
+    place = tmp_path_factory.mktemp("runs") / "packets"
+    return train(data=dataset, out=place, reporter=Silent(), **options)
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """Of the three classes 17, 4 and none; one picture of nothing, and files that are none."""
+    rng = np.random.default_rng(1)
+    folder = tmp_path / "shelf"
+    (folder / "left").mkdir(parents=True)
+    labels = np.repeat([0, 1], (17, 4))
+    for n, picture in enumerate(packets(labels, rng)):
+        place = folder / "left" if n % 2 else folder
+        Image.fromarray(picture).save(place / f"{n:02}.png")
+    whole = (folder / "00.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+def test_a_shelf_is_counted(run, shelf, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["inventory", "count", str(run.path), str(shelf), "--out", str(out)]
+    assert main(arguments) == 1  # two files are no pictures
+    said = capsys.readouterr()
+    assert "21 pictures counted" in said.out and "2 not read" in said.out
+    assert "cut.png" in said.err and "text.png" in said.err
+    with open(out / "counts.csv", newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert list(rows) == list(NAMES)
+    for name, true in zip(NAMES, (17, 4, 0), strict=True):
+        assert int(rows[name]["low"]) <= true <= int(rows[name]["high"])
+        assert float(rows[name]["mean"]) == pytest.approx(true, abs=1.5)
+    assert sum(float(row["mean"]) for row in rows.values()) == pytest.approx(21, abs=0.01)
+    with open(out / "images.csv", newline="") as file:
+        images = list(csv.DictReader(file))
+    assert len(images) == 23
+    unread = [row for row in images if row["answer"] == "unread"]
+    assert {row["image"].rpartition("/")[2] for row in unread} == {"cut.png", "text.png"}
+    assert all(row["reason"] for row in unread)
+    page = (out / "page.html").read_text()
+    assert "<b>juice" not in page and "&lt;b&gt;juice" in page
+    assert "2 cannot be read" in page and "no known format" in page
+    assert main(arguments) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_what_the_network_is_unsure_of_is_for_a_person(run, shelf, tmp_path):
+    files = sorted(shelf.rglob("[0-9]*.png"))
+    sure = take_inventory(run, files, review=0.0)
+    assert not len(sure.unsure) and not sure.unread
+    line = float(np.sort(sure.probability)[4])
+    some = take_inventory(run, files, review=line)
+    assert len(some.unsure) == 4
+    assert (np.diff(some.probability[some.unsure]) >= 0).all()
+    assert {some.answers[row] for row in some.unsure} == {"unsure"}
+    for row in some.unsure:
+        assert some.likeliest[row] == sure.answers[row]
+    assert sum(count.mean for count in some.counts) == pytest.approx(21, abs=0.01)
+    page = page_of(some, run, "cnn-jax inventory count <run>")
+    assert len(page.unsure) == 4 and page.unsure_count == 4
+    html = render(page)
+    assert html.count("<img") == 4 and "&lt;run&gt;" in html
+    write(some, tmp_path / "there", html)
+    with pytest.raises(RunError, match="cannot write"):
+        (tmp_path / "a file").write_text("")
+        write(some, tmp_path / "a file", html)
+
+
+def test_the_numbers_are_those_of_the_runs_own_validation_part(run, shelf):
+    found = take_inventory(run, sorted(shelf.rglob("[0-9]*.png")), review=0.0)
+    held = run.predictions("validation")
+    counted = np.zeros((3, 4))
+    for label, logits in zip(held.targets, held.logits, strict=True):
+        counted[label, logits.argmax()] += 1
+    np.testing.assert_array_equal(found.confusion.counts, counted)
+    assert found.confusion.temperature == run.temperature
+    assert found.confusion.fitted_on.n == len(held)
+
+
+def test_what_cannot_be_counted(run, shelf, tmp_path, capsys):
+    files = sorted(shelf.rglob("[0-9]*.png"))
+    with pytest.raises(EvaluationError, match="drift lies in"):
+        take_inventory(run, files, drift=2.0)
+    with pytest.raises(EvaluationError, match="review lies in"):
+        take_inventory(run, files, review=1.0)
+    with pytest.raises(DataError):
+        take_inventory(run, [shelf / "cut.png"])
+    for words, said in (
+        (["tally"], "inventory has no 'tally'"),
+        (["count", str(tmp_path / "none"), str(shelf), "--out", "x"], "none"),
+        (["count", str(run.path), str(tmp_path / "gone"), "--out", "x"], "gone"),
+        (
+            ["count", str(run.path), str(shelf), "--out", str(tmp_path / "x"), "--level", "1"],
+            "level",
+        ),
+    ):
+        assert main(["inventory", *words]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+    assert main(["inventory"]) == 0 and "inventory count RUN" in capsys.readouterr().out
+    exported = run.export(tmp_path / "exported").parent
+    assert (
+        main(["inventory", "count", str(exported), str(shelf), "--out", str(tmp_path / "y")]) == 2
+    )
+    assert "run" in capsys.readouterr().err
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    again = take_inventory(Run.load(copy), files)
+    assert again.counts == take_inventory(run, files).counts
+
+
+def test_a_run_that_segments_counts_nothing(shelf, tmp_path):
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 255, (24, 12, 12, 3)).astype(np.uint8)
+    masks = (images[..., 0] > 120).astype(np.uint8)
+    dataset = data.from_arrays(images, np.arange(24) % 2, masks=masks)
+    options = {"model": "unet", "model.options": {"widths": [4, 8], "units": 1}, "epochs": 1}
+    segments = train(data=dataset, out=tmp_path / "run", reporter=Silent(), **options)
+    with pytest.raises(RunError, match="does not tell classes of images apart"):
+        take_inventory(segments, sorted(shelf.rglob("[0-9]*.png")))
