@@ -26,7 +26,7 @@ _OF_PAIRS = {
 def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
     """Raise `RecipeError` for what only classification, or only segmentation, has."""
     if not dataset.regions:
-        for name in ("patch", "defects"):
+        for name in ("patch", "copy_paste", "defects"):
             if getattr(recipe.augment, name):
                 raise RecipeError(f"augment.{name} is for segmentation (data.masks): set it to 0")
         return

@@ -35,6 +35,7 @@ class Purpose(enum.IntEnum):
     POLICY = 19
     PATCH = 20
     DEFECTS = 21
+    COPY_PASTE = 22
 
 
 def example_keys(key: jax.Array, batch_size: int) -> jax.Array:

@@ -54,7 +54,7 @@ def damaged(key: jax.Array, image: jax.Array, other: jax.Array) -> tuple[jax.Arr
     kind = jax.random.randint(of_kind, (), 0, len(shapes))
     inside = jnp.stack(shapes)[kind]
     # Edges are a pixel wide: a hard one would tell a made defect from a real one.
-    soft = _mean_of_neighbours(inside.astype(jnp.float32))[..., jnp.newaxis]
+    soft = mean_of_neighbours(inside.astype(jnp.float32))[..., jnp.newaxis]
     changed = jnp.clip(image * (1 - soft) + _filling(of_filling, image, other) * soft, 0, 1)
     return changed, (jnp.abs(changed - image) > _SEEN).any(axis=-1)
 
@@ -221,7 +221,7 @@ def _filling(key: jax.Array, image: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.where(jax.random.bernoulli(of_kind), texture, image + shade)
 
 
-def _mean_of_neighbours(values: jax.Array) -> jax.Array:
+def mean_of_neighbours(values: jax.Array) -> jax.Array:
     """Of the nine pixels around each of `[H, W]`; beyond the border is what lies at it."""
     around = jnp.pad(values, 1, mode="edge")
     # A window rather than nine slices, for each of which XLA would draw the outline anew.

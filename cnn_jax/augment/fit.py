@@ -37,6 +37,8 @@ def check(augment: Augment, image_shape: tuple[int, ...]) -> None:
             )
         image_shape = (*window, image_shape[-1])
         shown = list(image_shape)
+    if augment.copy_paste and volume:
+        raise RecipeError(f"augment.copy_paste is for images, not volumes {shown}: set it to 0")
     if augment.defects and (volume or min(image_shape[:-1]) < SMALLEST):
         raise RecipeError(
             f"augment.defects are made in images of {SMALLEST} pixels a side or more, not in "

@@ -13,6 +13,7 @@ from cnn_jax.augment import (
     affine,
     blurring,
     colour,
+    copying,
     covering,
     defects,
     fit,
@@ -31,7 +32,7 @@ Keys = Callable[[Purpose], jax.Array]
 
 @dataclass(frozen=True)
 class Augment(AugmentRecipe):
-    """The fields of the recipe as transforms: geometry, colour, covering, defects and mixing.
+    """The fields of the recipe as transforms: geometry, colour, covering, defects, mixing.
 
     Calling it maps `(key, batch)` to a batch of the same shapes, or of patches. `image` is float32
     `[B, H, W, C]` or `[B, D, H, W, C]` in 0..1 and stays in that range; geometry acts on
@@ -39,7 +40,7 @@ class Augment(AugmentRecipe):
     of the second label).
 
     What happens to an example depends on the key, its position in the global batch and
-    itself; with mixup and CutMix also on its partner, with defects on the next one. Devices,
+    itself; with mixup and CutMix also on its partner, with copies and defects on the next. Devices,
     padding and how the batch is cut up afterwards play no part. The slices of a volume are
     treated alike in their plane; `translate` and `cutout` act along all three axes.
     """
@@ -81,6 +82,8 @@ class Augment(AugmentRecipe):
             batch = patches.patch(keys(Purpose.PATCH), batch, self.patch, self.patch_marked)
         batch = self._geometry(keys, batch, root, epoch)
         batch = self._values(keys, batch)
+        if self.copy_paste:
+            batch = copying.copy_paste(keys(Purpose.COPY_PASTE), batch, self.copy_paste)
         if self.defects:
             batch = defects.add(keys(Purpose.DEFECTS), batch, self.defects)
         return self._mixing(keys, batch)

@@ -90,11 +90,11 @@ class Confusion:
     ) -> tuple[Count, ...]:
         """How many of some new images are of each class, with an interval.
 
-        The model: unknown shares of the classes, with a prior that counts as one image; of an image
-        of class k the answer follows row k of a matrix, which is Dirichlet: as validation images
-        say, and less certain than that, since new images differ: by `drift`. Answers depend on one
-        another through the classes' numbers alone, so that images of one shelf may be alike, but
-        each must show one product. Sampled by Gibbs's method (16 chains).
+        The model: shares of the classes are Dirichlet, and how even they are is unknown (eight
+        values of its parameter from 1 / K to 2, equally likely). Of an image of class k the answer
+        follows row k of a matrix, which is Dirichlet: as validation images say, and less certain
+        than that, since new images differ, by `drift`. Sampled by Gibbs's method (16 chains). Each
+        image must show one of the classes.
 
         Args:
           answers: int `[N]` of `answers`.
@@ -204,19 +204,37 @@ def _draws(rows: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> Iter
     # Where nothing was answered nothing has to be dealt out.
     some = np.flatnonzero(seen)
     answer = _dirichlet(np.broadcast_to(rows, (_CHAINS, *rows.shape)), rng)
-    share = np.full((_CHAINS, k), 1 / k)
+    share, evenness = np.full((_CHAINS, k), 1 / k), _evenness(k)
     for step in range(_BURN_IN + _KEPT):
         odds = share[:, np.newaxis, :] * answer[:, :, some].transpose(0, 2, 1)
         odds = np.maximum(odds, 1e-300)
         odds /= odds.sum(axis=-1, keepdims=True)
         dealt = rng.multinomial(seen[some], odds)  # [chains, answers, K]
         number = dealt.sum(axis=1)
-        share = _dirichlet(number + 1 / k, rng)
+        share = _dirichlet(number + _even(number, evenness, rng)[:, np.newaxis], rng)
         parameters = np.broadcast_to(rows, (_CHAINS, *rows.shape)).copy()
         parameters[:, :, some] += dealt.transpose(0, 2, 1)
         answer = _dirichlet(parameters, rng)
         if step >= _BURN_IN:
             yield number
+
+
+def _evenness(k: int) -> np.ndarray:
+    """Parameters of the symmetric Dirichlet of the shares, equally likely beforehand."""
+    values: np.ndarray = np.geomspace(1 / k, 2.0, 8)
+    return values
+
+
+def _even(number: np.ndarray, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the parameters for each chain, as the numbers `[chains, K]` of the classes say."""
+    from scipy.special import gammaln
+
+    k, n = number.shape[1], number[0].sum()
+    each = gammaln(number[:, np.newaxis, :] + values[:, np.newaxis]).sum(axis=-1)
+    log_p = each - k * gammaln(values) + gammaln(k * values) - gammaln(k * values + n)
+    # The largest of logarithms with Gumbel noise is a draw in proportion.
+    drawn: np.ndarray = values[(log_p + rng.gumbel(size=log_p.shape)).argmax(axis=1)]
+    return drawn
 
 
 def _dirichlet(parameters: np.ndarray, rng: np.random.Generator) -> np.ndarray:

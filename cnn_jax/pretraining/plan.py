@@ -125,6 +125,7 @@ def _check_recipe(recipe: Recipe, objective: Objective) -> None:
     augment, loss, train = recipe.augment, recipe.loss, recipe.train
     for name, given in (
         ("augment.patch", augment.patch),
+        ("augment.copy_paste", augment.copy_paste),
         ("augment.defects", augment.defects),
         ("augment.mixup", augment.mixup),
         ("augment.cutmix", augment.cutmix),

@@ -33,6 +33,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("augment.noise", lambda v: 0 <= v <= 1, "between 0 and 1"),
     ("augment.cutout", lambda v: v >= 0, "0 or more pixels"),
     ("augment.erase", lambda v: 0 <= v <= 1, "between 0 and 1"),
+    ("augment.copy_paste", lambda v: 0 <= v <= 1, "between 0 and 1"),
     ("augment.defects", lambda v: 0 <= v <= 1, "between 0 and 1"),
     ("augment.mixup", lambda v: v >= 0, "0 or more"),
     ("augment.cutmix", lambda v: v >= 0, "0 or more"),

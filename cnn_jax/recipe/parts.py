@@ -122,6 +122,9 @@ class AugmentRecipe:
       noise: standard deviation of Gaussian noise; 1 is from black to white.
       cutout: side of the square set to zero, pixels.
       erase: probability of a rectangle of random values (Zhong et al. 2020).
+      copy_paste: probability that what the mask of another image marks is copied into an image and
+        its mask (Ghiasi et al. 2021), in a segmentation of images: of few marked examples it makes
+        many. See `augment.copying`.
       defects: probability of a defect that is made in the image, and marked in its mask, of a
         segmentation of one region: to find what few masks show, or none. See `augment.defects`.
       mixup: alpha of the Beta distribution of mixing weights (Zhang et al. 2018).
@@ -150,6 +153,7 @@ class AugmentRecipe:
     noise: float = 0.0
     cutout: int = 0
     erase: float = 0.0
+    copy_paste: float = 0.0
     defects: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0

@@ -38,7 +38,19 @@ def known(rows, size):
 
 def enumerated(rows, seen):
     """The exact distribution of the numbers of the classes: every way to deal the answers out."""
-    k = len(rows)
+    k, n = len(rows), sum(seen)
+
+    def prior(number):
+        """Of Dirichlet shares that are integrated out, over how even they are."""
+        return sum(
+            np.exp(
+                lgamma(k * a)
+                - lgamma(k * a + n)
+                + sum(lgamma(t + a) - lgamma(a) for t in number.tolist())
+            )
+            for a in np.geomspace(1 / k, 2, 8)
+        )
+
     found = {}
     ways = [
         [way for way in itertools.product(range(count + 1), repeat=k) if sum(way) == count]
@@ -46,10 +58,10 @@ def enumerated(rows, seen):
     ]
     for dealt in itertools.product(*ways):
         number = np.sum(dealt, axis=0)
-        log_p = sum(lgamma(t + 1 / k) for t in number)  # Dirichlet(1/K) shares, integrated out
+        log_p = np.log(prior(number))
         for j, way in enumerate(dealt):
-            for n, some in enumerate(way):
-                log_p += some * np.log(rows[n][j]) - lgamma(some + 1)
+            for m, some in enumerate(way):
+                log_p += some * np.log(rows[m][j]) - lgamma(some + 1)
         key = tuple(number.tolist())
         found[key] = found.get(key, 0.0) + np.exp(log_p)
     total = sum(found.values())
