@@ -205,6 +205,7 @@ def test_a_folder_belongs_to_one_pretraining(tmp_path):
         ("cutpaste", {"augment.mixup": 0.2}, "augment.mixup is for labels or masks"),
         ("cutpaste", {"augment.patch": 8}, "augment.patch is for labels or masks"),
         ("synthetic", {"augment.defects": 0.5}, "augment.defects is for labels or masks"),
+        ("synthetic", {"augment.copy_paste": 0.5}, "augment.copy_paste is for labels or masks"),
         ("cutpaste", {"loss.focal": 1.0}, "loss.focal is for labels or masks"),
         ("cutpaste", {"train.sampling": "balanced"}, "train.sampling is for labels or masks"),
         ("cutpaste", {"train.views": "mirror"}, "train.views is for labels or masks"),

@@ -47,7 +47,7 @@ def _pasted(
     of_some, of_turn, of_shift, of_move = jax.random.split(key, 4)
     height, width = mask.shape
     shift = jax.random.randint(of_shift, (2,), 0, jnp.array([height, width]))
-    shift = shift * jax.random.bernoulli(of_move)
+    shift = jnp.where(jax.random.bernoulli(of_move), shift, 0)
     turn = jax.random.bernoulli(of_turn, 0.5, (2,))
 
     def moved(x: jax.Array) -> jax.Array:
@@ -55,7 +55,7 @@ def _pasted(
         x = jnp.where(turn[1], x[:, ::-1], x)
         return jnp.roll(x, shift, (0, 1))
 
-    there = moved(other_mask) * jax.random.bernoulli(of_some, probability).astype(mask.dtype)
+    there = jnp.where(jax.random.bernoulli(of_some, probability), moved(other_mask), 0)
     soft = mean_of_neighbours((there > 0).astype(jnp.float32))[..., jnp.newaxis]
     level = image.mean() / jnp.maximum(other.mean(), 1e-3)
     new = jnp.clip(moved(other) * level, 0, 1)
