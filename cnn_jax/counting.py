@@ -12,8 +12,8 @@ import numpy as np
 
 from cnn_jax.data import decode_image
 from cnn_jax.data.files import of_readable
-from cnn_jax.decision.stock import UNSURE, Confusion, Count, fit_confusion
-from cnn_jax.errors import DataError, RunError
+from cnn_jax.decision import Confusion, Count, fit_confusion
+from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import CalibrationPredictions, Predictions
 from cnn_jax.evaluation.predictions import log_probabilities
 from cnn_jax.report.stock import StockPage, Unsure
@@ -34,10 +34,10 @@ class Inventory:
       counts: of each class, in the order of the run's classes.
       confusion: by which they were corrected.
       drift, level: of the intervals.
+      review: a picture whose highest probability is below this is for a person.
       files: the pictures that could be read, N paths.
-      answers: N names of classes, or `unsure`.
-      likeliest: N names of the likeliest class, of unsure pictures too.
-      probability: float64 `[N]`, its calibrated probability.
+      answers: N names of classes.
+      probability: float64 `[N]`, the calibrated probability of each answer.
       unread: files that could not be read, and why.
     """
 
@@ -45,17 +45,17 @@ class Inventory:
     confusion: Confusion
     drift: float
     level: float
+    review: float
     files: tuple[Path, ...]
     answers: tuple[str, ...]
-    likeliest: tuple[str, ...]
     probability: np.ndarray
     unread: Mapping[Path, str]
 
     @property
     def unsure(self) -> np.ndarray:
         """Positions of the pictures that are for a person, least probable first."""
-        rows = [n for n, answer in enumerate(self.answers) if answer == UNSURE]
-        found: np.ndarray = np.array(sorted(rows, key=self.probability.__getitem__), np.int64)
+        order = np.argsort(self.probability, kind="stable")
+        found: np.ndarray = order[self.probability[order] < self.review]
         return found
 
 
@@ -76,9 +76,9 @@ def take_inventory(
       run: a finished run, of one class for each image.
       files: image files.
       drift, level: see `decision.Confusion.count`.
-      review: a picture whose highest probability is below this is for a person to look at. It may
-        show something that is none of the classes: that is not counted as any of them only if the
-        network is unsure of it.
+      review: a picture whose highest probability is below this is for a person to look at, since it
+        may show something that is none of the classes. It counts as what it is likeliest to be all
+        the same: take it away where it is not, and count again.
 
     Raises:
       RunError: the run does not tell classes of images apart, or has no validation predictions.
@@ -89,7 +89,9 @@ def take_inventory(
         raise RunError(f"{run.shown!r} does not tell classes of images apart: name one that does")
     held = run.predictions("validation")
     assert isinstance(held, CalibrationPredictions)
-    confusion = fit_confusion(held, review=review, temperature=run.temperature)
+    if not 0 <= review <= 1:
+        raise EvaluationError(f"review is a probability, 0 to 1, not {review}")
+    confusion = fit_confusion(held)
     paths = [Path(file) for file in files]
     (ids, logits), readable, unread = of_readable(paths, run.classifier.logits)
     predictions = Predictions(
@@ -101,15 +103,14 @@ def take_inventory(
     )
     answers = confusion.answers(predictions)
     log_p = log_probabilities(logits / run.temperature, "class")
-    names = (*held.classes, UNSURE)
     return Inventory(
         counts=confusion.count(answers, drift=drift, level=level),
         confusion=confusion,
         drift=drift,
         level=level,
+        review=review,
         files=tuple(readable),
-        answers=tuple(names[answer] for answer in answers.tolist()),
-        likeliest=tuple(held.classes[k] for k in log_p.argmax(axis=1).tolist()),
+        answers=tuple(held.classes[answer] for answer in answers.tolist()),
         probability=np.exp(log_p.max(axis=1)),
         unread=unread,
     )
@@ -137,17 +138,14 @@ def write(inventory: Inventory, folder: str | os.PathLike[str], page: str) -> No
                 rows.writerow((count.name, count.answered, mean, count.low, count.high))
         with open(place / IMAGES, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
-            rows.writerow(("image", "answer", "likeliest", "probability", "reason"))
-            for path, answer, name, p in zip(
-                inventory.files,
-                inventory.answers,
-                inventory.likeliest,
-                inventory.probability.tolist(),
-                strict=True,
+            rows.writerow(("image", "class", "probability", "look", "reason"))
+            for path, name, p in zip(
+                inventory.files, inventory.answers, inventory.probability.tolist(), strict=True
             ):
-                rows.writerow((_told(path), answer, name, f"{p:.6f}", ""))
+                look = "look" if p < inventory.review else ""
+                rows.writerow((_told(path), name, f"{p:.6f}", look, ""))
             for path, why in inventory.unread.items():
-                rows.writerow((_told(path), "unread", "", "", why))
+                rows.writerow((_told(path), "", "", "unread", why))
         write_whole(place / PAGE, page)
     except OSError as error:
         raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
@@ -163,7 +161,7 @@ def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
             picture = decode_image(path, (_SHOWN_SIDE, _SHOWN_SIDE, 3), fit)
         except DataError:  # it was there a moment ago
             continue
-        name, p = inventory.likeliest[row], float(inventory.probability[row])
+        name, p = inventory.answers[row], float(inventory.probability[row])
         shown.append(Unsure(_told(path), name, p, picture))
     fitted = inventory.confusion.fitted_on
     return StockPage(
@@ -171,7 +169,7 @@ def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
         pictures=len(inventory.files),
         level=inventory.level,
         drift=inventory.drift,
-        review=inventory.confusion.review,
+        review=inventory.review,
         unsure_count=len(inventory.unsure),
         unsure=tuple(shown),
         unread=tuple((_told(path), why) for path, why in inventory.unread.items()),

@@ -7,7 +7,6 @@ the classes fit the answers on new images follows by Bayes' rule.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,10 +18,7 @@ from cnn_jax.evaluation.predictions import (
     CalibrationPredictions,
     Predictions,
     check_calibration,
-    log_probabilities,
 )
-
-UNSURE = "unsure"
 
 # Markov chains side by side, and their steps before the first draw that counts, and after.
 _CHAINS, _BURN_IN, _KEPT = 16, 150, 200
@@ -54,21 +50,17 @@ class Confusion:
 
     Attributes:
       classes: K names.
-      counts: float64 `[K, K + 1]`: validation images of each class by answer; the last answer is
-        `unsure`. Images of a group (a shop, a day) count as one image together.
-      review: an image whose highest probability is below this is unsure.
-      temperature: divides the logits.
+      counts: float64 `[K, K]`: validation images of each class by answer. Images of a group (a
+        shop, a day) count as one image together.
       fitted_on: the examples.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
-    review: float
-    temperature: float
     fitted_on: FittedOn
 
     def answers(self, predictions: Predictions) -> np.ndarray:
-        """int64 `[N]`: the class that is answered for each image, or K for unsure.
+        """int64 `[N]`: the likeliest class of each image.
 
         Raises:
           EvaluationError: other classes.
@@ -78,7 +70,8 @@ class Confusion:
                 f"these predictions are of {len(predictions.classes)} classes, kind "
                 f"{predictions.kind!r}: counts were fitted for {len(self.classes)} others"
             )
-        return _answers(predictions, self.review, self.temperature)
+        answers: np.ndarray = predictions.logits.argmax(axis=1)
+        return answers
 
     def count(
         self,
@@ -113,13 +106,13 @@ class Confusion:
         answers = np.asarray(answers)
         if not len(answers):
             raise EvaluationError("no images to count")
-        if answers.ndim != 1 or answers.min() < 0 or answers.max() > k:
-            raise EvaluationError(f"answers are numbers 0 to {k}, {k} for unsure")
+        if answers.ndim != 1 or answers.min() < 0 or answers.max() >= k:
+            raise EvaluationError(f"answers are numbers of classes, 0 to {k - 1}")
         if not 0 <= drift < 1 or not 0 < level < 1:
             raise EvaluationError(
                 f"drift lies in 0..1 (below 1) and level between 0 and 1, not {drift} and {level}"
             )
-        seen = np.bincount(answers, minlength=k + 1)
+        seen = np.bincount(answers, minlength=k)
         rows = _rows(self.counts, drift)
         drawn = np.concatenate(list(_draws(rows, seen, np.random.default_rng(seed))))
         tail = (1 - level) / 2
@@ -131,61 +124,37 @@ class Confusion:
         )
 
 
-def fit_confusion(
-    predictions: CalibrationPredictions, *, review: float = 0.0, temperature: float = 1.0
-) -> Confusion:
+def fit_confusion(predictions: CalibrationPredictions) -> Confusion:
     """What the classifier answers for images of each class.
 
     Args:
       predictions: of validation images, whose classes are known and were not learned from.
-      review: probability below which the highest one is no answer; such images are for a person.
-      temperature: divides the logits; as fitted on these.
 
     Raises:
-      EvaluationError: the predictions are not of the type that is fitted on, there are none, they
-        are not of one class each, or `review` or `temperature` is out of range.
+      EvaluationError: the predictions are not of the type that is fitted on, there are none, or
+        they are not of one class each.
     """
     check_calibration(predictions, "a confusion")
     if predictions.kind != "class":
         raise EvaluationError(f"counts need one class for each image, not {predictions.kind!r}")
-    if not 0 <= review < 1 or not 0 < temperature < math.inf:
-        raise EvaluationError(
-            f"review lies in 0..1 (below 1) and a temperature above 0, not {review}, {temperature}"
-        )
     k, labels = len(predictions.classes), predictions.labels()
-    answers = _answers(predictions, review, temperature)
-    counts = np.zeros((k, k + 1))
-    np.add.at(counts, (labels, answers), 1.0)
+    counts = np.zeros((k, k))
+    np.add.at(counts, (labels, predictions.logits.argmax(axis=1)), 1.0)
     if predictions.groups is not None:
         for n in range(k):
             own = labels == n
             if own.any():
                 counts[n] *= len(np.unique(predictions.groups[own])) / own.sum()
-    return Confusion(
-        classes=predictions.classes,
-        counts=counts,
-        review=review,
-        temperature=temperature,
-        fitted_on=FittedOn.of(predictions, "a confusion"),
-    )
-
-
-def _answers(predictions: Predictions, review: float, temperature: float) -> np.ndarray:
-    log_p = log_probabilities(predictions.logits / temperature, "class")
-    sure = log_p.max(axis=1) >= (math.log(review) if review else -math.inf)
-    answers: np.ndarray = np.where(sure, log_p.argmax(axis=1), len(predictions.classes))
-    return answers
+    fitted_on = FittedOn.of(predictions, "a confusion")
+    return Confusion(predictions.classes, counts, fitted_on)
 
 
 def _rows(counts: np.ndarray, drift: float) -> np.ndarray:
-    """Dirichlet parameters `[K, K + 1]` of what is answered for each class."""
+    """Dirichlet parameters `[K, K]` of what is answered for each class."""
     k = len(counts)
-    total = counts.sum() + 2
-    right, unsure = (np.trace(counts) + 1) / total, (counts[:, k].sum() + 0.5) / total
-    usual = np.full((k, k + 1), max(1 - right - unsure, 0.5 / total) / max(k - 1, 1))
-    usual[np.arange(k), np.arange(k)] = right
-    usual[:, k] = unsure
-    usual /= usual.sum(axis=1, keepdims=True)
+    right = (np.trace(counts) + 1) / (counts.sum() + 2)
+    usual = np.full((k, k), (1 - right) / max(k - 1, 1))
+    usual[np.arange(k), np.arange(k)] = right if k > 1 else 1.0
     known = counts + _PRIOR * usual
     size = known.sum(axis=1)
     mean = known / size[:, np.newaxis]

@@ -134,7 +134,8 @@ def _unsure(page: StockPage) -> Markup:
     lead = (
         f"Of {page.unsure_count:,} pictures the network gives no class "
         f"{wording.percent(page.review, decimals=0)} or more: they may show something that is none "
-        "of the classes. They count as what such pictures mostly are among validation images."
+        "of the classes. They are counted as what is named: take away those that are something "
+        "else, and count again."
     )
     if len(page.unsure) < page.unsure_count:
         lead += f" The {len(page.unsure):,} least sure ones; images.csv has all."

@@ -3,7 +3,7 @@
     python -m experiments.inventory.simulate [--shelves 500]
 
 A classifier answers right for 70 to 93 % of the images of a class, each class its own share; what
-is not right goes to other classes and to `unsure`, unevenly. Validation has so many images of each
+is not right goes to other classes, unevenly. Validation has so many images of each
 class. On a shelf of 300 images, whose classes' numbers are drawn anew, the share that is answered
 right differs from validation by up to the drift, uniformly, class by class. The row is the share of
 the intervals that hold the true number of a class, with a bootstrap of shelves, and the mean
@@ -38,12 +38,12 @@ SETTINGS = ((6, 60, 0.0), (6, 60, 0.05), (12, 30, 0.05), (12, 100, 0.1))
 def shelf(
     rng: np.random.Generator, classes: int, validation: int, drift: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Validation counts `[K, K + 1]`, true numbers `[K]` and answers `[300]`."""
+    """Validation counts `[K, K]`, true numbers `[K]` and answers `[300]`."""
     right = rng.uniform(*RIGHT, classes)
-    rows = np.zeros((classes, classes + 1))
+    rows = np.zeros((classes, classes))
     for k in range(classes):
-        others = np.delete(np.arange(classes + 1), k)
-        rows[k, others] = (1 - right[k]) * rng.dirichlet(np.full(classes, 0.5))
+        others = np.delete(np.arange(classes), k)
+        rows[k, others] = (1 - right[k]) * rng.dirichlet(np.full(classes - 1, 0.5))
         rows[k, k] = right[k]
     counted = np.stack([rng.multinomial(validation, row) for row in rows]).astype(np.float64)
     now = right + rng.uniform(-drift, drift, classes)
@@ -51,7 +51,7 @@ def shelf(
         rows[k] *= (1 - now[k]) / (1 - right[k])
         rows[k, k] = now[k]
     true = rng.multinomial(IMAGES, rng.dirichlet(np.ones(classes)))
-    drawn = [rng.choice(classes + 1, some, p=row) for some, row in zip(true, rows, strict=True)]
+    drawn = [rng.choice(classes, some, p=row) for some, row in zip(true, rows, strict=True)]
     return counted, true, np.concatenate(drawn)
 
 
@@ -64,7 +64,7 @@ def measure(
     inside, error, plain = (np.zeros(shelves) for _ in range(3))
     for n in range(shelves):
         counted, true, answers = shelf(rng, classes, validation, drift)
-        known = Confusion(names, counted, 0.0, 1.0, FittedOn("validation", 1, 1))
+        known = Confusion(names, counted, FittedOn("validation", 1, 1))
         found = known.count(answers, drift=drift, seed=n)
         held = [one.low <= t <= one.high for one, t in zip(found, true.tolist(), strict=True)]
         inside[n] = np.mean(held)
