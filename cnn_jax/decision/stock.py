@@ -24,6 +24,7 @@ from cnn_jax.evaluation.predictions import (
 _CHAINS, _BURN_IN, _KEPT = 16, 150, 200
 # Images that the mean of all classes counts as, beside a class's own validation images.
 _PRIOR = 2.0
+_KNOWN, _DRIFTS = 256, 32  # quantiles of what is known, and of the drift
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Confusion:
         Args:
           answers: int `[N]` of `answers`.
           drift: by how much the share of a class's images that are answered right may differ, up or
-            down, between validation and these images; its standard deviation is then drift / √3.
+            down, between validation and these images, each difference as likely.
           level: probability that a class's true number lies in its interval.
           seed: of the sampling.
 
@@ -150,21 +151,35 @@ def fit_confusion(predictions: CalibrationPredictions) -> Confusion:
 
 
 def _rows(counts: np.ndarray, drift: float) -> np.ndarray:
-    """Dirichlet parameters `[K, K]` of what is answered for each class."""
+    """Dirichlet parameters `[K, K]` of what is answered for each class.
+
+    The share that is answered right has the mean and the variance of what validation says, a Beta,
+    and the drift together, cut off at 0 and 1: where all were right it can only fall. How the rest
+    is spread is as in validation, where one image more is spread evenly.
+    """
     k = len(counts)
-    right = (np.trace(counts) + 1) / (counts.sum() + 2)
-    usual = np.full((k, k), (1 - right) / max(k - 1, 1))
-    usual[np.arange(k), np.arange(k)] = right if k > 1 else 1.0
-    known = counts + _PRIOR * usual
-    size = known.sum(axis=1)
-    mean = known / size[:, np.newaxis]
-    if drift:
-        # A Dirichlet of size s has variance m (1 - m) / (s + 1); variances add up.
-        hit = np.diagonal(mean)
-        spread = np.maximum(hit * (1 - hit) / (drift**2 / 3), 1.0)
-        size = 1 / (1 / (size + 1) + 1 / (spread + 1)) - 1
-    parameters: np.ndarray = mean * np.maximum(size, 0.5)[:, np.newaxis]
-    return parameters
+    if k == 1:
+        return np.ones((1, 1))
+    right, total = np.diagonal(counts), counts.sum(axis=1)
+    usual = (right.sum() + 1) / (total.sum() + 2)
+    mean, variance = _moments(right + _PRIOR * usual, total - right + _PRIOR * (1 - usual), drift)
+    size = np.maximum(mean * (1 - mean) / variance - 1, 0.5)
+    parameters = (counts + 1 / (k - 1)) * (1 - np.eye(k))
+    parameters *= (1 - mean)[:, np.newaxis] / parameters.sum(axis=1, keepdims=True)
+    parameters[np.arange(k), np.arange(k)] = mean
+    scaled: np.ndarray = parameters * size[:, np.newaxis]
+    return scaled
+
+
+def _moments(right: np.ndarray, wrong: np.ndarray, drift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance `[K]` of Beta(right, wrong) and a uniform drift together, within 0..1."""
+    from scipy.special import betaincinv
+
+    known, drifts = ((np.arange(count) + 0.5) / count for count in (_KNOWN, _DRIFTS))
+    shares = betaincinv(right[:, np.newaxis], wrong[:, np.newaxis], known)
+    drifted = np.clip(shares[..., np.newaxis] + drift * (2 * drifts - 1), 0, 1)
+    mean = drifted.mean(axis=(1, 2)).clip(1e-6, 1 - 1e-6)
+    return mean, drifted.var(axis=(1, 2)).clip(1e-12)
 
 
 def _draws(rows: np.ndarray, seen: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:

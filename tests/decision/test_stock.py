@@ -8,6 +8,7 @@ import pytest
 
 from cnn_jax.decision import Confusion, fit_confusion
 from cnn_jax.decision.fitted import FittedOn
+from cnn_jax.decision.stock import _moments
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import CalibrationPredictions, Predictions
 from experiments.inventory.simulate import shelf
@@ -136,6 +137,30 @@ def test_a_perfect_classifier_is_taken_at_its_word():
         known(rows, 10**6).count(answers, drift=0.0), (5, 70, 0, 2), strict=True
     ):
         assert (count.low, count.high) == (true, true)
+
+
+def test_where_all_was_right_it_may_be_less_now():
+    """Nothing was mistaken in validation, and yet a drift makes the numbers uncertain."""
+    counted = np.diag(np.full(5, 40.0))
+    answers = np.repeat(np.arange(5), (60, 50, 40, 30, 20))
+    sure = confusion_of(counted * 10**6).count(answers, drift=0.0)
+    assert all(one.low == one.high for one in sure)
+    for drift, most in ((0.05, 12), (0.2, 40)):
+        found = confusion_of(counted).count(answers, drift=drift)
+        for one in found:
+            assert 2 < one.high - one.low < most
+            assert one.low < one.answered < one.high
+
+
+def test_the_share_that_is_right_has_the_moments_of_both():
+    rng = np.random.default_rng(0)
+    right, wrong = np.array([30.0, 9.5, 1.2]), np.array([4.0, 0.3, 2.0])
+    for drift in (0.0, 0.05, 0.4):
+        mean, variance = _moments(right, wrong, drift)
+        drawn = rng.beta(right, wrong, (400_000, 3)) + rng.uniform(-drift, drift, (400_000, 3))
+        drawn = drawn.clip(0, 1)
+        np.testing.assert_allclose(mean, drawn.mean(axis=0), atol=2e-3)
+        np.testing.assert_allclose(np.sqrt(variance), drawn.std(axis=0), rtol=0.03)
 
 
 def test_what_is_known_of_a_confusion():
