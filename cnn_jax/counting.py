@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax.data import decode_image
-from cnn_jax.data.files import of_readable
+from cnn_jax.data.sources import find_unreadable
 from cnn_jax.decision import Confusion, Count, fit_confusion
 from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import CalibrationPredictions, Predictions
@@ -69,6 +69,7 @@ def take_inventory(
 ) -> Inventory:
     """Count the pictures of each class among some files, each of which shows one.
 
+    A file of several pictures, such as an animation, counts as one that cannot be read.
     What the network answers for pictures of each class is known from the run's validation part; the
     counts are corrected for that, see `decision.Confusion.count`.
 
@@ -93,7 +94,11 @@ def take_inventory(
         raise EvaluationError(f"review is a probability, 0 to 1, not {review}")
     confusion = fit_confusion(held)
     paths = [Path(file) for file in files]
-    (ids, logits), readable, unread = of_readable(paths, run.classifier.logits)
+    bad = find_unreadable(paths)
+    readable = [path for row, path in enumerate(paths) if row not in bad]
+    if not readable:
+        raise DataError(next(iter(bad.values()), "no pictures to count"))
+    ids, logits = run.classifier.logits(readable)
     predictions = Predictions(
         split="new",
         ids=np.asarray(ids, np.str_),
@@ -112,7 +117,7 @@ def take_inventory(
         files=tuple(readable),
         answers=tuple(held.classes[answer] for answer in answers.tolist()),
         probability=np.exp(log_p.max(axis=1)),
-        unread=unread,
+        unread={paths[row]: why for row, why in bad.items()},
     )
 
 

@@ -48,16 +48,19 @@ def shelf(tmp_path):
     whole = (folder / "00.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     (folder / "text.png").write_text("no picture")
+    frames = [Image.fromarray(picture) for picture in packets(labels[:3], rng)]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
     return folder
 
 
 def test_a_shelf_is_counted(run, shelf, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["inventory", "count", str(run.path), str(shelf), "--out", str(out)]
-    assert main(arguments) == 1  # two files are no pictures
+    assert main(arguments) == 1  # two files are no pictures, and one is several
     said = capsys.readouterr()
-    assert "21 pictures counted" in said.out and "2 not read" in said.out
+    assert "21 pictures counted" in said.out and "3 not read" in said.out
     assert "cut.png" in said.err and "text.png" in said.err
+    assert "moving.gif' has several pictures" in said.err
     with open(out / "counts.csv", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert list(rows) == list(NAMES)
@@ -67,13 +70,15 @@ def test_a_shelf_is_counted(run, shelf, tmp_path, capsys):
     assert sum(float(row["mean"]) for row in rows.values()) == pytest.approx(21, abs=0.01)
     with open(out / "images.csv", newline="") as file:
         images = list(csv.DictReader(file))
-    assert len(images) == 23
+    assert len(images) == 24
     unread = [row for row in images if row["look"] == "unread"]
-    assert {row["image"].rpartition("/")[2] for row in unread} == {"cut.png", "text.png"}
+    assert {row["image"].rpartition("/")[2] for row in unread} == {
+        *("cut.png", "text.png", "moving.gif")
+    }
     assert all(row["reason"] for row in unread)
     page = (out / "page.html").read_text()
     assert "<b>juice" not in page and "&lt;b&gt;juice" in page
-    assert "2 cannot be read" in page and "no known format" in page
+    assert "3 cannot be read" in page and "no known format" in page
     assert main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
 
