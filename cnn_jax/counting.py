@@ -69,9 +69,9 @@ def take_inventory(
 ) -> Inventory:
     """Count the pictures of each class among some files, each of which shows one.
 
-    A file of several pictures, such as an animation, counts as one that cannot be read.
-    What the network answers for pictures of each class is known from the run's validation part; the
-    counts are corrected for that, see `decision.Confusion.count`.
+    A file of several pictures, such as an animation, counts as one that cannot be read. What the
+    network answers for pictures of each class is known from the run's validation part; the counts
+    are corrected for that, see `decision.Confusion.count`.
 
     Args:
       run: a finished run, of one class for each image.
