@@ -1,6 +1,7 @@
 """A run that is judged by people never seen, from files to files: `data.unseen_identities`."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -19,6 +20,7 @@ from cnn_jax.evaluation import (
     recognition_metrics,
     recognition_pairs,
     recognition_score,
+    retrieval_metrics,
     unit_embeddings,
 )
 from cnn_jax.population.plan import Plan, read_alike
@@ -93,6 +95,17 @@ def test_what_is_saved_is_what_was_evaluated_of_people_never_seen(run):
         again.embeddings("test").subjects,
         np.array(run.dataset.classes["label"])[run.dataset.splits["test"].targets["label"]],
     )
+
+
+def test_retrieval_figures_of_a_run(run, monkeypatch, capsys):
+    monkeypatch.setattr(Run, "load", lambda *_, **__: run)  # whose data are arrays
+    asked = ["evaluate", str(run.path), "--figures", "retrieval", "--format", "json"]
+    assert main(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    expected = retrieval_metrics(run.embeddings("test"))
+    assert {"precision_at_1", "r_precision", "map_at_r"} == set(expected)
+    for name, figure in expected.items():
+        assert told[name]["value"] == pytest.approx(figure.value)
 
 
 def test_the_mirror_image_is_added_before_normalising(run):

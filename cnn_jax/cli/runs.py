@@ -27,16 +27,17 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--split", default="test", help="test, validation or train")
     parser.add_argument(
         "--figures",
-        choices=["usual", "medmnist", "ordinal"],
+        choices=["usual", "medmnist", "ordinal", "retrieval"],
         default="usual",
         help="medmnist: AUC and ACC as in MedMNIST's tables; ordinal: kappa and mean error of "
-        "classes that are grades",
+        "classes that are grades; retrieval: of people or products never seen, how many of the "
+        "nearest images show the same",
     )
     parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     from cnn_jax import tables
-    from cnn_jax.evaluation import medmnist_figures, ordinal_figures
+    from cnn_jax.evaluation import medmnist_figures, ordinal_figures, retrieval_metrics
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
@@ -45,7 +46,9 @@ def evaluate(arguments: list[str]) -> int:
         return _evaluate_population(options, command)
     run = Run.load(options.run, data=options.data)
     figures = run.evaluate(options.split, command=command)
-    if options.figures != "usual":
+    if options.figures == "retrieval":
+        figures = retrieval_metrics(run.embeddings(options.split))
+    elif options.figures != "usual":
         of = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}[options.figures]
         if options.figures == "ordinal":
             order = " < ".join(run.info["data"]["classes"])

@@ -77,6 +77,7 @@ from cnn_jax.evaluation.recognition import (
     recognition_pairs,
     recognition_score,
 )
+from cnn_jax.evaluation.retrieval import Retrieved, retrieval_metrics, retrieve
 from cnn_jax.evaluation.seeds import (
     figure,
     mean_figure,
@@ -154,6 +155,7 @@ __all__ = [
     "PrecisionRecallCurve",
     "Predictions",
     "Reliability",
+    "Retrieved",
     "RiskCoverage",
     "RocCurve",
     "Searches",
@@ -227,6 +229,8 @@ __all__ = [
     "recognition_pairs",
     "recognition_score",
     "reliability",
+    "retrieval_metrics",
+    "retrieve",
     "risk_coverage",
     "roc_curve",
     "runs_needed",

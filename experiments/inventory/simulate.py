@@ -46,7 +46,7 @@ def shelf(
         rows[k, others] = (1 - right[k]) * rng.dirichlet(np.full(classes - 1, 0.5))
         rows[k, k] = right[k]
     counted = np.stack([rng.multinomial(validation, row) for row in rows]).astype(np.float64)
-    now = right + rng.uniform(-drift, drift, classes)
+    now = np.minimum(right + rng.uniform(-drift, drift, classes), 1.0)
     for k in range(classes):
         rows[k] *= (1 - now[k]) / (1 - right[k])
         rows[k, k] = now[k]
