@@ -86,12 +86,14 @@ def rows(shelves: int) -> Iterator[Row]:
             print(f"{classes} classes, drift {drift}: {metric} {figure}", flush=True)
             yield row_of(
                 figure,
-                experiment=f"{classes} classes, {validation} validation images of each",
+                experiment=(
+                    f"{classes} classes, {validation} validation images of each, drift {drift:g}"
+                ),
                 metric=metric,
                 command=COMMAND.format(shelves),
-                data=f"drift {drift:g}",
+                data="shelves",
                 data_digest=f"{classes}-{validation}-{drift:g}",
-                split="simulated shelves",
+                split="simulated",
                 seed="",
                 **here(),
             )
