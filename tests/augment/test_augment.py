@@ -279,7 +279,7 @@ def test_nothing_asked_nothing_done():
 def test_the_recipe_and_the_transforms_have_the_same_fields():
     names = [[f.name for f in dataclasses.fields(c)] for c in (Augment, AugmentRecipe)]
     assert names[0] == names[1]
-    assert len(set(Purpose)) == 21
+    assert len(set(Purpose)) == 23
 
 
 def test_a_volume_is_shifted_mirrored_and_cut_along_all_three_axes():
