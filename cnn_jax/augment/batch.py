@@ -53,6 +53,18 @@ def keys_for(key: jax.Array, batch_size: int, purpose: Purpose) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, int(purpose))
 
 
+def following(batch_size: int, valid: jax.Array | None) -> jax.Array:
+    """Position of the next example of each, `[B]`: of the last valid one the first.
+
+    Rows of padding, which `valid` (bool `[B]`, or None for none of them) tells, come last and
+    follow nothing.
+    """
+    count: jax.Array | int = batch_size
+    if valid is not None:
+        count = jnp.maximum(valid.sum(dtype=jnp.int32), 1)
+    return (jnp.arange(batch_size) + 1) % count
+
+
 def uniform(keys: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
     """float32 `[B, *shape]`, uniform in [low, high)."""
     return jax.vmap(lambda key: jax.random.uniform(key, shape, jnp.float32, low, high))(keys)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cnn_jax.augment.batch import Batch
+from cnn_jax.augment.batch import Batch, following
 from cnn_jax.augment.defects import mean_of_neighbours
 
 
@@ -26,10 +26,7 @@ def copy_paste(keys: jax.Array, batch: Batch, probability: float) -> Batch:
       probability: that this is done to an image.
     """
     images, masks = batch["image"], batch["mask"]
-    count: jax.Array | int = len(images)
-    if "valid" in batch:
-        count = jnp.maximum(batch["valid"].sum(dtype=jnp.int32), 1)
-    partner = (jnp.arange(len(images)) + 1) % count
+    partner = following(len(images), batch.get("valid"))
     changed, marked = jax.vmap(_pasted, in_axes=(0, 0, 0, 0, 0, None))(
         keys, images, masks, images[partner], masks[partner], probability
     )

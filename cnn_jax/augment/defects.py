@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnn_jax.augment.batch import Batch
+from cnn_jax.augment.batch import Batch, following
 
 SMALLEST = 8  # pixels of a side
 
@@ -35,9 +35,8 @@ def damaged(key: jax.Array, image: jax.Array, other: jax.Array) -> tuple[jax.Arr
 
     Its outline is, equally likely, a blob of smooth noise, one to three pieces (rectangles or
     ellipses of any angle), a thin bent line, a bite out of the border, or a band along all of one
-    border, as where grinding or coating ends. It is filled with the
-    texture of the other image, moved, turned, and made flatter or rougher, or made darker or
-    lighter, or both.
+    border, as where grinding or coating ends. It is filled with the texture of the other image,
+    moved, turned, and made flatter or rougher, or made darker or lighter, or both.
 
     Args:
       key: of this image.
@@ -76,10 +75,7 @@ def some_damaged(
     Returns:
       float32 `[B, H, W, C]`, and bool `[B, H, W]`.
     """
-    count: jax.Array | int = len(images)
-    if valid is not None:
-        count = jnp.maximum(valid.sum(dtype=jnp.int32), 1)
-    others = images[(jnp.arange(len(images)) + 1) % count]
+    others = images[following(len(images), valid)]
 
     def made(own: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
         of_defect, of_none = jax.random.split(own)
@@ -90,7 +86,7 @@ def some_damaged(
     return jax.vmap(made)(keys, images, others)
 
 
-def add(keys: jax.Array, batch: Batch, probability: float) -> Batch:
+def add_defects(keys: jax.Array, batch: Batch, probability: float) -> Batch:
     """A batch with defects in some images, which its `mask` then marks as region 1, too."""
     images, where = some_damaged(keys, batch["image"], batch.get("valid"), probability)
     mask = batch["mask"]

@@ -85,7 +85,7 @@ class Augment(AugmentRecipe):
         if self.copy_paste:
             batch = copying.copy_paste(keys(Purpose.COPY_PASTE), batch, self.copy_paste)
         if self.defects:
-            batch = defects.add(keys(Purpose.DEFECTS), batch, self.defects)
+            batch = defects.add_defects(keys(Purpose.DEFECTS), batch, self.defects)
         return self._mixing(keys, batch)
 
     def _geometry(

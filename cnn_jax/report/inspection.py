@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnn_jax.report import overlay, pictures, wording
-from cnn_jax.report.layout import NOTHING, section, table
+from cnn_jax.report.layout import NOTHING, facts_section, section, unread_section
 from cnn_jax.report.markup import Markup, element, join, name_of
 from cnn_jax.report.render import document
 
 _LONGEST = 192  # pixels of a picture; two lie beside each other
-_UNREAD = 100  # named on the page; the table of all has the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,13 @@ class InspectionPage:
 
 def render(page: InspectionPage) -> str:
     """The page as HTML; everything from outside is escaped."""
-    parts = (_title(page), _failed(page), _passed(page), _unread(page), _facts(page))
+    parts = (
+        _title(page),
+        _failed(page),
+        _passed(page),
+        unread_section(page.unread, "They have no verdict.", "the table of all"),
+        facts_section("The detector", page.facts, page.command),
+    )
     return document("inspection", parts)
 
 
@@ -113,25 +118,6 @@ def _passed(page: InspectionPage) -> Markup:
         "What barely passes",
         f"Of {page.counts['pass']:,} that pass those nearest to the line.",
         _cards(page.passed, page.threshold),
-    )
-
-
-def _unread(page: InspectionPage) -> Markup:
-    if not page.unread:
-        return NOTHING
-    rows = [(name_of(name), why) for name, why in page.unread[:_UNREAD]]
-    more = len(page.unread) - len(rows)
-    lead = "They have no verdict." + (f" {more:,} more are in the table of all." if more else "")
-    return section("What cannot be read", lead, table(("file", "why"), rows, ("name", "name")))
-
-
-def _facts(page: InspectionPage) -> Markup:
-    rows = [(name_of(label), name_of(value)) for label, value in page.facts]
-    return section(
-        "The detector",
-        "",
-        table(("", ""), rows, ("name", "name")),
-        element("pre", page.command) if page.command else NOTHING,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnn_jax.report import overlay, pictures, wording
-from cnn_jax.report.layout import NOTHING, section, table
+from cnn_jax.report.layout import NOTHING, facts_section, section, table, unread_section
 from cnn_jax.report.markup import Markup, element, name_of
 from cnn_jax.report.render import document
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from cnn_jax.decision import Count
 
 _LONGEST = 160
-_UNREAD = 100  # named on the page; images.csv has the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +67,14 @@ class StockPage:
 
 def render(page: StockPage) -> str:
     """The page as HTML; everything from outside is escaped."""
-    return document(
-        "inventory", (_title(page), _counts(page), _unsure(page), _unread(page), _facts(page))
+    parts = (
+        _title(page),
+        _counts(page),
+        _unsure(page),
+        unread_section(page.unread, "They are not counted.", "images.csv"),
+        facts_section("How it was counted", page.facts, page.command),
     )
+    return document("inventory", parts)
 
 
 def _title(page: StockPage) -> Markup:
@@ -156,23 +160,4 @@ def _card(shown: Unsure) -> Markup:
             "p", element("b", name_of(shown.likeliest)), f" {wording.percent(shown.probability)}"
         ),
         element("small", name_of(shown.name), class_="id", title=shown.name),
-    )
-
-
-def _unread(page: StockPage) -> Markup:
-    if not page.unread:
-        return NOTHING
-    rows = [(name_of(name), why) for name, why in page.unread[:_UNREAD]]
-    more = len(page.unread) - len(rows)
-    lead = "They are not counted." + (f" {more:,} more are in images.csv." if more else "")
-    return section("What cannot be read", lead, table(("file", "why"), rows, ("name", "name")))
-
-
-def _facts(page: StockPage) -> Markup:
-    rows = [(name_of(label), name_of(value)) for label, value in page.facts]
-    return section(
-        "How it was counted",
-        "",
-        table(("", ""), rows, ("name", "name")),
-        element("pre", page.command) if page.command else NOTHING,
     )

@@ -40,26 +40,18 @@ from cnn_jax.evaluation import (
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.quality_control.tiles import DATA, PATH
+from experiments.quality_control.tiles import LEARNING as OF_DETECTOR
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
 
 FOLDS, SIZE = 5, 96
+# As the detector learns, but for these.
 LEARNING: Mapping[str, Any] = {
-    "augment.flip": True,
-    "augment.flip_vertical": True,
-    "augment.brightness": 0.15,
-    "augment.contrast": 0.25,
-    "optimizer.name": "adamw",
-    "optimizer.learning_rate": 0.002,
+    **{name: value for name, value in OF_DETECTOR.items() if not name.startswith("data.")},
     "optimizer.weight_decay": 0.01,
-    "schedule.warmup_epochs": 3.0,
-    "model.name": "unet",
-    "model.options": {"stride": 2},
     "train.epochs": 40,
     "train.batch_size": 32,
-    "train.ema": 0.98,
     "train.sampling": "balanced",
-    "train.select": "last",
 }
 COMMAND = 'python -m experiments.quality_control.kinds {} --data-dir "$CNN_JAX_DATA" --out FOLDER'
 

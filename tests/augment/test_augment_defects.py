@@ -7,7 +7,16 @@ import pytest
 from scipy.ndimage import label
 
 from cnn_jax.augment import Augment
-from cnn_jax.augment.defects import add, band, bite, blob, damaged, line, pieces, some_damaged
+from cnn_jax.augment.defects import (
+    add_defects,
+    band,
+    bite,
+    blob,
+    damaged,
+    line,
+    pieces,
+    some_damaged,
+)
 from cnn_jax.errors import RecipeError
 
 KEYS = jax.random.split(jax.random.key(0), 64)
@@ -136,14 +145,14 @@ def masked(n=64, seed=2):
 
 def test_a_mask_marks_what_was_marked_and_what_was_made():
     batch = masked()
-    after = jax.jit(lambda keys: add(keys, batch, 0.7))(KEYS)
+    after = jax.jit(lambda keys: add_defects(keys, batch, 0.7))(KEYS)
     changed, where = (np.asarray(x) for x in some_damaged(KEYS, batch["image"], None, 0.7))
     np.testing.assert_allclose(after["image"], changed, atol=1e-6)
     np.testing.assert_array_equal(after["mask"], where | np.asarray(batch["mask"], bool))
     assert after["mask"].dtype == jnp.uint8
     same = (np.asarray(after["image"]) == np.asarray(batch["image"])).all(axis=(1, 2, 3))
     assert 0.15 < same.mean() < 0.5 and not where[same].any()
-    none = add(KEYS, batch, 0.0)
+    none = add_defects(KEYS, batch, 0.0)
     for name, rows in batch.items():
         np.testing.assert_array_equal(none[name], rows)
 
