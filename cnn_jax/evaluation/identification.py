@@ -24,7 +24,7 @@ from cnn_jax.evaluation.intervals import (
     share_of,
 )
 from cnn_jax.evaluation.templates import Templates, unit_embeddings
-from cnn_jax.evaluation.weighted import once
+from cnn_jax.evaluation.weighted import Ranking, once
 
 Ties = Literal["pessimistic", "mean", "optimistic"]
 
@@ -250,11 +250,19 @@ def open_set_metrics(
 ) -> dict[str, Estimate]:
     """`dir_at_fpir_F` of each F: the share of mated probes that are found, where few others are.
 
+    And `oscr`, the area under that share over all FPIRs.
+
     FPIR(t) is the share of *non-mated* probes of which some template scores at least t, and
     DIR(t) the share of mated probes whose mate has at least the rank and scores at least t (TPIR,
     Grother et al., FRVT 1:N). The threshold accepts most with an FPIR of at most F; it comes from
     non-mated probes alone, never from the wrong templates of mated ones, of whom other people
     are in the gallery. In each resample of subjects it is chosen anew. Nothing is interpolated.
+
+    With classes for templates, these are the figures of a classifier that is to know what is none
+    of its classes: DIR at rank 1 is the correct classification rate and FPIR the false positive
+    rate of the open-set classification rate curve (OSCR, Dhamija et al. 2018). Its area is the
+    probability that a mated probe is found and scores above a non-mated one, ties counting half; a
+    network whose scores say nothing of that has half of the rank-1 rate.
 
     Args:
       searches: of mated and non-mated probes.
@@ -282,15 +290,18 @@ def open_set_metrics(
         raise EvaluationError(f"ranks begin at 1, not at {rank}")
     for fpir in fpirs:
         check_resolved(fpir, int((~mated).sum()), "non-mated probes", "FPIR")
-    steps = AcceptSteps.of(searches.scores, mated, ranks(searches, ties) <= rank)
+    found_first = ranks(searches, ties) <= rank
+    steps = AcceptSteps.of(searches.scores, mated, found_first)
     counts = once(steps.counts)
+    # A mated probe that is not found is below every other.
+    area = Ranking.of(np.where(found_first | ~mated, searches.scores, -np.inf), mated)
 
     def found_at(fpir: float) -> Statistic:
         return lambda weights: counts(weights).rate_at(fpir)
 
     n = len(searches)
     found = bootstrap(
-        {f"dir_at_fpir_{fpir:g}": found_at(fpir) for fpir in fpirs},
+        {f"dir_at_fpir_{fpir:g}": found_at(fpir) for fpir in fpirs} | {"oscr": area.auroc},
         n,
         searches.subjects,
         level=level,
@@ -298,8 +309,9 @@ def open_set_metrics(
         seed=seed,
     )
     whole, people = counts(np.ones((n, 1))), len(np.unique(searches.subjects[mated]))
-    for fpir, (name, estimate) in zip(fpirs, list(found.items()), strict=True):
+    for fpir in fpirs:
+        name = f"dir_at_fpir_{fpir:g}"
         line = float(steps.thresholds[whole.last_within(fpir)[0]])
-        estimate = exact_where_alike(replace(estimate, percent=True), people, "subjects")
+        estimate = exact_where_alike(replace(found[name], percent=True), people, "subjects")
         found[name] = add_note(estimate, f"threshold {line:.6g}")
     return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,12 @@ def icons(folder: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([row["Class Name (str)"] for row in rows])
 
 
+def network_of(run: Run) -> Callable[[np.ndarray], np.ndarray]:
+    """Pooled features `[N, D]` of images uint8 `[N, H, W, C]`."""
+    c = run.classifier
+    return Pretrained.of(c.model, c.variables, c.preprocess, c.image_shape).embedding
+
+
 def embedded(features: np.ndarray, ids: np.ndarray, products: np.ndarray) -> EmbeddingPredictions:
     """Features as embeddings of products."""
     return EmbeddingPredictions("test", ids, products, features.astype(np.float32))
@@ -125,14 +131,10 @@ def measure(run: Run, dataset: Dataset, folder: Path) -> Iterator[tuple[str, str
 def _retrieved(
     run: Run, test: Split, dataset: Dataset, folder: Path
 ) -> Iterator[tuple[str, str, Estimate]]:
-    classifier = run.classifier
-    network = Pretrained.of(
-        classifier.model, classifier.variables, classifier.preprocess, classifier.image_shape
-    )
     products = np.array(dataset.classes["label"])[test.targets["label"]]
     images = test.read_images(np.arange(len(test)))
     iconic, names = icons(folder, dataset)
-    for name, features in (("network", network.embedding), ("pixels", pixel_features)):
+    for name, features in (("network", network_of(run)), ("pixels", pixel_features)):
         queries = embedded(features(images), test.ids, products)
         for metric, figure in retrieval_metrics(queries).items():
             yield f"features of the {name}", metric, figure

@@ -89,6 +89,30 @@ def test_figures_are_those_of_plain_loops(seed, fpir, rank):
     assert rates == pytest.approx([(place <= k).mean() for k in (1, 2, 3, 4)])
 
 
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 10**6), st.integers(1, 3))
+def test_oscr_is_the_area_under_its_curve(seed, rank):
+    """By the trapezium rule over every threshold, and as a share of pairs."""
+    found, scores, _who, _gallery = random_searches(seed)
+    figure = open_set_metrics(found, fpirs=[], rank=rank, resamples=1)["oscr"].value
+    best = scores[~found.mated].max(axis=1)
+    good = np.where(ranks(found) <= rank, found.scores, -np.inf)[found.mated]
+    lines = np.array([np.inf, *np.unique(scores)[::-1], -1e9])
+    fpir, rate = ((part >= lines[:, None]).mean(axis=1) for part in (best, good))
+    assert figure == pytest.approx(np.trapezoid(rate, fpir))
+    wins = (good[:, None] > best).mean() + (good[:, None] == best).mean() / 2
+    assert figure == pytest.approx(wins)
+
+
+def test_oscr_by_hand():
+    """Three known, one of them taken for another, and two unknown."""
+    scores = [[0.9, 0.1], [0.2, 0.6], [0.95, 0.3], [0.7, 0.1], [0.0, 0.5]]
+    found = searched(scores, ["a", "b", "b", "y", "z"], ["a", "b"])
+    # "a" at 0.9 beats both, "b" at 0.6 one of them, the mistaken one none: 3 of 6 pairs.
+    figure = open_set_metrics(found, fpirs=[0.5])["oscr"]
+    assert figure.value == 0.5 and figure.low < 0.5 < figure.high and figure.unit == "group"
+
+
 def test_a_closed_set_by_hand():
     """Mates at rank 1, 2 (of three), and tied with one other at the top; a stranger left out."""
     scores = [[0.9, 0.1, 0.2], [0.8, 0.5, 0.2], [0.3, 0.7, 0.7], [0.99, 0.9, 0.9]]
