@@ -36,8 +36,9 @@ class Inventory:
       drift, level: of the intervals.
       review: a picture whose highest probability is below this is for a person.
       files: the pictures that could be read, N paths.
-      answers: N names of classes.
-      probability: float64 `[N]`, the calibrated probability of each answer.
+      answers: N names of classes, or `unknown`.
+      likeliest: N names of classes; as `answers`, but for what is unknown.
+      probability: float64 `[N]`, the calibrated probability of the likeliest class.
       unread: files that could not be read, and why.
     """
 
@@ -48,14 +49,16 @@ class Inventory:
     review: float
     files: tuple[Path, ...]
     answers: tuple[str, ...]
+    likeliest: tuple[str, ...]
     probability: np.ndarray
     unread: Mapping[Path, str]
 
     @property
     def unsure(self) -> np.ndarray:
-        """Positions of the pictures that are for a person, least probable first."""
-        order = np.argsort(self.probability, kind="stable")
-        found: np.ndarray = order[self.probability[order] < self.review]
+        """Positions of the pictures that are for a person: unknown ones, then least probable."""
+        known = np.array([a == b for a, b in zip(self.answers, self.likeliest, strict=True)])
+        order = np.lexsort((self.probability, known))
+        found: np.ndarray = order[(self.probability[order] < self.review) | ~known[order]]
         return found
 
 
@@ -66,6 +69,7 @@ def take_inventory(
     drift: float = 0.05,
     level: float = 0.95,
     review: float = 0.5,
+    unknown: float = 0.0,
 ) -> Inventory:
     """Count the pictures of each class among some files, each of which shows one.
 
@@ -80,11 +84,15 @@ def take_inventory(
       review: a picture whose highest probability is below this is for a person to look at, since it
         may show something that is none of the classes. It counts as what it is likeliest to be all
         the same: take it away where it is not, and count again.
+      unknown: share of the classes' own pictures that may be taken for something else. Such
+        pictures are counted as `unknown`, one more class, and are for a person too; see
+        `decision.fit_confusion`. 0: everything is of some class.
 
     Raises:
       RunError: the run does not tell classes of images apart, or has no validation predictions.
       DataError: no file can be read.
-      EvaluationError: drift, level or review out of range.
+      EvaluationError: drift, level or review out of range; or `unknown`, or too few validation
+        images for it.
     """
     if run.regions or run.recognises:
         raise RunError(f"{run.shown!r} does not tell classes of images apart: name one that does")
@@ -92,7 +100,7 @@ def take_inventory(
     assert isinstance(held, CalibrationPredictions)
     if not 0 <= review <= 1:
         raise EvaluationError(f"review is a probability, 0 to 1, not {review}")
-    confusion = fit_confusion(held)
+    confusion = fit_confusion(held, unknown=unknown)
     paths = [Path(file) for file in files]
     bad = find_unreadable(paths)
     readable = [path for row, path in enumerate(paths) if row not in bad]
@@ -115,7 +123,8 @@ def take_inventory(
         level=level,
         review=review,
         files=tuple(readable),
-        answers=tuple(held.classes[answer] for answer in answers.tolist()),
+        answers=tuple(confusion.classes[answer] for answer in answers.tolist()),
+        likeliest=tuple(held.classes[answer] for answer in logits.argmax(axis=1).tolist()),
         probability=np.exp(log_p.max(axis=1)),
         unread={paths[row]: why for row, why in bad.items()},
     )
@@ -143,14 +152,15 @@ def write(inventory: Inventory, folder: str | os.PathLike[str], page: str) -> No
                 rows.writerow((count.name, count.answered, mean, count.low, count.high))
         with open(place / IMAGES, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
-            rows.writerow(("image", "class", "probability", "look", "reason"))
-            for path, name, p in zip(
-                inventory.files, inventory.answers, inventory.probability.tolist(), strict=True
-            ):
-                look = "look" if p < inventory.review else ""
-                rows.writerow((_told(path), name, f"{p:.6f}", look, ""))
+            rows.writerow(("image", "class", "likeliest", "probability", "look", "reason"))
+            looked_at = set(inventory.unsure.tolist())
+            for row, path in enumerate(inventory.files):
+                name, likeliest = inventory.answers[row], inventory.likeliest[row]
+                p = f"{inventory.probability[row]:.6f}"
+                look = "look" if row in looked_at else ""
+                rows.writerow((_told(path), name, likeliest, p, look, ""))
             for path, why in inventory.unread.items():
-                rows.writerow((_told(path), "", "", "unread", why))
+                rows.writerow((_told(path), "", "", "", "unread", why))
         write_whole(place / PAGE, page)
     except OSError as error:
         raise RunError(f"cannot write to {str(folder)!r}: {error.strerror}") from error
@@ -166,8 +176,9 @@ def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
             picture = decode_image(path, (_SHOWN_SIDE, _SHOWN_SIDE, 3), fit)
         except DataError:  # it was there a moment ago
             continue
-        name, p = inventory.answers[row], float(inventory.probability[row])
-        shown.append(Unsure(_told(path), name, p, picture))
+        name, p = inventory.likeliest[row], float(inventory.probability[row])
+        unknown = inventory.answers[row] != name
+        shown.append(Unsure(_told(path), name, p, picture, unknown))
     fitted = inventory.confusion.fitted_on
     return StockPage(
         counts=inventory.counts,
@@ -176,6 +187,7 @@ def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
         drift=inventory.drift,
         review=inventory.review,
         unsure_count=len(inventory.unsure),
+        unknown=inventory.confusion.line is not None,
         unsure=tuple(shown),
         unread=tuple((_told(path), why) for path, why in inventory.unread.items()),
         facts=(
@@ -188,8 +200,9 @@ def page_of(inventory: Inventory, run: Run, command: str) -> StockPage:
 
 
 def _without(confusion: Confusion) -> str:
-    bare = confusion.counts.sum(axis=1) == 0
-    names = [name for name, none in zip(confusion.classes, bare, strict=True) if none]
+    learned = slice(None, -1 if confusion.line is not None else None)
+    bare = confusion.counts.sum(axis=1)[learned] == 0
+    names = [name for name, none in zip(confusion.classes[learned], bare, strict=True) if none]
     return ", ".join(names) or "none"
 
 

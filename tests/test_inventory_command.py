@@ -115,6 +115,35 @@ def test_the_numbers_are_those_of_the_runs_own_validation_part(run, shelf):
     assert found.confusion.fitted_on.n == len(held)
 
 
+def test_what_is_like_none_of_the_classes_is_counted_as_unknown(run, shelf, tmp_path, capsys):
+    """Three grey pictures among 21 packets, whose highest logit is below that of most packets."""
+    for n in range(3):
+        Image.new("RGB", (12, 12), (90, 90, 90)).save(shelf / f"grey{n}.png")
+    out = tmp_path / "out"
+    arguments = ["inventory", "count", str(run.path), str(shelf), "--out", str(out)]
+    assert main([*arguments, "--unknown", "0.05", "--review", "0"]) == 1
+    with open(out / "images.csv", newline="") as file:
+        images = {row["image"].rpartition("/")[2]: row for row in csv.DictReader(file)}
+    for n in range(3):
+        row = images[f"grey{n}.png"]
+        assert row["class"] == "unknown" and row["likeliest"] in NAMES and row["look"] == "look"
+    packets_seen = [row for name, row in images.items() if name[0] in "012"]
+    known = [row for row in packets_seen if row["class"] == row["likeliest"]]
+    assert len(packets_seen) == 21 and len(known) > 15
+    with open(out / "counts.csv", newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert list(rows) == [*NAMES, "unknown"]
+    for name, true in zip((*NAMES, "unknown"), (17, 4, 0, 3), strict=True):
+        assert int(rows[name]["low"]) <= true <= int(rows[name]["high"])
+    page = (out / "page.html").read_text()
+    assert "<b>unknown</b>, or " in page and "like none of the classes" in page
+    assert "each picture shows one of these classes" not in page
+    assert "unknown" in capsys.readouterr().out
+    arguments[-1] = str(tmp_path / "other")
+    assert main([*arguments, "--unknown", "0.001"]) == 2
+    assert "validation images cannot show" in capsys.readouterr().err
+
+
 def test_what_cannot_be_counted(run, shelf, tmp_path, capsys):
     files = sorted(shelf.rglob("[0-9]*.png"))
     with pytest.raises(EvaluationError, match="drift lies in"):

@@ -13,7 +13,8 @@ usage: cnn-jax inventory count RUN IMAGE... --out DIR [options]
 
 How many pictures there are of each class, with intervals. A network makes
 mistakes, of kinds that its validation images show; the numbers are corrected for
-them. Each picture shows one product.
+them. Each picture shows one product; of one that is none of the classes, too, with
+--unknown.
 
   RUN           folder of a run that tells the classes apart
   IMAGE         image files, or folders of them
@@ -23,6 +24,9 @@ them. Each picture shows one product.
   --level L     probability that a true number lies in its interval (0.95)
   --review P    pictures whose highest probability is below P are shown for a
                 person to look at; they may be none of the classes (0.5)
+  --unknown U   pictures like none of the classes are counted as unknown, and
+                shown; at most the share U of the classes' own are taken for such
+                (0: none; 0.05 takes 19 validation images)
 
 The exit status is 0, or 1 where a file could not be read: it is then named, and
 not counted.
@@ -43,7 +47,7 @@ def inventory(arguments: list[str]) -> int:
     parser.add_argument("run")
     parser.add_argument("images", nargs="+")
     parser.add_argument("--out", required=True)
-    for name, usual in (("drift", 0.05), ("level", 0.95), ("review", 0.5)):
+    for name, usual in (("drift", 0.05), ("level", 0.95), ("review", 0.5), ("unknown", 0.0)):
         parser.add_argument(f"--{name}", type=float, default=usual)
     options = parser.parse_args(arguments[1:])
     out = Path(options.out)
@@ -62,6 +66,7 @@ def inventory(arguments: list[str]) -> int:
         drift=options.drift,
         level=options.level,
         review=options.review,
+        unknown=options.unknown,
     )
     command = shlex.join(["cnn-jax", "inventory", *arguments])
     write(found, out, render(page_of(found, run, command)))

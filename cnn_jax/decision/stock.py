@@ -25,6 +25,7 @@ _CHAINS, _BURN_IN, _KEPT = 16, 150, 200
 # Images that the mean of all classes counts as, beside a class's own validation images.
 _PRIOR = 2.0
 _KNOWN, _DRIFTS = 256, 32  # quantiles of what is known, and of the drift
+UNKNOWN = "unknown"  # the answer for what is like none of the classes, and the class of such images
 
 
 @dataclass(frozen=True)
@@ -50,29 +51,31 @@ class Confusion:
     """What a classifier answers for images of each class, from validation images.
 
     Attributes:
-      classes: K names.
+      classes: K names; with a line `unknown` is the last.
       counts: float64 `[K, K]`: validation images of each class by answer. Images of a group (a
         shop, a day) count as one image together.
       fitted_on: the examples.
+      line: an image whose highest logit is below this is answered `unknown`; None for none.
     """
 
     classes: tuple[str, ...]
     counts: np.ndarray
     fitted_on: FittedOn
+    line: float | None = None
 
     def answers(self, predictions: Predictions) -> np.ndarray:
-        """int64 `[N]`: the likeliest class of each image.
+        """int64 `[N]`: the likeliest class of each image, or `unknown`.
 
         Raises:
           EvaluationError: other classes.
         """
-        if predictions.classes != self.classes or predictions.kind != "class":
+        learned = self.classes if self.line is None else self.classes[:-1]
+        if predictions.classes != learned or predictions.kind != "class":
             raise EvaluationError(
                 f"these predictions are of {len(predictions.classes)} classes, kind "
-                f"{predictions.kind!r}: counts were fitted for {len(self.classes)} others"
+                f"{predictions.kind!r}: counts were fitted for {len(learned)} others"
             )
-        answers: np.ndarray = predictions.logits.argmax(axis=1)
-        return answers
+        return _answers(predictions, self.line)
 
     def count(
         self,
@@ -87,8 +90,9 @@ class Confusion:
         The model: shares of the classes are Dirichlet, and how even they are is unknown (eight
         values of its parameter from 1 / K to 2, equally likely). Of an image of class k the answer
         follows row k of a matrix, which is Dirichlet: as validation images say, and less certain
-        than that, since new images differ, by `drift`. Sampled by Gibbs's method (16 chains). Each
-        image must show one of the classes.
+        than that, since new images differ, by `drift`. Of what is unknown nobody can say how often
+        it is told as such: any share of it is as likely, and the rest is spread evenly. Sampled by
+        Gibbs's method (16 chains). Without a line each image must show one of the classes.
 
         Args:
           answers: int `[N]` of `answers`.
@@ -114,7 +118,7 @@ class Confusion:
                 f"drift lies in 0..1 (below 1) and level between 0 and 1, not {drift} and {level}"
             )
         seen = np.bincount(answers, minlength=k)
-        rows = _rows(self.counts, drift)
+        rows = _rows(self.counts, drift, last_unknown=self.line is not None)
         drawn = np.concatenate(list(_draws(rows, seen, np.random.default_rng(seed))))
         tail = (1 - level) / 2
         low = np.quantile(drawn, tail, axis=0, method="lower")
@@ -125,32 +129,70 @@ class Confusion:
         )
 
 
-def fit_confusion(predictions: CalibrationPredictions) -> Confusion:
+def fit_confusion(predictions: CalibrationPredictions, *, unknown: float = 0.0) -> Confusion:
     """What the classifier answers for images of each class.
 
     Args:
       predictions: of validation images, whose classes are known and were not learned from.
+      unknown: share of images of the classes that may be taken for unknown ones, so that images of
+        none of the classes are told: those are, whose highest logit (Vaze et al. 2022) is below
+        that of nearly all validation images. A new image of the classes, as like these as they are
+        to each other, is taken for unknown with at most this probability. 0 for never.
 
     Raises:
       EvaluationError: the predictions are not of the type that is fitted on, there are none, or
-        they are not of one class each.
+        they are not of one class each; or too few of them for `unknown`, or a class of that name.
     """
     check_calibration(predictions, "a confusion")
     if predictions.kind != "class":
         raise EvaluationError(f"counts need one class for each image, not {predictions.kind!r}")
-    k, labels = len(predictions.classes), predictions.labels()
+    classes, line = predictions.classes, None
+    if unknown:
+        line = _line(predictions, unknown)
+        classes = (*classes, UNKNOWN)
+    k, labels = len(classes), predictions.labels()
     counts = np.zeros((k, k))
-    np.add.at(counts, (labels, predictions.logits.argmax(axis=1)), 1.0)
+    np.add.at(counts, (labels, _answers(predictions, line)), 1.0)
     if predictions.groups is not None:
         for n in range(k):
             own = labels == n
             if own.any():
                 counts[n] *= len(np.unique(predictions.groups[own])) / own.sum()
     fitted_on = FittedOn.of(predictions, "a confusion")
-    return Confusion(predictions.classes, counts, fitted_on)
+    return Confusion(classes, counts, fitted_on, line)
 
 
-def _rows(counts: np.ndarray, drift: float) -> np.ndarray:
+def _line(predictions: CalibrationPredictions, unknown: float) -> float:
+    """The highest logit that so few images of the classes are below.
+
+    Of n + 1 images that could have come in any order the last is among the j lowest with
+    probability j / (n + 1); below the j-th lowest of the n others it is only then.
+    """
+    if not 0 < unknown < 1:
+        raise EvaluationError(f"the share taken for unknown lies in 0..1 (below 1), not {unknown}")
+    if UNKNOWN in predictions.classes:
+        raise EvaluationError(
+            f"a class is called {UNKNOWN!r} already: images of none of the classes would be "
+            "counted with it; leave the share out, or rename the class"
+        )
+    highest = np.sort(predictions.logits.max(axis=1))
+    place = int(unknown * (len(highest) + 1) * (1 + 1e-12))
+    if place < 1:
+        raise EvaluationError(
+            f"{len(highest)} validation images cannot show what one of {1 / unknown:.4g} is like: "
+            f"that takes {int(np.ceil(1 / unknown - 1e-9)) - 1:,}; let a larger share be unknown"
+        )
+    return float(highest[place - 1])
+
+
+def _answers(predictions: Predictions, line: float | None) -> np.ndarray:
+    answers: np.ndarray = predictions.logits.argmax(axis=1)
+    if line is not None:
+        answers[predictions.logits.max(axis=1) < line] = len(predictions.classes)
+    return answers
+
+
+def _rows(counts: np.ndarray, drift: float, *, last_unknown: bool = False) -> np.ndarray:
     """Dirichlet parameters `[K, K]` of what is answered for each class.
 
     The share that is answered right has the mean and the variance of what validation says, a Beta,
@@ -161,7 +203,9 @@ def _rows(counts: np.ndarray, drift: float) -> np.ndarray:
     if k == 1:
         return np.ones((1, 1))
     right, total = np.diagonal(counts), counts.sum(axis=1)
-    usual = (right.sum() + 1) / (total.sum() + 2)
+    usual = np.full(k, (right.sum() + 1) / (total.sum() + 2))
+    if last_unknown:  # of which there is none in validation: Beta(1, 1)
+        usual[-1] = 1 / _PRIOR
     mean, variance = _moments(right + _PRIOR * usual, total - right + _PRIOR * (1 - usual), drift)
     size = np.maximum(mean * (1 - mean) / variance - 1, 0.5)
     parameters = (counts + 1 / (k - 1)) * (1 - np.eye(k))

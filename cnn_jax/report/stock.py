@@ -28,12 +28,14 @@ class Unsure:
       likeliest: the class it may show.
       probability: of that class.
       picture: uint8 `[h, w, 3]`.
+      unknown: whether it is counted as unknown.
     """
 
     name: str
     likeliest: str
     probability: float
     picture: np.ndarray
+    unknown: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,8 @@ class StockPage:
       drift: how much the share of right answers may differ from validation's.
       review: probability below which a picture is for a person.
       unsure_count: how many are.
-      unsure: some of them, least probable first.
+      unknown: whether what is like none of the classes is counted as unknown.
+      unsure: some of them, unknown ones first, then the least probable.
       unread: files that cannot be read, and why.
       facts: (label, value) of what was counted by.
       command: shell command that made the page.
@@ -59,6 +62,7 @@ class StockPage:
     drift: float
     review: float
     unsure_count: int
+    unknown: bool
     unsure: Sequence[Unsure]
     unread: Sequence[tuple[str, str]]
     facts: Sequence[tuple[str, str]]
@@ -85,12 +89,17 @@ def _title(page: StockPage) -> Markup:
         else NOTHING
     )
     sure, drift = (wording.percent(share, decimals=0) for share in (page.level, page.drift))
+    shows = "" if page.unknown else "each picture shows one of these classes, and "
     promise = (
         "Each number is corrected for what the network mistakes. The true one lies in its interval "
-        f"with probability {sure}, as long as each picture shows one of these classes, and the "
-        "share of a class that is answered right differs from validation by no more than about "
-        f"{drift}, up or down."
+        f"with probability {sure}, as long as {shows}the share of a class that is answered right "
+        f"differs from validation by no more than about {drift}, up or down."
     )
+    if page.unknown:
+        promise += (
+            " No validation image says how many of the unknown ones are told as such: that makes "
+            "their number, and with it the others, the less certain."
+        )
     return element(
         "header",
         element("h1", "Inventory ", element("span", f"{page.pictures:,} pictures")),
@@ -135,11 +144,12 @@ def _counts(page: StockPage) -> Markup:
 def _unsure(page: StockPage) -> Markup:
     if not page.unsure_count:
         return section("For a person", "The network is sure of every picture.")
+    like = ", or they are like none of the classes" if page.unknown else ""
     lead = (
         f"Of {page.unsure_count:,} pictures the network gives no class "
-        f"{wording.percent(page.review, decimals=0)} or more: they may show something that is none "
-        "of the classes. They are counted as what is named: take away those that are something "
-        "else, and count again."
+        f"{wording.percent(page.review, decimals=0)} or more{like}: they may show something that "
+        "is none of the classes. They are counted as what is named: take away those that are "
+        "something else, and count again."
     )
     if len(page.unsure) < page.unsure_count:
         lead += f" The {len(page.unsure):,} least sure ones; images.csv has all."
@@ -153,11 +163,14 @@ def _card(shown: Unsure) -> Markup:
         src=pictures.data_uri(overlay.enlarged(shown.picture, _LONGEST)),
         alt=f"picture {shown.name}",
     )
+    likeliest = f" {wording.percent(shown.probability)}"
+    if shown.unknown:
+        words = element("p", element("b", "unknown"), ", or ", name_of(shown.likeliest), likeliest)
+    else:
+        words = element("p", element("b", name_of(shown.likeliest)), likeliest)
     return element(
         "li",
         picture,
-        element(
-            "p", element("b", name_of(shown.likeliest)), f" {wording.percent(shown.probability)}"
-        ),
+        words,
         element("small", name_of(shown.name), class_="id", title=shown.name),
     )

@@ -1,6 +1,7 @@
 """Counts of classes: exact where that can be enumerated, and intervals that hold."""
 
 import itertools
+from dataclasses import replace
 from math import lgamma
 
 import numpy as np
@@ -204,3 +205,80 @@ def test_what_makes_no_sense_is_refused():
         found.count(labels + 1)
     with pytest.raises(EvaluationError, match="4 classes"):
         found.answers(predictions_of(labels, labels, 4, Predictions))
+
+
+def test_few_of_the_classes_are_taken_for_unknown():
+    """Of a new image with probability at most the share: exactly j / (n + 1), by order."""
+    rng = np.random.default_rng(5)
+    labels, k = rng.integers(0, 3, 99), 3
+    for share, lowest in ((0.05, 5), (0.01, 1), (0.999, 99)):
+        held = predictions_of(labels, labels, k)
+        held.logits[...] += rng.normal(0, 1, held.logits.shape)
+        found = fit_confusion(held, unknown=share)
+        assert found.line == np.sort(held.logits.max(axis=1))[lowest - 1]
+        assert found.classes == (*held.classes, "unknown")
+        below = held.logits.max(axis=1) < found.line
+        assert below.sum() == lowest - 1 == found.counts[:, -1].sum()
+        assert (found.counts[-1] == 0).all() and found.counts.sum() == 99
+        answers = found.answers(held)
+        np.testing.assert_array_equal(answers == k, below)
+        np.testing.assert_array_equal(answers[~below], held.logits.argmax(axis=1)[~below])
+    # So often is a new one below the line of the others: each in turn is the new one.
+    share, n = 0.1, 60
+    for _ in range(20):
+        highest = rng.normal(size=n)
+        taken = 0
+        for new in range(n):
+            others = np.delete(highest, new)
+            held = predictions_of(np.zeros(n - 1, int), np.zeros(n - 1), 2)
+            held.logits[...] = -9.0
+            held.logits[:, 0] = others
+            taken += highest[new] < fit_confusion(held, unknown=share).line
+        assert taken == share * n
+
+
+def test_without_a_line_nothing_is_unknown():
+    labels = np.repeat([0, 1], 20)
+    found = fit_confusion(predictions_of(labels, labels, 2))
+    assert found.line is None and found.classes == ("product 0", "product 1")
+
+
+def test_intervals_hold_where_unknown_products_are_on_the_shelf():
+    rng = np.random.default_rng(7)
+    inside, blind = [], []
+    for _ in range(80):
+        counted, true, answers = shelf(rng, 6, 60, 0.05, unknown=True)
+        names = (*(f"product {n}" for n in range(6)), "unknown")
+        fitted = FittedOn("validation", 1, 1)
+        found = Confusion(names, counted, fitted, 0.0).count(answers, drift=0.05)
+        inside += [one.low <= t <= one.high for one, t in zip(found, true, strict=True)]
+        # One who takes each picture for one of the six classes.
+        known = answers[answers < 6]
+        six = Confusion(names[:-1], counted[:-1, :-1], fitted).count(known, drift=0.05)
+        blind += [one.low <= t <= one.high for one, t in zip(six, true[:-1], strict=True)]
+    assert 0.92 < np.mean(inside) < 0.99
+    assert np.mean(blind) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("unknown", "message"),
+    [
+        (1.0, "lies in 0..1"),
+        (-0.1, "lies in 0..1"),
+        (0.02, "40 validation images cannot show what one of 50 is like: that takes 49"),
+    ],
+)
+def test_a_share_that_cannot_be_told_is_refused(unknown, message):
+    labels = np.repeat([0, 1], 20)
+    with pytest.raises(EvaluationError, match=message):
+        fit_confusion(predictions_of(labels, labels, 2), unknown=unknown)
+
+
+def test_a_class_called_unknown_is_refused():
+    labels = np.repeat([0, 1], 20)
+    held = predictions_of(labels, labels, 2)
+    with pytest.raises(EvaluationError, match="called 'unknown' already"):
+        fit_confusion(replace(held, classes=("milk", "unknown")), unknown=0.1)
+    found = fit_confusion(held, unknown=0.1)
+    with pytest.raises(EvaluationError, match="fitted for 2 others"):
+        found.answers(replace(held, classes=("milk", "tea")))
