@@ -27,11 +27,12 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--split", default="test", help="test, validation or train")
     parser.add_argument(
         "--figures",
-        choices=["usual", "medmnist", "ordinal", "retrieval"],
+        choices=["usual", "medmnist", "ordinal", "retrieval", "corruptions"],
         default="usual",
         help="medmnist: AUC and ACC as in MedMNIST's tables; ordinal: kappa and mean error of "
         "classes that are grades; retrieval: of people or products never seen, how many of the "
-        "nearest images show the same",
+        "nearest images show the same; corruptions: accuracy under fifteen common corruptions, "
+        "each the mean of five severities",
     )
     parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
@@ -45,6 +46,12 @@ def evaluate(arguments: list[str]) -> int:
     if PopulationFolder.is_one(options.run):
         return _evaluate_population(options, command)
     run = Run.load(options.run, data=options.data)
+    if options.figures == "corruptions":
+        from cnn_jax.corrupting import corruption_metrics
+
+        figures = corruption_metrics(run, options.split, command=command)
+        print(tables.figures(figures, options.format))
+        return 0
     figures = run.evaluate(options.split, command=command)
     if options.figures == "retrieval":
         figures = retrieval_metrics(run.embeddings(options.split))
