@@ -249,6 +249,23 @@ KNOWN = {
         licence="none; rights with the owners of the photos",
         citation="Mamaev. Flowers Recognition. Kaggle",
     ),
+    "gtsrb": KnownSet(
+        licence="free for research; CC0 as commonly given",
+        citation="Stallkamp, Schlipsing, Salmen, Igel. Man vs. computer: benchmarking machine "
+        "learning algorithms for traffic sign recognition. Neural Networks 32, 2012",
+        folders=("GTSRB",),
+    ),
+    "oxford_pets": KnownSet(
+        licence="CC BY-SA 4.0; rights with the owners of the photos",
+        citation="Parkhi, Vedaldi, Zisserman, Jawahar. Cats and dogs. CVPR 2012",
+        folders=("oxford-iiit-pet", "oxford_iiit_pet"),
+    ),
+    "cub": KnownSet(
+        licence="non-commercial research and education; rights with the owners of the photos",
+        citation="Wah, Branson, Welinder, Perona, Belongie. The Caltech-UCSD Birds-200-2011 "
+        "dataset. CNS-TR-2011-001, 2011",
+        folders=("CUB_200_2011",),
+    ),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import cast, get_args
 
 from cnn_jax.data.assemble import Options, assemble
 from cnn_jax.data.cifar import read_cifar10, read_cifar100
@@ -16,6 +17,7 @@ from cnn_jax.data.idx import read_idx_folder
 from cnn_jax.data.known import KNOWN
 from cnn_jax.data.locate import Location, locate
 from cnn_jax.data.npz import read_medmnist
+from cnn_jax.data.published import Published, read_published
 from cnn_jax.data.reading import Reading
 from cnn_jax.data.table import read_part_tables, read_table
 from cnn_jax.data.tfds.folder import PREFIX
@@ -46,9 +48,10 @@ def load(
     """A data set with the splits `train`, `validation` and `test`, in that order.
 
     Layouts: the digits of the package; IDX files (MNIST and its relatives); CIFAR-10 and
-    CIFAR-100 files, binary or Python version; MedMNIST `.npz`; a folder per class, with or
-    without a folder per part above; a table of paths and labels, or one table per part; sets
-    that TensorFlow Datasets prepared as ArrayRecord.
+    CIFAR-100 files, binary or Python version; MedMNIST `.npz`; GTSRB, Oxford-IIIT Pet and
+    CUB-200-2011 as their authors distribute them; a folder per class, with or without a folder
+    per part above; a table of paths and labels, or one table per part; sets that TensorFlow
+    Datasets prepared as ArrayRecord.
 
     Args:
       spec: a name such as `digits`, `mnist`, `cifar10`, `pneumoniamnist`, or the path of a
@@ -61,7 +64,8 @@ def load(
       channels: 1 or 3; by default arrays keep theirs, files get 1 if all are grey.
       fit: how another aspect ratio is met: `crop`, `pad` (black) or `stretch`.
       label: the main target, by name or 0-based position: a column of a table, or `coarse`
-        of CIFAR-100, or a feature of TFDS. Other label columns are kept as further targets.
+        of CIFAR-100, `species` of Oxford-IIIT Pet, or a feature of TFDS. Other label columns
+        are kept as further targets.
       path_column, split_column, group_column: columns of a table; found by usual names.
       validation: fraction of train carved off when a test but no validation part is given
         (never more than 5,000 images). Without a test part, data is split 70/15/15.
@@ -153,6 +157,8 @@ def _read(location: Location, columns: Columns) -> Reading:
     _check_no_columns(location, columns)
     if location.layout == "cifar100":
         return read_cifar100(path, columns.label)
+    if location.layout in get_args(Published):
+        return read_published(path, cast(Published, location.layout), columns.label)
     if columns.label not in (None, "label"):
         raise DataError(f"{location.name!r} has one target, no other called {columns.label!r}")
     if location.layout == "digits":

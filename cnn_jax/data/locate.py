@@ -14,12 +14,23 @@ from cnn_jax.data.fetching.download import find_home
 from cnn_jax.data.files import is_image
 from cnn_jax.data.idx import find_idx_files
 from cnn_jax.data.known import KNOWN, known_set, plain_name
+from cnn_jax.data.published import find_published
 from cnn_jax.data.reading import counted, some_of
 from cnn_jax.data.table import TABLE_SUFFIXES, find_part_tables
 from cnn_jax.errors import DataError, MissingDataError
 
 Layout = Literal[
-    "digits", "idx", "cifar10", "cifar100", "medmnist", "table", "part tables", "class folders"
+    "digits",
+    "idx",
+    "cifar10",
+    "cifar100",
+    "medmnist",
+    "gtsrb",
+    "oxford_pets",
+    "cub",
+    "table",
+    "part tables",
+    "class folders",
 ]
 
 _DATA_SUFFIXES = (".npz", *TABLE_SUFFIXES)
@@ -111,8 +122,10 @@ def _folder_layouts(path: Path) -> list[Layout]:
     if find_idx_files(path):
         layouts.append("idx")
     layouts += find_cifar(path)
+    if (published := find_published(path)) is not None:
+        layouts.append(published)
     # Lists of files are explicit: they win over the folders in which the files lie.
-    if find_part_tables(path):
+    if published is None and find_part_tables(path):
         layouts.append("part tables")
     has_folders = any(p.is_dir() for p in path.iterdir() if not p.name.startswith("."))
     if has_folders and not layouts:
@@ -152,8 +165,9 @@ def _unknown_layout(path: Path) -> str:
             "put them into one folder per class"
         )
     return (
-        f"{str(path)!r} is in no known layout: IDX files, CIFAR files, a MedMNIST .npz, tables of "
-        "paths and labels, or a folder of images for each class"
+        f"{str(path)!r} is in no known layout: IDX files, CIFAR files, a MedMNIST .npz, GTSRB, "
+        "Oxford-IIIT Pet, CUB-200-2011, tables of paths and labels, or a folder of images for "
+        "each class"
     )
 
 
