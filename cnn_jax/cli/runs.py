@@ -34,9 +34,17 @@ def evaluate(arguments: list[str]) -> int:
         "nearest images show the same; corruptions: accuracy under fifteen common corruptions, "
         "each the mean of five severities",
     )
+    parser.add_argument(
+        "--hierarchy",
+        metavar="FILE",
+        help="a table of what each class is, more and more generally, 'class,family,order': "
+        "accuracy at each level, and how far off mistakes are",
+    )
     parser.add_argument("--data", help="where the data are, if they have moved")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
+    if options.hierarchy and options.figures != "usual":
+        raise UsageError("--hierarchy has figures of its own: leave out --figures")
     from cnn_jax import tables
     from cnn_jax.evaluation import medmnist_figures, ordinal_figures, retrieval_metrics
     from cnn_jax.population.folder import PopulationFolder
@@ -53,6 +61,11 @@ def evaluate(arguments: list[str]) -> int:
         print(tables.figures(figures, options.format))
         return 0
     figures = run.evaluate(options.split, command=command)
+    if options.hierarchy:
+        from cnn_jax.evaluation import Hierarchy, hierarchy_metrics
+
+        answers = run.predictions(options.split)
+        figures = hierarchy_metrics(answers, Hierarchy.read(options.hierarchy, answers.classes))
     if options.figures == "retrieval":
         figures = retrieval_metrics(run.embeddings(options.split))
     elif options.figures != "usual":
@@ -69,7 +82,7 @@ def _evaluate_population(options: argparse.Namespace, command: str) -> int:
     from cnn_jax import tables
     from cnn_jax.population import Population
 
-    if options.split != "test" or options.data or options.figures != "usual":
+    if options.split != "test" or options.data or options.figures != "usual" or options.hierarchy:
         raise UsageError(
             "a population is evaluated by what its runs predicted for the test part: name one of "
             "its runs for anything else"

@@ -42,6 +42,7 @@ from cnn_jax.evaluation.ensemble import (
 )
 from cnn_jax.evaluation.estimate import COVERS, Estimate
 from cnn_jax.evaluation.fate import ClassErrors, Fate
+from cnn_jax.evaluation.hierarchy import Hierarchy, hierarchy_metrics
 from cnn_jax.evaluation.identification import (
     Cmc,
     Searches,
@@ -147,6 +148,7 @@ __all__ = [
     "FoldFigure",
     "Froc",
     "Gain",
+    "Hierarchy",
     "LesionFigures",
     "MaskPredictions",
     "OperatingFigures",
@@ -195,6 +197,7 @@ __all__ = [
     "fold_tar_at_far",
     "froc",
     "hausdorff",
+    "hierarchy_metrics",
     "holm",
     "leave_one_out",
     "lesion_figures",
