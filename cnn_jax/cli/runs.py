@@ -15,32 +15,38 @@ if TYPE_CHECKING:
     from cnn_jax.segmenter import Segmenter
 
 
+FIGURES = ("usual", "medmnist", "ordinal", "retrieval", "corruptions")
+_EVALUATE = """\
+usage: cnn-jax evaluate RUN [options]
+
+Figures of a run, each with its interval. Of a population: those of its members
+as one ensemble, beside the members' own, and their difference; of folds, and of
+runs that segment or recognise people never seen, the mean.
+
+  RUN               run folder, or that of a population
+  --split S         test, validation or train (test)
+  --figures F       usual; medmnist: AUC and ACC as in MedMNIST's tables; ordinal:
+                    kappa and mean error of classes that are grades; retrieval: of
+                    people or products never seen, how many of the nearest images
+                    show the same; corruptions: accuracy under fifteen common
+                    corruptions, each the mean of five severities
+  --hierarchy FILE  a table of what each class is, more and more generally, lines
+                    class,family,order: accuracy at each level, and how far off
+                    mistakes are
+  --data DATA       where the data are, if they have moved
+  --format F        table, csv or json
+example:
+  cnn-jax evaluate runs/digits-compact-001 --figures corruptions"""
+
+
 def evaluate(arguments: list[str]) -> int:
     """Print figures of a run, each with its interval."""
-    parser = Parser(
-        prog="cnn-jax evaluate",
-        description="Figures of a run, each with interval. Of a population: those of its members "
-        "as one ensemble, beside the members' own, and their difference; of folds, and of runs "
-        "that segment or recognise people never seen, the mean.",
-    )
-    parser.add_argument("run", help="run folder, or that of a population")
-    parser.add_argument("--split", default="test", help="test, validation or train")
-    parser.add_argument(
-        "--figures",
-        choices=["usual", "medmnist", "ordinal", "retrieval", "corruptions"],
-        default="usual",
-        help="medmnist: AUC and ACC as in MedMNIST's tables; ordinal: kappa and mean error of "
-        "classes that are grades; retrieval: of people or products never seen, how many of the "
-        "nearest images show the same; corruptions: accuracy under fifteen common corruptions, "
-        "each the mean of five severities",
-    )
-    parser.add_argument(
-        "--hierarchy",
-        metavar="FILE",
-        help="a table of what each class is, more and more generally, 'class,family,order': "
-        "accuracy at each level, and how far off mistakes are",
-    )
-    parser.add_argument("--data", help="where the data are, if they have moved")
+    parser = Parser(prog="cnn-jax evaluate", text=_EVALUATE)
+    parser.add_argument("run")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--figures", choices=FIGURES, default="usual")
+    parser.add_argument("--hierarchy")
+    parser.add_argument("--data")
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table")
     options = parser.parse_args(arguments)
     if options.hierarchy and options.figures != "usual":
