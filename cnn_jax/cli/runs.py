@@ -25,14 +25,14 @@ runs that segment or recognise people never seen, the mean.
 
   RUN               run folder, or that of a population
   --split S         test, validation or train (test)
-  --figures F       usual; medmnist: AUC and ACC as in MedMNIST's tables; ordinal:
-                    kappa and mean error of classes that are grades; retrieval: of
-                    people or products never seen, how many of the nearest images
-                    show the same; corruptions: accuracy under fifteen common
-                    corruptions, each the mean of five severities
-  --hierarchy FILE  a table of what each class is, more and more generally, lines
-                    class,family,order: accuracy at each level, and how far off
-                    mistakes are
+  --figures F       usual; medmnist: AUC and ACC as in MedMNIST's tables;
+                    ordinal: kappa and mean error of classes that are grades;
+                    retrieval: of people or products never seen, how many of the
+                    nearest images show the same; corruptions: accuracy under
+                    fifteen common corruptions, each the mean of five severities
+  --hierarchy FILE  a table of what each class is, more and more generally,
+                    lines class,family,order: accuracy at each level, and how
+                    far off mistakes are
   --data DATA       where the data are, if they have moved
   --format F        table, csv or json
 example:
