@@ -21,6 +21,7 @@ def hyper_of(recipe: Recipe) -> dict[str, float]:
             if recipe.loss.logit_adjustment
             else {}
         ),
+        **({"hierarchy": recipe.loss.hierarchy_weight} if recipe.loss.hierarchy else {}),
         **({"ema": recipe.train.ema} if recipe.train.ema else {}),
     }
 
@@ -38,6 +39,7 @@ _FREE = (
     "schedule.final_fraction",
     "schedule.drop",
     "loss.label_smoothing",
+    "loss.hierarchy_weight",
     "loss.margin_size",
     "loss.margins",
     "loss.adaface_h",

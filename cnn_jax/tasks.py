@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnn_jax.data import Dataset, Split
+from cnn_jax.data.hierarchy import parents
 from cnn_jax.errors import RecipeError
 from cnn_jax.evaluation.recognition import check_people
 from cnn_jax.recipe import LossRecipe, Recipe
@@ -40,6 +41,7 @@ def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
         ("loss.class_weights", loss.class_weights != "none"),
         ("loss.focal", loss.focal),
         ("loss.logit_adjustment", loss.logit_adjustment),
+        ("loss.hierarchy", loss.hierarchy),
         ("loss.margin", loss.margin != "none"),
         ("augment.mixup", augment.mixup),
         ("augment.cutmix", augment.cutmix),
@@ -84,6 +86,7 @@ def make_task(loss: LossRecipe, dataset: Dataset, train: Split, *, unseen: bool 
     whatever is learned; `loss.pairs` are learned nowhere else.
 
     Raises:
+      DataError: the data have no such hierarchy.
       EvaluationError: there are too few people or images to judge that by.
       RecipeError: the class weights do not fit, logits are to be adjusted as well, there are
         several labels and a margin, or there are no pairs.
@@ -122,11 +125,24 @@ def _of_classes(loss: LossRecipe, dataset: Dataset, train: Split) -> Task:
         raise RecipeError(
             "loss.margin is for one class an image, and these have several labels: set it to none"
         )
-    kind = MultiLabel if several else Classification
-    task = kind(k, weights, focal=loss.focal > 0, log_priors=priors)
-    if loss.margin == "none" or not isinstance(task, Classification):
+    if several:
+        if loss.hierarchy:
+            raise RecipeError(
+                "loss.hierarchy is for one class an image, and these have several labels: leave it "
+                "out"
+            )
+        return MultiLabel(k, weights, focal=loss.focal > 0, log_priors=priors)
+    levels = tuple(_numbered(parents(dataset, name)) for name in loss.hierarchy)
+    task = Classification(k, weights, focal=loss.focal > 0, log_priors=priors, levels=levels)
+    if loss.margin == "none":
         return task
     return MarginSoftmax(task, loss.margin, loss.scale, loss.straight_through)
+
+
+def _numbered(names: tuple[str, ...]) -> tuple[int, ...]:
+    """The number of each name, in the order in which they come."""
+    order = list(dict.fromkeys(names))
+    return tuple(order.index(name) for name in names)
 
 
 def _of_pairs(loss: LossRecipe, train: Split) -> Learned:

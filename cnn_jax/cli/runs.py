@@ -12,6 +12,8 @@ from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cnn_jax.evaluation import Hierarchy
+    from cnn_jax.run import Run
     from cnn_jax.segmenter import Segmenter
 
 
@@ -30,9 +32,10 @@ runs that segment or recognise people never seen, the mean.
                     retrieval: of people or products never seen, how many of the
                     nearest images show the same; corruptions: accuracy under
                     fifteen common corruptions, each the mean of five severities
-  --hierarchy FILE  a table of what each class is, more and more generally,
-                    lines class,family,order: accuracy at each level, and how
-                    far off mistakes are
+  --hierarchy H     a further target of the data, such as coarse; or a table of
+                    what each class is, more and more generally, with lines
+                    class,family,order: accuracy at each level, and how far off
+                    mistakes are
   --data DATA       where the data are, if they have moved
   --format F        table, csv or json
 example:
@@ -68,10 +71,10 @@ def evaluate(arguments: list[str]) -> int:
         return 0
     figures = run.evaluate(options.split, command=command)
     if options.hierarchy:
-        from cnn_jax.evaluation import Hierarchy, hierarchy_metrics
+        from cnn_jax.evaluation import hierarchy_metrics
 
         answers = run.predictions(options.split)
-        figures = hierarchy_metrics(answers, Hierarchy.read(options.hierarchy, answers.classes))
+        figures = hierarchy_metrics(answers, _hierarchy(options.hierarchy, run))
     if options.figures == "retrieval":
         figures = retrieval_metrics(run.embeddings(options.split))
     elif options.figures != "usual":
@@ -82,6 +85,19 @@ def evaluate(arguments: list[str]) -> int:
         figures = of(run.predictions(options.split))
     print(tables.figures(figures, options.format))
     return 0
+
+
+def _hierarchy(named: str, run: Run) -> Hierarchy:
+    """Of a table, or by a further target of the data."""
+    from pathlib import Path
+
+    from cnn_jax.data.hierarchy import parents
+    from cnn_jax.evaluation import Hierarchy
+
+    classes = tuple(run.info["data"]["classes"])
+    if Path(named).exists() or Path(named).suffix:
+        return Hierarchy.read(named, classes)
+    return Hierarchy(classes, (named,), tuple((name,) for name in parents(run.dataset, named)))
 
 
 def _evaluate_population(options: argparse.Namespace, command: str) -> int:

@@ -132,6 +132,7 @@ def _check_recipe(recipe: Recipe, objective: Objective) -> None:
         ("loss.class_weights", loss.class_weights != "none"),
         ("loss.focal", loss.focal),
         ("loss.logit_adjustment", loss.logit_adjustment),
+        ("loss.hierarchy", loss.hierarchy),
         ("loss.margin", loss.margin != "none"),
         ("loss.pairs", loss.pairs != "none"),
         ("train.sampling", train.sampling != "uniform"),

@@ -40,6 +40,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("loss.dice", lambda v: v >= 0, "0 or more"),
     ("loss.focal", lambda v: v >= 0, "0 or more"),
     ("loss.logit_adjustment", lambda v: v >= 0, "0 or more"),
+    ("loss.hierarchy_weight", lambda v: v > 0, "above 0"),
     ("loss.label_smoothing", lambda v: 0 <= v < 1, "at least 0 and below 1"),
     (
         "loss.class_weights",

@@ -173,6 +173,11 @@ class LossRecipe:
         the training part (of several labels, of its odds) is added to the logits (Menon et al.
         2021). With 1 the network learns probabilities for classes that are equally frequent,
         which is best for balanced accuracy; 0 for none.
+      hierarchy: names of further targets of the data that say what each class is, nearest first,
+        such as `coarse` of CIFAR-100: the cross-entropy of each is added, whose probabilities are
+        sums over the classes, so that a mistake within a group costs less than one across
+        (`training.task.Classification`).
+      hierarchy_weight: weight of each of these beside that of the classes.
       dice: of a segmentation: weight of the Dice loss beside cross-entropy.
       margin: by how much the right class must be nearest, on the unit sphere, for embeddings
         that compare people or products never seen: `none` for logits as they are; `sphereface`,
@@ -203,6 +208,8 @@ class LossRecipe:
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     focal: float = 0.0
     logit_adjustment: float = 0.0
+    hierarchy: tuple[str, ...] = ()
+    hierarchy_weight: float = 1.0
     dice: float = 1.0
     margin: Literal[
         "none", "sphereface", "cosface", "arcface", "combined", "adaface", "magface"

@@ -146,6 +146,7 @@ def _check_pairs(recipe: Recipe) -> None:
         ("loss.label_smoothing", loss.label_smoothing),
         ("loss.focal", loss.focal),
         ("loss.logit_adjustment", loss.logit_adjustment),
+        ("loss.hierarchy", loss.hierarchy),
         ("augment.mixup", augment.mixup),
         ("augment.cutmix", augment.cutmix),
     ):

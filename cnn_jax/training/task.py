@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnn_jax.errors import ModelError
 from cnn_jax.evaluation import (
@@ -100,6 +101,11 @@ class Classification:
     and g = `hyper["focal"]` where `focal` (Lin et al. 2017), else 0. With `log_priors` the loss
     is that of logits + `hyper["logit_adjustment"]` * log_priors (Menon et al. 2021, eq. 10).
 
+    Each of the `levels` adds `hyper["hierarchy"]` times its own cross-entropy, - log P, P being
+    the sum of p over the classes of the true one's group. As log p = log P + log (p / P), a mistake
+    within the group costs the second alone, one across also (1 + weight) times the first: the
+    hierarchical cross-entropy of Bertinetto et al. 2020 with these weights.
+
     Attributes:
       num_outputs: K.
       class_weights: weight of an example by its class, or None for 1; soft targets take
@@ -107,12 +113,14 @@ class Classification:
       focal: whether examples that are right already count less.
       log_priors: logarithm of each class's share in the training part, or None for no logit
         adjustment.
+      levels: for each level of a hierarchy the number of the group of each class.
     """
 
     num_outputs: int
     class_weights: tuple[float, ...] | None = None
     focal: bool = False
     log_priors: tuple[float, ...] | None = None
+    levels: tuple[tuple[int, ...], ...] = ()
 
     def loss(
         self, outputs: Any, batch: Batch, hyper: Hyper, *, key: jax.Array
@@ -128,7 +136,10 @@ class Classification:
             weight = target @ jnp.asarray(self.class_weights, jnp.float32)
         if self.focal:
             q = q * _doubt(log_p, hyper["focal"])
-        return -(q * log_p).sum(axis=1), weight
+        loss = -(q * log_p).sum(axis=1)
+        for level in self.levels:
+            loss += hyper["hierarchy"] * _of_groups(log_p, target, np.asarray(level))
+        return loss, weight
 
     def correct(self, outputs: Any, batch: Batch) -> jax.Array:
         """1 where the largest logit is the (largest) target."""
@@ -212,6 +223,13 @@ class MultiLabel:
     def metrics(self, predictions: Predictions) -> dict[str, Estimate]:
         """See `evaluation.classification_metrics`."""
         return classification_metrics(predictions)
+
+
+def _of_groups(log_p: jax.Array, target: jax.Array, group: np.ndarray) -> jax.Array:
+    """Cross-entropy `[B]` of groups of classes, whose probabilities are sums."""
+    member = group[:, np.newaxis] == np.arange(group.max() + 1)
+    summed = jax.nn.logsumexp(log_p[:, :, jnp.newaxis], axis=1, where=member)
+    return -((target @ member.astype(np.float32)) * summed).sum(axis=1)
 
 
 def _adjusted(logits: jax.Array, log_priors: tuple[float, ...] | None, hyper: Hyper) -> jax.Array:
