@@ -16,6 +16,7 @@ from cnn_jax.decision import Confusion, Count, fit_confusion
 from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import CalibrationPredictions, Predictions
 from cnn_jax.evaluation.predictions import log_probabilities
+from cnn_jax.familiarity import Familiarity
 from cnn_jax.report.stock import StockPage, Unsure
 from cnn_jax.run import Run
 from cnn_jax.whole_files import write_whole
@@ -86,13 +87,15 @@ def take_inventory(
         the same: take it away where it is not, and count again.
       unknown: share of the classes' own pictures that may be taken for something else. Such
         pictures are counted as `unknown`, one more class, and are for a person too; see
-        `decision.fit_confusion`. 0: everything is of some class.
+        `Familiarity` and `decision.fit_confusion`. The training images are read again for it.
+        0: everything is of some class.
 
     Raises:
       RunError: the run does not tell classes of images apart, or has no validation predictions.
       DataError: no file can be read.
       EvaluationError: drift, level or review out of range; or `unknown`, or too few validation
         images for it.
+      ModelError: the network has no features by which it could tell what is unknown.
     """
     if run.regions or run.recognises:
         raise RunError(f"{run.shown!r} does not tell classes of images apart: name one that does")
@@ -100,7 +103,16 @@ def take_inventory(
     assert isinstance(held, CalibrationPredictions)
     if not 0 <= review <= 1:
         raise EvaluationError(f"review is a probability, 0 to 1, not {review}")
-    confusion = fit_confusion(held, unknown=unknown)
+    if not 0 <= unknown < 1:
+        raise EvaluationError(f"the share taken for unknown lies in 0..1, not {unknown}")
+    known = Familiarity.of(run) if unknown else None
+    if known is None:
+        confusion = fit_confusion(held)
+    else:
+        place = {name: row for row, name in enumerate(run.ids("validation"))}
+        rows = [place[name] for name in held.ids.tolist()]
+        familiar = known.of_part(run, "validation")[rows]
+        confusion = fit_confusion(held, familiarity=familiar, unknown=unknown)
     paths = [Path(file) for file in files]
     bad = find_unreadable(paths)
     readable = [path for row, path in enumerate(paths) if row not in bad]
@@ -114,7 +126,7 @@ def take_inventory(
         logits=logits,
         classes=held.classes,
     )
-    answers = confusion.answers(predictions)
+    answers = confusion.answers(predictions, None if known is None else known.of_files(readable))
     log_p = log_probabilities(logits / run.temperature, "class")
     return Inventory(
         counts=confusion.count(answers, drift=drift, level=level),

@@ -55,7 +55,7 @@ class Confusion:
       counts: float64 `[K, K]`: validation images of each class by answer. Images of a group (a
         shop, a day) count as one image together.
       fitted_on: the examples.
-      line: an image whose highest logit is below this is answered `unknown`; None for none.
+      line: an image whose familiarity is below this is answered `unknown`; None for none.
     """
 
     classes: tuple[str, ...]
@@ -63,11 +63,17 @@ class Confusion:
     fitted_on: FittedOn
     line: float | None = None
 
-    def answers(self, predictions: Predictions) -> np.ndarray:
+    def answers(
+        self, predictions: Predictions, familiarity: np.ndarray | None = None
+    ) -> np.ndarray:
         """int64 `[N]`: the likeliest class of each image, or `unknown`.
 
+        Args:
+          predictions: of the images.
+          familiarity: float `[N]`, where the confusion has a line.
+
         Raises:
-          EvaluationError: other classes.
+          EvaluationError: other classes, or familiarity that is missing or does not fit.
         """
         learned = self.classes if self.line is None else self.classes[:-1]
         if predictions.classes != learned or predictions.kind != "class":
@@ -75,7 +81,11 @@ class Confusion:
                 f"these predictions are of {len(predictions.classes)} classes, kind "
                 f"{predictions.kind!r}: counts were fitted for {len(learned)} others"
             )
-        return _answers(predictions, self.line)
+        if (familiarity is None) != (self.line is None):
+            raise EvaluationError("the confusion and the images need familiarity both, or neither")
+        if familiarity is not None:
+            _check_familiarity(familiarity, len(predictions))
+        return _answers(predictions, familiarity, self.line)
 
     def count(
         self,
@@ -129,30 +139,39 @@ class Confusion:
         )
 
 
-def fit_confusion(predictions: CalibrationPredictions, *, unknown: float = 0.0) -> Confusion:
+def fit_confusion(
+    predictions: CalibrationPredictions,
+    *,
+    familiarity: np.ndarray | None = None,
+    unknown: float = 0.05,
+) -> Confusion:
     """What the classifier answers for images of each class.
 
     Args:
       predictions: of validation images, whose classes are known and were not learned from.
-      unknown: share of images of the classes that may be taken for unknown ones, so that images of
-        none of the classes are told: those are, whose highest logit (Vaze et al. 2022) is below
-        that of nearly all validation images. A new image of the classes, as like these as they are
-        to each other, is taken for unknown with at most this probability. 0 for never.
+      familiarity: float `[N]`, how alike each of these is to what was learned, more is more; an
+        image that is less so than nearly all of them is then answered `unknown`. None where each
+        image shows one of the classes.
+      unknown: with familiarity, the share of images of the classes that may be taken for unknown:
+        a new one, as like the validation images as they are to each other, is so with at most this
+        probability.
 
     Raises:
       EvaluationError: the predictions are not of the type that is fitted on, there are none, or
-        they are not of one class each; or too few of them for `unknown`, or a class of that name.
+        they are not of one class each; or too few of them for `unknown`, a class of that name, or
+        familiarity that is not finite or not of these images.
     """
     check_calibration(predictions, "a confusion")
     if predictions.kind != "class":
         raise EvaluationError(f"counts need one class for each image, not {predictions.kind!r}")
     classes, line = predictions.classes, None
-    if unknown:
-        line = _line(predictions, unknown)
+    if familiarity is not None:
+        _check_familiarity(familiarity, len(predictions))
+        line = _line(predictions.classes, familiarity, unknown)
         classes = (*classes, UNKNOWN)
     k, labels = len(classes), predictions.labels()
     counts = np.zeros((k, k))
-    np.add.at(counts, (labels, _answers(predictions, line)), 1.0)
+    np.add.at(counts, (labels, _answers(predictions, familiarity, line)), 1.0)
     if predictions.groups is not None:
         for n in range(k):
             own = labels == n
@@ -162,33 +181,42 @@ def fit_confusion(predictions: CalibrationPredictions, *, unknown: float = 0.0) 
     return Confusion(classes, counts, fitted_on, line)
 
 
-def _line(predictions: CalibrationPredictions, unknown: float) -> float:
-    """The highest logit that so few images of the classes are below.
+def _check_familiarity(familiarity: np.ndarray, n: int) -> None:
+    if familiarity.shape != (n,) or not np.isfinite(familiarity).all():
+        raise EvaluationError(
+            f"familiarity is a finite number for each of {n} images, not {list(familiarity.shape)}"
+        )
+
+
+def _line(classes: tuple[str, ...], familiarity: np.ndarray, unknown: float) -> float:
+    """The familiarity that so few images of the classes are below.
 
     Of n + 1 images that could have come in any order the last is among the j lowest with
     probability j / (n + 1); below the j-th lowest of the n others it is only then.
     """
     if not 0 < unknown < 1:
-        raise EvaluationError(f"the share taken for unknown lies in 0..1 (below 1), not {unknown}")
-    if UNKNOWN in predictions.classes:
+        raise EvaluationError(f"the share taken for unknown lies between 0 and 1, not {unknown}")
+    if UNKNOWN in classes:
         raise EvaluationError(
             f"a class is called {UNKNOWN!r} already: images of none of the classes would be "
             "counted with it; leave the share out, or rename the class"
         )
-    highest = np.sort(predictions.logits.max(axis=1))
-    place = int(unknown * (len(highest) + 1) * (1 + 1e-12))
+    place = int(unknown * (len(familiarity) + 1) * (1 + 1e-12))
     if place < 1:
         raise EvaluationError(
-            f"{len(highest)} validation images cannot show what one of {1 / unknown:.4g} is like: "
-            f"that takes {int(np.ceil(1 / unknown - 1e-9)) - 1:,}; let a larger share be unknown"
+            f"{len(familiarity)} validation images cannot show what one of {1 / unknown:.4g} is "
+            f"like: that takes {int(np.ceil(1 / unknown - 1e-9)) - 1:,}; let a larger share be "
+            "unknown"
         )
-    return float(highest[place - 1])
+    return float(np.sort(familiarity)[place - 1])
 
 
-def _answers(predictions: Predictions, line: float | None) -> np.ndarray:
+def _answers(
+    predictions: Predictions, familiarity: np.ndarray | None, line: float | None
+) -> np.ndarray:
     answers: np.ndarray = predictions.logits.argmax(axis=1)
-    if line is not None:
-        answers[predictions.logits.max(axis=1) < line] = len(predictions.classes)
+    if familiarity is not None and line is not None:
+        answers[familiarity < line] = len(predictions.classes)
     return answers
 
 

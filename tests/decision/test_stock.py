@@ -211,30 +211,28 @@ def test_few_of_the_classes_are_taken_for_unknown():
     """Of a new image with probability at most the share: exactly j / (n + 1), by order."""
     rng = np.random.default_rng(5)
     labels, k = rng.integers(0, 3, 99), 3
+    held = predictions_of(labels, labels, k)
     for share, lowest in ((0.05, 5), (0.01, 1), (0.999, 99)):
-        held = predictions_of(labels, labels, k)
-        held.logits[...] += rng.normal(0, 1, held.logits.shape)
-        found = fit_confusion(held, unknown=share)
-        assert found.line == np.sort(held.logits.max(axis=1))[lowest - 1]
+        familiar = rng.normal(size=99)
+        found = fit_confusion(held, familiarity=familiar, unknown=share)
+        assert found.line == np.sort(familiar)[lowest - 1]
         assert found.classes == (*held.classes, "unknown")
-        below = held.logits.max(axis=1) < found.line
+        below = familiar < found.line
         assert below.sum() == lowest - 1 == found.counts[:, -1].sum()
         assert (found.counts[-1] == 0).all() and found.counts.sum() == 99
-        answers = found.answers(held)
+        answers = found.answers(held, familiar)
         np.testing.assert_array_equal(answers == k, below)
-        np.testing.assert_array_equal(answers[~below], held.logits.argmax(axis=1)[~below])
+        np.testing.assert_array_equal(answers[~below], labels[~below])
     # So often is a new one below the line of the others: each in turn is the new one.
-    share, n = 0.1, 60
+    share, n = 0.1, 59
     for _ in range(20):
-        highest = rng.normal(size=n)
+        every = rng.normal(size=n + 1)
         taken = 0
-        for new in range(n):
-            others = np.delete(highest, new)
-            held = predictions_of(np.zeros(n - 1, int), np.zeros(n - 1), 2)
-            held.logits[...] = -9.0
-            held.logits[:, 0] = others
-            taken += highest[new] < fit_confusion(held, unknown=share).line
-        assert taken == share * n
+        for new in range(n + 1):
+            others = predictions_of(np.zeros(n, int), np.zeros(n), 2)
+            fitted = fit_confusion(others, familiarity=np.delete(every, new), unknown=share)
+            taken += every[new] < fitted.line
+        assert taken == share * (n + 1)
 
 
 def test_without_a_line_nothing_is_unknown():
@@ -263,22 +261,38 @@ def test_intervals_hold_where_unknown_products_are_on_the_shelf():
 @pytest.mark.parametrize(
     ("unknown", "message"),
     [
-        (1.0, "lies in 0..1"),
-        (-0.1, "lies in 0..1"),
+        (1.0, "lies between 0 and 1"),
+        (0.0, "lies between 0 and 1"),
         (0.02, "40 validation images cannot show what one of 50 is like: that takes 49"),
     ],
 )
 def test_a_share_that_cannot_be_told_is_refused(unknown, message):
     labels = np.repeat([0, 1], 20)
     with pytest.raises(EvaluationError, match=message):
-        fit_confusion(predictions_of(labels, labels, 2), unknown=unknown)
+        held = predictions_of(labels, labels, 2)
+        fit_confusion(held, familiarity=np.arange(40.0), unknown=unknown)
 
 
 def test_a_class_called_unknown_is_refused():
     labels = np.repeat([0, 1], 20)
     held = predictions_of(labels, labels, 2)
     with pytest.raises(EvaluationError, match="called 'unknown' already"):
-        fit_confusion(replace(held, classes=("milk", "unknown")), unknown=0.1)
-    found = fit_confusion(held, unknown=0.1)
+        other = replace(held, classes=("milk", "unknown"))
+        fit_confusion(other, familiarity=np.arange(40.0), unknown=0.1)
+
+
+def test_familiarity_fits_the_images():
+    labels = np.repeat([0, 1], 20)
+    held = predictions_of(labels, labels, 2)
+    found = fit_confusion(held, familiarity=np.arange(40.0), unknown=0.1)
     with pytest.raises(EvaluationError, match="fitted for 2 others"):
-        found.answers(replace(held, classes=("milk", "tea")))
+        found.answers(replace(held, classes=("milk", "tea")), np.arange(40.0))
+    with pytest.raises(EvaluationError, match="both, or neither"):
+        found.answers(held)
+    with pytest.raises(EvaluationError, match="both, or neither"):
+        fit_confusion(held).answers(held, np.arange(40.0))
+    for wrong in (np.arange(39.0), np.full(40, np.nan)):
+        with pytest.raises(EvaluationError, match="a finite number for each of 40 images"):
+            found.answers(held, wrong)
+        with pytest.raises(EvaluationError, match="a finite number for each of 40 images"):
+            fit_confusion(held, familiarity=wrong)
