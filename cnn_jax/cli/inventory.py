@@ -12,9 +12,8 @@ _HELP = """\
 usage: cnn-jax inventory count RUN IMAGE... --out DIR [options]
 
 How many pictures there are of each class, with intervals. A network makes
-mistakes, of kinds that its validation images show; the numbers are corrected for
-them. Each picture shows one product; of one that is none of the classes, too, with
---unknown.
+mistakes, of kinds that its validation images show; the numbers are corrected
+for them. Each picture shows one product, with --unknown also one of no class.
 
   RUN           folder of a run that tells the classes apart
   IMAGE         image files, or folders of them
@@ -25,8 +24,10 @@ them. Each picture shows one product; of one that is none of the classes, too, w
   --review P    pictures whose highest probability is below P are shown for a
                 person to look at; they may be none of the classes (0.5)
   --unknown U   pictures like none of the classes are counted as unknown, and
-                shown; at most the share U of the classes' own are taken for such
-                (0: none; 0.05 takes 19 validation images)
+                shown; at most the share U of the classes' own are taken for it
+                (0: none; 0.05 takes 19 validation images); the training images
+                are read again for it
+  --data DATA   where these are, if they have moved
 
 The exit status is 0, or 1 where a file could not be read: it is then named, and
 not counted.
@@ -47,6 +48,7 @@ def inventory(arguments: list[str]) -> int:
     parser.add_argument("run")
     parser.add_argument("images", nargs="+")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--data")
     for name, usual in (("drift", 0.05), ("level", 0.95), ("review", 0.5), ("unknown", 0.0)):
         parser.add_argument(f"--{name}", type=float, default=usual)
     options = parser.parse_args(arguments[1:])
@@ -59,7 +61,7 @@ def inventory(arguments: list[str]) -> int:
     from cnn_jax.report.stock import render
     from cnn_jax.run import Run
 
-    run = Run.load(options.run)
+    run = Run.load(options.run, data=options.data)
     found = take_inventory(
         run,
         list_images(options.images),

@@ -82,7 +82,8 @@ def render(page: StockPage) -> str:
 
 
 def _title(page: StockPage) -> Markup:
-    seen, total = sum(count.low > 0 for count in page.counts), f"of {len(page.counts):,}"
+    known = page.counts[:-1] if page.unknown else page.counts
+    seen, total = sum(count.low > 0 for count in known), f"of {len(known):,}"
     unread = (
         element("p", f"{len(page.unread):,} cannot be read", class_="interval-text")
         if page.unread
@@ -107,7 +108,7 @@ def _title(page: StockPage) -> Markup:
             "div",
             element(
                 "div",
-                element("p", "classes that are there", class_="label"),
+                element("p", "classes that are surely there", class_="label"),
                 element("p", f"{seen:,}", element("span", total), class_="figure"),
                 element("p", f"{page.unsure_count:,} for a person", class_="interval-text"),
                 unread,
