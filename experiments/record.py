@@ -60,6 +60,8 @@ def rows_of(runs: Sequence[Run], experiment: str = "", note: str = "") -> Iterat
     network = experiment or info["model"]["name"]
     policy = run.recipe.data.duplicates
     data = info["data"]["name"] + ("" if policy == "stop" else f" ({policy})")
+    shots = run.recipe.data.shots
+    data += f", {shots} of each class learned" if shots else ""
     data += f", {folds} folds" if folds > 1 else ""
 
     def row(experiment: str, metric: str, estimate: Estimate, seed: str, note: str) -> Row:
