@@ -50,6 +50,7 @@ def corruption_metrics(
     if part not in dataset.splits:
         raise RunError(f"{dataset.name!r} has {', '.join(dataset.splits)}, and no part {part!r}")
     split = dataset.splits[part]
+    corrupt(split.read_images(np.arange(1)), CORRUPTIONS[0], 1)  # refused before the part is used
     labels = split.targets["label"]
     right = {name: np.zeros(len(split)) for name in ("clean", "mean_corrupted", *CORRUPTIONS)}
     run.log_use(part, len(split), command)

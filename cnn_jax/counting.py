@@ -13,6 +13,7 @@ import numpy as np
 from cnn_jax.data import decode_image
 from cnn_jax.data.sources import find_unreadable
 from cnn_jax.decision import Confusion, Count, fit_confusion
+from cnn_jax.decision.stock import check_unknown
 from cnn_jax.errors import DataError, EvaluationError, RunError
 from cnn_jax.evaluation import CalibrationPredictions, Predictions
 from cnn_jax.evaluation.predictions import log_probabilities
@@ -105,6 +106,10 @@ def take_inventory(
         raise EvaluationError(f"review is a probability, 0 to 1, not {review}")
     if not 0 <= unknown < 1:
         raise EvaluationError(f"the share taken for unknown lies in 0..1, not {unknown}")
+    if held.kind != "class":
+        raise EvaluationError(f"counts need one class for each image, not {held.kind!r}")
+    if unknown:
+        check_unknown(held, unknown)
     known = Familiarity.of(run) if unknown else None
     if known is None:
         confusion = fit_confusion(held)

@@ -180,6 +180,17 @@ def test_what_cannot_be_counted(run, shelf, tmp_path, capsys):
     assert again.counts == take_inventory(run, files).counts
 
 
+def test_a_run_of_several_labels_counts_nothing(shelf, tmp_path):
+    rng = np.random.default_rng(3)
+    images = rng.integers(0, 255, (60, 12, 12, 3)).astype(np.uint8)
+    dataset = data.from_arrays(images, rng.integers(0, 2, (60, 3)).astype(np.float32))
+    options = {"model.options": {"widths": [4, 8], "units": 1}, "epochs": 1}
+    several = train(data=dataset, out=tmp_path / "run", reporter=Silent(), **options)
+    for unknown in (0.0, 0.2):
+        with pytest.raises(EvaluationError, match="one class for each image"):
+            take_inventory(several, sorted(shelf.rglob("[0-9]*.png")), unknown=unknown)
+
+
 def test_a_run_that_segments_counts_nothing(shelf, tmp_path):
     rng = np.random.default_rng(2)
     images = rng.integers(0, 255, (24, 12, 12, 3)).astype(np.uint8)

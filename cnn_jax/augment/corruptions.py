@@ -39,7 +39,7 @@ Corruption = Literal[
 CORRUPTIONS: tuple[str, ...] = get_args(Corruption)
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGEST_SMALL = 64  # pixels along the shorter side
-_AT_ONCE = 256  # images
+_AT_ONCE = 2**23  # values of images
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 # Of each severity, as published for 32 and for 224 pixels.
@@ -158,8 +158,9 @@ def corrupt(
     how, values = _HOW[corruption], table[corruption][severity - 1]
     place = CORRUPTIONS.index(corruption)
     out = np.empty_like(images)
-    for start in range(0, len(images), _AT_ONCE):
-        part = images[start : start + _AT_ONCE]
+    count = max(1, min(256, _AT_ONCE // math.prod(images.shape[1:])))
+    for start in range(0, len(images), count):
+        part = images[start : start + count]
         rows = range(start, start + len(part))
         generators = tuple(np.random.default_rng([seed, place, row]) for row in rows)
         batch = _Batch(part.astype(np.float32) / np.float32(255), generators)

@@ -24,10 +24,9 @@ for them. Each picture shows one product, with --unknown also one of no class.
   --review P    pictures whose highest probability is below P are shown for a
                 person to look at; they may be none of the classes (0.5)
   --unknown U   pictures like none of the classes are counted as unknown, and
-                shown; at most the share U of the classes' own are taken for it
-                (0: none; 0.05 takes 19 validation images); the training images
-                are read again for it
-  --data DATA   where these are, if they have moved
+                shown; of pictures like validation's at most the share U is
+                taken for it (0: none; 0.05 takes 19 validation images)
+  --data DATA   where the training images are, which --unknown reads again
 
 The exit status is 0, or 1 where a file could not be read: it is then named, and
 not counted.

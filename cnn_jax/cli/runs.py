@@ -55,7 +55,12 @@ def evaluate(arguments: list[str]) -> int:
     if options.hierarchy and options.figures != "usual":
         raise UsageError("--hierarchy has figures of its own: leave out --figures")
     from cnn_jax import tables
-    from cnn_jax.evaluation import medmnist_figures, ordinal_figures, retrieval_metrics
+    from cnn_jax.evaluation import (
+        hierarchy_metrics,
+        medmnist_figures,
+        ordinal_figures,
+        retrieval_metrics,
+    )
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
@@ -69,12 +74,12 @@ def evaluate(arguments: list[str]) -> int:
         figures = corruption_metrics(run, options.split, command=command)
         print(tables.figures(figures, options.format))
         return 0
+    # Before the part is used, and that is written down.
+    hierarchy = _hierarchy(options.hierarchy, run) if options.hierarchy else None
     figures = run.evaluate(options.split, command=command)
-    if options.hierarchy:
-        from cnn_jax.evaluation import hierarchy_metrics
-
+    if hierarchy is not None:
         answers = run.predictions(options.split)
-        figures = hierarchy_metrics(answers, _hierarchy(options.hierarchy, run))
+        figures = hierarchy_metrics(answers, hierarchy, temperature=run.temperature)
     if options.figures == "retrieval":
         figures = retrieval_metrics(run.embeddings(options.split))
     elif options.figures != "usual":
@@ -95,7 +100,7 @@ def _hierarchy(named: str, run: Run) -> Hierarchy:
     from cnn_jax.evaluation import Hierarchy
 
     classes = tuple(run.info["data"]["classes"])
-    if Path(named).exists() or Path(named).suffix:
+    if Path(named).is_file() or Path(named).suffix:
         return Hierarchy.read(named, classes)
     return Hierarchy(classes, (named,), tuple((name,) for name in parents(run.dataset, named)))
 

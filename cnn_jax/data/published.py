@@ -110,14 +110,18 @@ def _gtsrb_root(folder: Path) -> Path | None:
 
 def _kaggle_tables(folder: Path) -> tuple[Path, Path] | None:
     """`Train.csv` and `Test.csv`, with a column of signs."""
-    tables = folder / "Train.csv", folder / "Test.csv"
-    if not all(table.is_file() for table in tables):
-        return None
-    try:
-        head = tables[0].read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError):
-        return None
-    return tables if {"ClassId", "Path"} <= set(head.strip().split(",")) else None
+    for names in (("Train.csv", "Test.csv"), ("train.csv", "test.csv")):
+        tables = folder / names[0], folder / names[1]
+        if not all(table.is_file() for table in tables):
+            continue
+        try:
+            with open(tables[0], newline="", encoding="utf-8-sig") as file:
+                head = next(csv.reader(file), [])
+        except (OSError, UnicodeDecodeError, csv.Error):
+            continue
+        if {"ClassId", "Path"} <= set(head):
+            return tables
+    return None
 
 
 def _read_gtsrb(folder: Path) -> Reading:
@@ -152,9 +156,9 @@ def _read_gtsrb(folder: Path) -> Reading:
 def _training_signs(folder: Path, root: Path) -> list[tuple[str, int]]:
     training = next(root / name for name in _TRAINING if (root / name).is_dir())
     found = []
-    for of_sign in sorted(p for p in training.iterdir() if p.is_dir()):
+    for of_sign in sorted(p for p in training.iterdir() if p.is_dir() and p.name[0] != "."):
         sign = _sign(of_sign.name, training)
-        files = sorted(file for file in of_sign.iterdir() if is_image(file))
+        files = sorted(file for file in of_sign.iterdir() if is_image(file) and file.name[0] != ".")
         found += [(file.relative_to(folder).as_posix(), sign) for file in files]
     if not found:
         raise DataError(f"{str(training)!r} holds no images of road signs")
@@ -228,12 +232,22 @@ def _read_cub(folder: Path) -> Reading:
             )
     if unnamed := sorted({labels[image] for image in paths} - names.keys()):
         raise DataError(f"{str(folder / 'classes.txt')!r} names no class {some_of(unnamed)}")
+    if wrong := [number for number in names if not number.isdecimal()]:
+        raise DataError(f"{str(folder / 'classes.txt')!r}: {wrong[0]!r} is no number of a class")
+    if wrong := [image for image in paths if trains[image] not in ("0", "1")]:
+        raise DataError(
+            f"{str(folder / 'train_test_split.txt')!r}: image {wrong[0]} is of part "
+            f"{trains[wrong[0]]!r}, which is neither 1, for training, nor 0"
+        )
     order = sorted(names, key=int)
-    classes = tuple(_bird(names[number]) for number in order)
+    short = {number: _bird(name) for number, name in names.items()}
+    if len(set(short.values())) == len(short):
+        names = short
+    classes = tuple(names[number] for number in order)
     parts = {}
     for part, flag in (("train", "1"), ("test", "0")):
         some = [image for image in paths if trains[image] == flag]
-        wanted = [_bird(names[labels[image]]) for image in some]
+        wanted = [names[labels[image]] for image in some]
         files = [f"images/{paths[image]}" for image in some]
         parts[part] = _part(folder, files, {"label": (wanted, classes)})
     return Reading(parts, {"label": classes})
@@ -253,10 +267,12 @@ def _part(
 ) -> Part:
     """Image files below a folder, and target -> (names, classes)."""
     missing = [name for name in ids if not (folder / name).is_file()]
-    if missing or not ids:
+    if not ids:
+        raise DataError(f"the lists in {str(folder)!r} name no image for one of the two parts")
+    if missing:
         raise DataError(
             f"{len(missing)} of {len(ids)} images listed are not in {str(folder)!r}: "
-            f"{some_of(missing) or 'none is listed'}"
+            f"{some_of(missing)}"
         )
     return Part(
         images=[folder / name for name in ids],

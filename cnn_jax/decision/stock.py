@@ -153,8 +153,10 @@ def fit_confusion(
         image that is less so than nearly all of them is then answered `unknown`. None where each
         image shows one of the classes.
       unknown: with familiarity, the share of images of the classes that may be taken for unknown:
-        a new one, as like the validation images as they are to each other, is so with at most this
-        probability.
+        a new one, of a new group where they are grouped, is so with at most this probability, as
+        long as it is as like the validation images as they are to each other. Familiarity falls
+        soon where it is not: images of another camera, day or writer may be taken for unknown
+        several times as often, which no drift of `count` allows for.
 
     Raises:
       EvaluationError: the predictions are not of the type that is fitted on, there are none, or
@@ -167,7 +169,8 @@ def fit_confusion(
     classes, line = predictions.classes, None
     if familiarity is not None:
         _check_familiarity(familiarity, len(predictions))
-        line = _line(predictions.classes, familiarity, unknown)
+        check_unknown(predictions, unknown)
+        line = _line(predictions, familiarity, unknown)
         classes = (*classes, UNKNOWN)
     k, labels = len(classes), predictions.labels()
     counts = np.zeros((k, k))
@@ -188,27 +191,45 @@ def _check_familiarity(familiarity: np.ndarray, n: int) -> None:
         )
 
 
-def _line(classes: tuple[str, ...], familiarity: np.ndarray, unknown: float) -> float:
-    """The familiarity that so few images of the classes are below.
+def check_unknown(predictions: CalibrationPredictions, unknown: float) -> None:
+    """Refuse a share that is taken for unknown, before familiarity is worked out for it.
 
-    Of n + 1 images that could have come in any order the last is among the j lowest with
-    probability j / (n + 1); below the j-th lowest of the n others it is only then.
+    Raises:
+      EvaluationError: it is not between 0 and 1, there are too few images (or groups of them) to
+        tell, or a class is called `unknown`.
     """
     if not 0 < unknown < 1:
         raise EvaluationError(f"the share taken for unknown lies between 0 and 1, not {unknown}")
-    if UNKNOWN in classes:
+    if UNKNOWN in predictions.classes:
         raise EvaluationError(
             f"a class is called {UNKNOWN!r} already: images of none of the classes would be "
             "counted with it; leave the share out, or rename the class"
         )
-    place = int(unknown * (len(familiarity) + 1) * (1 + 1e-12))
-    if place < 1:
+    grouped = predictions.groups is not None
+    count = len(predictions) if predictions.groups is None else len(np.unique(predictions.groups))
+    if unknown * (count + 1) * (1 + 1e-12) < 1:
+        what = "groups of validation images" if grouped else "validation images"
         raise EvaluationError(
-            f"{len(familiarity)} validation images cannot show what one of {1 / unknown:.4g} is "
-            f"like: that takes {int(np.ceil(1 / unknown - 1e-9)) - 1:,}; let a larger share be "
-            "unknown"
+            f"{count} {what} cannot show what one of {1 / unknown:.4g} is like: that takes "
+            f"{int(np.ceil(1 / unknown - 1e-9)) - 1:,}; let a larger share be unknown"
         )
-    return float(np.sort(familiarity)[place - 1])
+
+
+def _line(predictions: CalibrationPredictions, familiarity: np.ndarray, unknown: float) -> float:
+    """The familiarity that so few images of the classes are below.
+
+    Of n + 1 images that could have come in any order the last is among the j lowest with
+    probability j / (n + 1); below the j-th lowest of the n others it is only then. Of groups the
+    mean share of a group's images counts, and the new one's is 1 at most.
+    """
+    weight = np.ones(len(familiarity))
+    if predictions.groups is not None:
+        _, group, size = np.unique(predictions.groups, return_inverse=True, return_counts=True)
+        weight = 1 / size[group]
+    order = np.argsort(familiarity, kind="stable")
+    below = np.cumsum(weight[order]) - weight[order]
+    allowed = unknown * (weight.sum() + 1) * (1 + 1e-12)
+    return float(familiarity[order][np.flatnonzero(below + 1 <= allowed + 1e-9)[-1]])
 
 
 def _answers(

@@ -44,11 +44,20 @@ class Hierarchy:
                 f"{len(self.classes)} classes have {len(self.ancestors)} lines of ancestors, and "
                 f"{len(self.levels)} levels: one level or more, and a line for each class"
             )
+        if len(set(self.levels)) < len(self.levels) or not all(self.levels):
+            raise EvaluationError(
+                f"the levels {', '.join(map(repr, self.levels))} of a hierarchy need a name each"
+            )
         above: dict[tuple[int, str], tuple[str, tuple[str, ...]]] = {}
         for name, line in zip(self.classes, self.ancestors, strict=True):
             if len(line) != len(self.levels):
                 raise EvaluationError(
-                    f"{name!r} has {len(line)} ancestors, and not {len(self.levels)} as others"
+                    f"{name!r} has {len(line)} ancestors, and there are {len(self.levels)} levels: "
+                    f"{', '.join(self.levels)}"
+                )
+            if not all(line):
+                raise EvaluationError(
+                    f"{name!r} has no {self.levels[line.index('')]}: name one, if only itself"
                 )
             for level, ancestor in enumerate(line):
                 first, rest = above.setdefault((level, ancestor), (name, line[level + 1 :]))
@@ -68,21 +77,26 @@ class Hierarchy:
           EvaluationError: the file cannot be read, or lacks a class, or has one twice; or as the
             fields.
         """
+        shown = os.fspath(path)
         try:
             with open(path, newline="", encoding="utf-8-sig") as file:
-                head, *lines = [
-                    tuple(cell.strip() for cell in row) for row in csv.reader(file) if row
-                ]
-        except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+                rows = [tuple(cell.strip() for cell in row) for row in csv.reader(file)]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise EvaluationError(f"hierarchy {shown!r} cannot be read: {error}") from None
+        head, *lines = [row for row in rows if any(row)] or [()]
+        if len(head) < 2:
             raise EvaluationError(
-                f"hierarchy {os.fspath(path)!r} cannot be read: {error}"
-            ) from None
-        found = {line[0]: line[1:] for line in lines}
-        if len(found) < len(lines):
-            raise EvaluationError(f"hierarchy {os.fspath(path)!r} has a class twice")
+                f"hierarchy {shown!r} needs a first line that names the levels: class,family,order"
+            )
+        own = {name.strip(): name for name in classes}
+        found: dict[str, tuple[str, ...]] = {}
+        for name, *ancestors in lines:
+            if own.get(name, name) in found:
+                raise EvaluationError(f"hierarchy {shown!r} has {name!r} twice")
+            found[own.get(name, name)] = tuple(ancestors)
         if missing := [name for name in classes if name not in found]:
             raise EvaluationError(
-                f"hierarchy {os.fspath(path)!r} says nothing of {len(missing)} of {len(classes)} "
+                f"hierarchy {shown!r} says nothing of {len(missing)} of {len(classes)} "
                 f"classes, such as {missing[0]!r}: each needs a line, {','.join(head)}"
             )
         return cls(tuple(classes), head[1:], tuple(found[name] for name in classes))
@@ -112,6 +126,7 @@ def hierarchy_metrics(
     predictions: Predictions,
     hierarchy: Hierarchy,
     *,
+    temperature: float = 1.0,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -127,6 +142,7 @@ def hierarchy_metrics(
     Args:
       predictions: of one class for each image.
       hierarchy: of the same classes, in the same order.
+      temperature: divides the logits before probabilities are summed.
       level, resamples, seed: of the bootstrap by group.
 
     Raises:
@@ -139,7 +155,7 @@ def hierarchy_metrics(
             f"the hierarchy is of {len(hierarchy.classes)} classes, and the predictions are of "
             f"{len(predictions.classes)} that are others, or in another order"
         )
-    labels, p = predictions.labels(), predictions.probabilities()
+    labels, p = predictions.labels(), predictions.probabilities(temperature)
     climb = hierarchy.heights[labels, p.argmax(axis=1)].astype(np.float64)
     right = {"accuracy": (climb == 0).astype(np.float64)}
     for number, name in enumerate(hierarchy.levels):

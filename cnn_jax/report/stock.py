@@ -99,7 +99,9 @@ def _title(page: StockPage) -> Markup:
     if page.unknown:
         promise += (
             " No validation image says how many of the unknown ones are told as such: that makes "
-            "their number, and with it the others, the less certain."
+            "their number, and with it the others, the less certain. Pictures that are unlike "
+            "validation's, of another camera, day or light, are taken for unknown more often, for "
+            "which no interval allows: look at those below."
         )
     return element(
         "header",

@@ -54,7 +54,8 @@ def test_road_signs_in_torchvisions_folder(tmp_path, write_image):
     assert found.splits["train"].ids[0].startswith("GTSRB/Training/000")
 
 
-def test_road_signs_of_kaggle(tmp_path, write_image):
+@pytest.mark.parametrize("upper", [True, False])
+def test_road_signs_of_kaggle(tmp_path, write_image, upper):
     head = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path"
     lines = {"Train": [head], "Test": [head]}
     for sign in (3, 7):
@@ -65,8 +66,10 @@ def test_road_signs_of_kaggle(tmp_path, write_image):
                 lines["Train"].append(f"27,26,5,5,22,20,{sign},{name}")
         write_image(tmp_path / "signs" / "Test" / f"{sign:05}.png", 200 + sign)
         lines["Test"].append(f"53,54,6,5,48,49,{sign},Test/{sign:05}.png")
+    quoted = ",".join(f'"{name}"' for name in head.split(","))
     for name, rows in lines.items():
-        (tmp_path / "signs" / f"{name}.csv").write_text("\n".join(rows))
+        path = tmp_path / "signs" / f"{name if upper else name.lower()}.csv"
+        path.write_text("\n".join([quoted, *rows[1:]]))
     found = load(str(tmp_path / "signs"), validation=0.3)
     assert found.classes["label"] == ("speed limit 60", "speed limit 100")
     assert found.splits["test"].targets["label"].tolist() == [0, 1]
@@ -76,6 +79,14 @@ def test_road_signs_of_kaggle(tmp_path, write_image):
         "07/00000",
         "07/00001",
     }
+
+
+def test_what_is_hidden_is_no_road_sign(tmp_path, write_image):
+    road_signs(tmp_path / "GTSRB", write_image)
+    training = tmp_path / "GTSRB" / "Final_Training" / "Images"
+    (training / ".ipynb_checkpoints").mkdir()
+    (training / "00014" / "._00000_00000.ppm").write_bytes(b"not a picture")
+    assert len(load("gtsrb", data_dir=tmp_path, validation=0.3).classes["label"]) == 3
 
 
 def test_answers_of_the_road_signs_are_needed(tmp_path, write_image):
@@ -183,5 +194,22 @@ def test_birds_that_do_not_fit(birds):
     with pytest.raises(DataError, match="names no class '77'"):
         load(str(birds))
     labels.write_text(whole)
+    split = birds / "train_test_split.txt"
+    kept = split.read_text()
+    split.write_text(kept.replace("3 1\n", "3 True\n", 1))
+    with pytest.raises(DataError, match="image 3 is of part 'True'"):
+        load(str(birds))
+    split.write_text(kept.replace(" 0\n", " 1\n"))
+    with pytest.raises(DataError, match="name no image for one of the two parts"):
+        load(str(birds))
+    split.write_text(kept)
+    classes = birds / "classes.txt"
+    named = classes.read_text()
+    classes.write_text(named + "x 011.Crow\n")
+    with pytest.raises(DataError, match="'x' is no number of a class"):
+        load(str(birds))
+    classes.write_text("1 001.Gull\n2 002.Gull\n10 010.Crow\n")
+    assert load(str(birds)).classes["label"] == ("001.Gull", "002.Gull", "010.Crow")
+    classes.write_text(named)
     with pytest.raises(DataError, match="has one target"):
         load(str(birds), label="family")

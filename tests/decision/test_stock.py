@@ -235,6 +235,24 @@ def test_few_of_the_classes_are_taken_for_unknown():
         assert taken == share * (n + 1)
 
 
+def test_of_groups_the_share_of_a_group_counts():
+    """The mean over groups, the new one's being 1 at most, by a plain loop over all lines."""
+    rng = np.random.default_rng(6)
+    groups = np.sort(rng.integers(0, 30, 90))
+    familiar = rng.normal(size=30)[groups] + 0.2 * rng.normal(size=90)
+    held = predictions_of(np.zeros(90, int), np.zeros(90), 2, groups=groups.astype(str))
+    for share in (0.06, 0.2, 0.5):
+        found = fit_confusion(held, familiarity=familiar, unknown=share)
+        fine = []
+        for line in familiar:
+            shares = [(familiar[groups == g] < line).mean() for g in np.unique(groups)]
+            if (sum(shares) + 1) / (len(shares) + 1) <= share + 1e-9:
+                fine.append(line)
+        assert found.line == max(fine)
+    with pytest.raises(EvaluationError, match="groups of validation images cannot show"):
+        fit_confusion(held, familiarity=familiar, unknown=0.02)
+
+
 def test_without_a_line_nothing_is_unknown():
     labels = np.repeat([0, 1], 20)
     found = fit_confusion(predictions_of(labels, labels, 2))

@@ -93,6 +93,16 @@ def test_figures_are_those_of_plain_loops(seed):
         assert found[f"accuracy_{name}"].value == pytest.approx(right / 30)
 
 
+def test_a_table_as_spreadsheets_write_it(tmp_path):
+    path = tmp_path / "tree.csv"
+    lines = "".join(
+        f" {name} ,{', '.join(line)}\n" for name, line in zip(CLASSES, LINES, strict=True)
+    )
+    path.write_text(f"\ufeffclass,order,realm\n{lines},,\n,,\n", encoding="utf-8")
+    assert Hierarchy.read(path, CLASSES).ancestors == LINES
+    assert Hierarchy.read(path, ("dog ", "cat")).ancestors == LINES[:2]
+
+
 def test_intervals_resample_groups():
     rng = np.random.default_rng(0)
     p, labels = rng.dirichlet(np.ones(5), 60), rng.integers(0, 5, 60)
@@ -107,16 +117,19 @@ def test_intervals_resample_groups():
     ("text", "message"),
     [
         ("class,order\ncat,mammal\n", "says nothing of 4 of 5 classes, such as 'dog'"),
-        ("class,order\ncat,mammal\ncat,mammal\n", "has a class twice"),
-        ("class\n" + "\n".join(CLASSES), "0 levels: one level or more"),
-        ("", "cannot be read"),
+        ("class,order\ncat,mammal\n,,\ncat,mammal\n,,\n", "has 'cat' twice"),
+        ("class\n" + "\n".join(CLASSES), "a first line that names the levels"),
+        ("", "a first line that names the levels"),
+        ("class,a,a\n" + "".join(f"{c},x,y\n" for c in CLASSES), "'a', 'a' of a hierarchy need"),
+        ("class,a,\n" + "".join(f"{c},x,\n" for c in CLASSES), "'a', '' of a hierarchy need"),
+        ("class,a\n" + "".join(f"{c},\n" for c in CLASSES), "'cat' has no a: name one"),
         (
             "class,order,realm\ncat,mammal,animal\ndog,mammal,plant\nfrog,a,b\nship,a,b\nlorry,a,b",
             "'mammal' is in animal by 'cat', and in plant by 'dog'",
         ),
         (
             "class,order,realm\ncat,m,a\ndog,m,a\nfrog,m\nship,a,b\nlorry,a,b",
-            "'frog' has 1 ancestors, and not 2",
+            "'frog' has 1 ancestors, and there are 2 levels",
         ),
     ],
 )
@@ -147,6 +160,12 @@ def test_the_command(tmp_path, capsys):
     assert "accuracy parity" in out and "mistake height" in out
     assert main([*arguments, "--figures", "ordinal"]) == 2
     assert "figures of its own" in capsys.readouterr().err
+    used = (run.path / "test_use.csv").read_text()
     table.write_text("class,parity\n1,odd")
     assert main(arguments) == 2
     assert "says nothing of 9 of 10 classes" in capsys.readouterr().err
+    (tmp_path / "parity").mkdir()
+    assert main([*arguments[:3], str(tmp_path / "parity")]) == 2
+    assert "no further target" in capsys.readouterr().err
+    # The test part was not used for what was refused.
+    assert (run.path / "test_use.csv").read_text() == used
