@@ -262,12 +262,14 @@ def test_without_a_line_nothing_is_unknown():
 def test_intervals_hold_where_unknown_products_are_on_the_shelf():
     rng = np.random.default_rng(7)
     inside, blind = [], []
-    for _ in range(80):
+    for number in range(60):
         counted, true, answers = shelf(rng, 6, 60, 0.05, unknown=True)
         names = (*(f"product {n}" for n in range(6)), "unknown")
         fitted = FittedOn("validation", 1, 1)
         found = Confusion(names, counted, fitted, 0.0).count(answers, drift=0.05)
         inside += [one.low <= t <= one.high for one, t in zip(found, true, strict=True)]
+        if number >= 20:
+            continue
         # One who takes each picture for one of the six classes.
         known = answers[answers < 6]
         six = Confusion(names[:-1], counted[:-1, :-1], fitted).count(known, drift=0.05)
