@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ from cnn_jax.evaluation import (
     paired_difference,
     retrieval_metrics,
 )
-from cnn_jax.pretraining import Pretrained
 from cnn_jax.recipe import Recipe
+from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour, pixel_features
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
@@ -98,12 +98,6 @@ def icons(folder: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array([row["Class Name (str)"] for row in rows])
 
 
-def network_of(run: Run) -> Callable[[np.ndarray], np.ndarray]:
-    """Pooled features `[N, D]` of images uint8 `[N, H, W, C]`."""
-    c = run.classifier
-    return Pretrained.of(c.model, c.variables, c.preprocess, c.image_shape).embedding
-
-
 def embedded(features: np.ndarray, ids: np.ndarray, products: np.ndarray) -> EmbeddingPredictions:
     """Features as embeddings of products."""
     return EmbeddingPredictions("test", ids, products, features.astype(np.float32))
@@ -134,7 +128,7 @@ def _retrieved(
     products = np.array(dataset.classes["label"])[test.targets["label"]]
     images = test.read_images(np.arange(len(test)))
     iconic, names = icons(folder, dataset)
-    for name, features in (("network", network_of(run)), ("pixels", pixel_features)):
+    for name, features in (("network", Embedder(run.classifier)), ("pixels", pixel_features)):
         queries = embedded(features(images), test.ids, products)
         for metric, figure in retrieval_metrics(queries).items():
             yield f"features of the {name}", metric, figure

@@ -44,8 +44,9 @@ from cnn_jax.evaluation import (
 )
 from cnn_jax.evaluation.predictions import log_probabilities
 from cnn_jax.recipe import Recipe
+from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import pixel_features
-from experiments.inventory.grocery import DATA, LEARNING, PATH, icons, network_of
+from experiments.inventory.grocery import DATA, LEARNING, PATH, icons
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
 
@@ -244,7 +245,7 @@ def measure(folds: list[tuple[Fold, Run]]) -> Iterator[tuple[str, str, Estimate]
     answers: dict[str, dict[str, list[Predictions]]] = {}
     searches: dict[str, list[Searches]] = {}
     for fold, run in folds:
-        learned = network_of(run)
+        learned = Embedder(run.classifier)
         for of, features in (("network", learned), ("pixels", pixel_features)):
             for way, predictions in enrolled(fold, features):
                 answers.setdefault(way, {}).setdefault(of, []).append(predictions)

@@ -35,6 +35,7 @@ from cnn_jax.evaluation import (
     out_of_fold,
     out_of_fold_masks,
     paired_difference,
+    per_class,
     segmentation_metrics,
 )
 from cnn_jax.recipe import Recipe
@@ -147,6 +148,8 @@ def figures(
         measured = classification_metrics(predictions)
         for metric in ("macro_f1", "balanced_accuracy", "accuracy"):
             yield name, metric, measured[metric]
+        for row in per_class(predictions):
+            yield f"{name}, {row.name.removeprefix('MT_').lower()}", "auroc of one kind", row.auroc
     for other in others:
         gain = paired_difference(pooled[network], pooled[other], "macro_f1")
         yield f"{network} minus {other}", "macro_f1", gain
