@@ -28,8 +28,22 @@ from cnn_jax.evaluation import (
     segmentation_metrics,
 )
 from cnn_jax.recognition_page import headline_of_people, of_unseen_people
-from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, MaskCase, Page, write
-from cnn_jax.report.hardest import SHOWN_CLASSES, SHOWN_EXAMPLES, SHOWN_OF_CLASS
+from cnn_jax.report import (
+    Baseline,
+    ConfusedClasses,
+    ErrorsOfClass,
+    HardExample,
+    MaskCase,
+    Page,
+    write,
+)
+from cnn_jax.report.hardest import (
+    SHOWN_CLASSES,
+    SHOWN_CONFUSIONS,
+    SHOWN_EXAMPLES,
+    SHOWN_OF_CLASS,
+    SHOWN_OF_CONFUSION,
+)
 from cnn_jax.report.pictures import fullest_slice, viewable
 
 if TYPE_CHECKING:
@@ -251,9 +265,12 @@ def _baselines_note(baselines: tuple[Baseline, ...]) -> str:
 
 
 def _examples(run: Run, fate: Fate, *, needs_images: bool) -> dict[str, Any]:
-    """The hardest examples and the errors of each class, with pictures where they can be read."""
+    """The hardest and the confused examples, those of each class, with pictures if there are."""
     hardest, by_class = fate.hardest(SHOWN_EXAMPLES), fate.errors_by_class()
+    confusions = fate.confusions(SHOWN_CONFUSIONS)
     pictured = [row.examples[:SHOWN_OF_CLASS] for row in by_class[:SHOWN_CLASSES]]
+    for row in confusions:
+        pictured += [row.examples[:SHOWN_OF_CONFUSION], row.clearest[:SHOWN_OF_CONFUSION]]
     indices = np.unique(np.concatenate([hardest, *pictured]))
     images = _pictures(run, indices, needed=needs_images)
 
@@ -282,6 +299,17 @@ def _examples(run: Run, fate: Fate, *, needs_images: bool) -> dict[str, Any]:
                 shown(row.examples[:SHOWN_OF_CLASS]),
             )
             for row in by_class
+        ),
+        "confused": tuple(
+            ConfusedClasses(
+                row.given,
+                row.predicted,
+                len(row.examples),
+                row.support,
+                shown(row.examples[:SHOWN_OF_CONFUSION]),
+                shown(row.clearest[:SHOWN_OF_CONFUSION]),
+            )
+            for row in confusions
         ),
     }
 

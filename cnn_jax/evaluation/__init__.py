@@ -41,7 +41,7 @@ from cnn_jax.evaluation.ensemble import (
     mean_logits,
 )
 from cnn_jax.evaluation.estimate import COVERS, Estimate
-from cnn_jax.evaluation.fate import ClassErrors, Fate
+from cnn_jax.evaluation.fate import ClassErrors, Confusion, Fate
 from cnn_jax.evaluation.hierarchy import Hierarchy, hierarchy_metrics
 from cnn_jax.evaluation.identification import (
     Cmc,
@@ -139,6 +139,7 @@ __all__ = [
     "ClassErrors",
     "ClassRow",
     "Cmc",
+    "Confusion",
     "DecisionCurve",
     "Disagreement",
     "EmbeddingPredictions",

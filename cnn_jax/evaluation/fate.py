@@ -117,6 +117,33 @@ class Fate:
                 found.append(ClassErrors(name, int(has.sum()), examples, self._taken(examples)))
         return tuple(sorted(found, key=lambda row: -len(row.examples)))
 
+    def confusions(self, limit: int | None = None) -> tuple[Confusion, ...]:
+        """Which class was taken for which, the most frequent first; none of multi-label examples.
+
+        Equal counts: what happens to the larger share of its class first.
+
+        Args:
+          limit: how many at most; None for all.
+
+        Raises:
+          EvaluationError: the limit is not positive.
+        """
+        rows = self.errors_by_class()
+        if limit is not None and limit < 1:
+            raise EvaluationError(f"the number of confusions must be at least 1, not {limit}")
+        found = []
+        for row in rows:
+            for name, _ in row.taken_for:
+                k = self.classes.index(name)
+                examples = row.examples[self.predicted[row.examples] == k]
+                found.append(Confusion(row.name, name, row.support, examples, self._clearest(k)))
+        found.sort(key=lambda c: (-len(c.examples), -len(c.examples) / c.support))
+        return tuple(found[:limit])
+
+    def _clearest(self, k: int) -> np.ndarray:
+        right = np.flatnonzero((self.predicted == k) & (self.given == k))
+        return right[np.argsort(-self.p_given[right], kind="stable")]
+
     def _taken(self, examples: np.ndarray) -> tuple[tuple[str, int], ...]:
         if self.given.ndim == 2:
             return ()
@@ -158,6 +185,26 @@ class ClassErrors:
     support: int
     examples: np.ndarray
     taken_for: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Examples of one class that were taken for another.
+
+    Attributes:
+      given, predicted: names of the two classes.
+      support: number of examples that were given the first.
+      examples: int64 `[E]`, positions of those of them for which the second was predicted, by
+        falling loss.
+      clearest: int64 `[R]`, positions of the examples of the second that were recognised, by
+        falling probability: what the network takes for typical of it.
+    """
+
+    given: str
+    predicted: str
+    support: int
+    examples: np.ndarray
+    clearest: np.ndarray
 
 
 _Outcome = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]

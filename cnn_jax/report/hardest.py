@@ -1,15 +1,19 @@
-"""The sections of the page about single examples: the hardest ones, and each class's errors."""
+"""The sections of the page about single examples: hardest, confused, and each class's errors."""
 
 from __future__ import annotations
+
+from itertools import zip_longest
 
 from cnn_jax.report import pictures, wording
 from cnn_jax.report.layout import NOTHING, section
 from cnn_jax.report.markup import Markup, element, join, name_of
-from cnn_jax.report.page import ErrorsOfClass, HardExample, Page
+from cnn_jax.report.page import ConfusedClasses, ErrorsOfClass, HardExample, Page
 
 SHOWN_EXAMPLES = 24
 SHOWN_CLASSES = 20
 SHOWN_OF_CLASS = 6
+SHOWN_CONFUSIONS = 8
+SHOWN_OF_CONFUSION = 3
 SMALL_PICTURE = 112
 
 
@@ -32,6 +36,43 @@ def hardest(page: Page) -> Markup:
     return section(
         "Hardest examples", lead, element("ol", *(_card(e) for e in shown), class_="hardest")
     )
+
+
+def confused(page: Page) -> Markup:
+    """The pairs of classes that are confused most often, as pairs of pictures."""
+    shown = page.confused[:SHOWN_CONFUSIONS]
+    if all(example.image is None for row in shown for example in row.examples):
+        return NOTHING  # nothing that "Errors by class" does not say
+    lead = (
+        "Which class is taken for which, most often first. On the left test images that were, by "
+        "falling loss; on the right of each a test image of that other class, of those that the "
+        "network is surest of. Below each the probability of the answer."
+    )
+    cards = (_confusion(row) for row in shown)
+    return section("Most confused", lead, element("ol", *cards, class_="confusions"))
+
+
+def _confusion(row: ConfusedClasses) -> Markup:
+    share = wording.percent(row.times / row.support)
+    words = element(
+        "p",
+        element("b", name_of(row.given)),
+        " taken for ",
+        element("b", name_of(row.predicted), class_="wrong"),
+        element("small", f"{row.times} of {row.support}, {share}"),
+        NOTHING if row.clearest else element("small", "none of the other class was recognised"),
+    )
+    left, right = row.examples[:SHOWN_OF_CONFUSION], row.clearest
+    pairs = (
+        element("li", _side(example), _side(other) if other else NOTHING)
+        for example, other in zip_longest(left, right[: len(left)])
+    )
+    return element("li", words, element("ol", *pairs))
+
+
+def _side(example: HardExample) -> Markup:
+    words = element("small", wording.percent(example.p_predicted), title=example.id)
+    return element("figure", _picture(example, SMALL_PICTURE), words)
 
 
 def errors_by_class(page: Page) -> Markup:

@@ -92,6 +92,26 @@ class ErrorsOfClass:
 
 
 @dataclass(frozen=True, eq=False)
+class ConfusedClasses:
+    """How often one class was taken for another, with pictures of both.
+
+    Attributes:
+      given, predicted: names of the classes.
+      times: how many examples of the first were taken for the second.
+      support: number of examples of the first.
+      examples: some of those that were taken for the second.
+      clearest: some of the second that were recognised, to be seen beside them; may be fewer.
+    """
+
+    given: str
+    predicted: str
+    times: int
+    support: int
+    examples: tuple[HardExample, ...] = ()
+    clearest: tuple[HardExample, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class MaskCase:
     """An example with the mask that was given and the one that was predicted.
 
@@ -152,6 +172,7 @@ class Page:
       temperature: the fitted temperature.
       hardest: the examples with the highest loss, highest first.
       errors_by_class: the errors of each class that has some, most first.
+      confused: which classes are taken for which, most often first.
       measure: what the history calls accuracy: of masks it is the mean Dice.
       mask_cases: of masks, the cases that came out worst.
       unseen: of a network that recognises people it has not seen, what is shown of them.
@@ -191,6 +212,7 @@ class Page:
     temperature: float | None = None
     hardest: tuple[HardExample, ...] = ()
     errors_by_class: tuple[ErrorsOfClass, ...] = ()
+    confused: tuple[ConfusedClasses, ...] = ()
     measure: str = "accuracy"
     mask_cases: tuple[MaskCase, ...] = ()
     unseen: UnseenPeople | None = None

@@ -25,6 +25,7 @@ _SECTIONS = (
     recognition.groups_of_people,
     hardest.hardest,
     classes.classes,
+    hardest.confused,
     hardest.errors_by_class,
     sections.confidence,
     running.training,

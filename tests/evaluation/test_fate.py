@@ -97,6 +97,34 @@ def test_errors_by_class_are_those_of_the_confusion_matrix():
         assert (np.diff(fate.loss[row.examples]) <= 0).all()
 
 
+def test_confusions_are_the_cells_of_the_matrix_beside_the_clearest_of_the_other_class():
+    generator = np.random.default_rng(3)
+    p = predictions(generator.integers(0, 4, 200), generator.normal(size=(200, 4)))
+    fate = Fate.of(p)
+    confusion = sklearn_metrics.confusion_matrix(p.targets, p.predicted(), labels=range(4))
+    rows = fate.confusions()
+    assert len(rows) == np.count_nonzero(confusion - np.diag(np.diag(confusion)))
+    assert [len(row.examples) for row in rows] == sorted(map(len, (r.examples for r in rows)))[::-1]
+    for row in rows:
+        i, j = CLASSES.index(row.given), CLASSES.index(row.predicted)
+        assert len(row.examples) == confusion[i, j] and row.support == confusion[i].sum()
+        assert (p.targets[row.examples] == i).all() and (p.predicted()[row.examples] == j).all()
+        assert (np.diff(fate.loss[row.examples]) <= 0).all()
+        assert len(row.clearest) == confusion[j, j]
+        assert (p.targets[row.clearest] == j).all() and not fate.wrong[row.clearest].any()
+        assert (np.diff(fate.p_given[row.clearest]) <= 0).all()
+    assert [r.examples.tolist() for r in fate.confusions(3)] == [
+        r.examples.tolist() for r in rows[:3]
+    ]
+    # as many of each, but of fewer: one of one x before one of two w
+    equal = Fate.of(predictions([0, 0, 1], [[0, 0, 9, 0], [9, 0, 0, 0], [9, 0, 0, 0]]))
+    assert [(row.given, row.predicted) for row in equal.confusions()] == [("x", "w"), ("w", "y")]
+    labels = predictions([[1, 0, 1, 0]], [[-1, -1, -1, -1]], "multilabel")
+    assert Fate.of(labels).confusions() == ()
+    with pytest.raises(EvaluationError, match="at least 1, not 0"):
+        fate.confusions(0)
+
+
 def test_the_hardest_of_a_class_and_their_names():
     p = predictions([0, 1, 0, 1], [[1, 0, 0, 0], [9, 0, 0, 0], [0, 0, 5, 0], [1, 0, 0, 0]])
     fate = Fate.of(p)

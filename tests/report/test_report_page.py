@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation import ClassRow, Estimate, Reliability
-from cnn_jax.report import Baseline, ErrorsOfClass, HardExample, Page, render, write
+from cnn_jax.report import (
+    Baseline,
+    ConfusedClasses,
+    ErrorsOfClass,
+    HardExample,
+    Page,
+    render,
+    write,
+)
 
 VOID = {"meta", "link", "img"}
 RNG = np.random.default_rng(0)
@@ -94,6 +102,7 @@ def full_page(names=("cat", "dog", "owl"), **changes):
         "errors_by_class": tuple(
             ErrorsOfClass(n, 10, 4, ((names[0], 3), (names[-1], 1)), examples) for n in names
         ),
+        "confused": (ConfusedClasses(names[0], names[-1], 4, 10, examples, examples),),
         "filters": RNG.normal(size=(3, 3, 1, 5)),
         "facts": (("digest", "abc"), ("licence", "")),
         "notes": ("A note.",),
@@ -221,6 +230,21 @@ def test_without_images_there_are_words_but_no_pictures():
     parsed = Parsed(render(Page("pets", "cnn", hardest=(example,), errors_by_class=(errors,))))
     assert "img" not in parsed.tags and "no pictures" in parsed.text
     assert "wrong: 2 of 8, 25.0 %taken for b 2" in parsed.text
+
+
+def test_confused_classes_are_shown_as_pairs_of_pictures():
+    image = np.zeros((4, 4, 3), np.uint8)
+    taken = tuple(HardExample(f"a{i}", "a", "b", 0.1, 0.6, 2.3, image) for i in range(5))
+    clear = (HardExample("b0", "b", "b", 0.9, 0.9, 0.1, image),)
+    row = ConfusedClasses("a", "b", 6, 10, taken, clear)
+    parsed = Parsed(render(Page("pets", "cnn", confused=(row,) * 9)))
+    assert parsed.text.count("a taken for b6 of 10, 60.0 %") == 8  # of nine
+    assert parsed.text.count("60.0 %90.0 %60.0 %60.0 %") == 8  # three pairs, two without a second
+    assert "recognised" not in parsed.text
+    alone = Page("pets", "cnn", confused=(ConfusedClasses("a", "b", 6, 10, taken),))
+    assert "none of the other class was recognised" in Parsed(render(alone)).text
+    bare = ConfusedClasses("a", "b", 6, 10, (HardExample("a0", "a", "b", 0.1, 0.6, 2.3),))
+    assert "Most confused" not in Parsed(render(Page("pets", "cnn", confused=(bare,)))).text
 
 
 def test_of_many_classes_the_worst_are_shown():
