@@ -10,6 +10,7 @@ import numpy as np
 from cnn_jax import data
 from cnn_jax.data import Dataset
 from cnn_jax.errors import DataError, MissingDataError
+from cnn_jax.evaluation import Hierarchy
 from cnn_jax.recipe import Recipe
 
 
@@ -97,13 +98,18 @@ def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
 
 
 def label_data(recipe: Recipe, dataset: Dataset) -> Dataset:
-    """The data set with its labels corrected, and then its regions named by them, where asked.
+    """The data set with its labels corrected, its classes grouped, and its regions named by them.
 
     Raises:
-      DataError: the corrections cannot be read or are of other data; see `data.regions_by_class`.
+      DataError: the corrections cannot be read or are of other data; see `data.group_classes`
+        and `data.regions_by_class`.
+      EvaluationError: the hierarchy cannot be read or is none; see `Hierarchy`.
     """
-    corrected = _corrected(recipe, dataset)
-    return data.regions_by_class(corrected) if recipe.data.regions_by_class else corrected
+    labelled = _corrected(recipe, dataset)
+    if recipe.data.hierarchy is not None:
+        found = Hierarchy.read(recipe.data.hierarchy, labelled.classes["label"])
+        labelled = data.group_classes(labelled, found.levels, found.ancestors)
+    return data.regions_by_class(labelled) if recipe.data.regions_by_class else labelled
 
 
 def _corrected(recipe: Recipe, dataset: Dataset) -> Dataset:
@@ -176,9 +182,11 @@ def group_data(recipe: Recipe, dataset: Dataset) -> Dataset:
 
 def located(recipe: Recipe) -> Recipe:
     """The recipe with absolute paths, so that the run can be resumed from anywhere."""
-    if recipe.data.corrections is not None:
-        corrections = Path(recipe.data.corrections).expanduser().absolute()
-        recipe = recipe.override({"data.corrections": str(corrections)})
+    tables = {"corrections": recipe.data.corrections, "hierarchy": recipe.data.hierarchy}
+    for name, table in tables.items():
+        if table is not None:
+            absolute = str(Path(table).expanduser().absolute())
+            recipe = recipe.override({f"data.{name}": absolute})
     source = recipe.data.source
     if source == "digits" or source.startswith("custom:"):
         return recipe

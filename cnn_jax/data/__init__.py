@@ -14,6 +14,7 @@ from cnn_jax.data.duplicates import Duplicates, Example, find_duplicates
 from cnn_jax.data.fetching.download import download
 from cnn_jax.data.files import list_images
 from cnn_jax.data.folds import fold
+from cnn_jax.data.hierarchy import group_classes
 from cnn_jax.data.identities import disjoint_identities, identity_parts
 from cnn_jax.data.load import load
 from cnn_jax.data.marked_classes import regions_by_class
@@ -52,6 +53,7 @@ __all__ = [
     "find_near_duplicates",
     "fold",
     "from_arrays",
+    "group_classes",
     "group_near_duplicates",
     "identity_order",
     "identity_parts",

@@ -1,6 +1,9 @@
-"""Which group each class is in, by a further target of the data."""
+"""Which group each class is in: further targets of the data, found or added."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,4 +41,53 @@ def parents(dataset: Dataset, target: str) -> tuple[str, ...]:
                 )
     return tuple(
         groups[found[label]] if label in found else name for label, name in enumerate(classes)
+    )
+
+
+def group_classes(
+    dataset: Dataset, levels: Sequence[str], ancestors: Sequence[Sequence[str]]
+) -> Dataset:
+    """The data set with a further target for each level of a hierarchy of its classes.
+
+    Its digest stays that of the examples, so that runs with and without one compare; a note
+    names the levels.
+
+    Args:
+      dataset: of one class for each image.
+      levels: names of the new targets, such as `("family", "order")`.
+      ancestors: of each class, in the order of the data set's, its group at each level.
+
+    Raises:
+      DataError: images have several labels, the data set has a target of such a name, or there
+        are not as many ancestors as classes and levels.
+    """
+    if dataset.kinds.get("label") != "class":
+        raise DataError(f"{dataset.name!r} has no one class for each image that could be grouped")
+    if taken := [name for name in levels if name in dataset.kinds]:
+        raise DataError(
+            f"{dataset.name!r} has a target {taken[0]!r} already: call the level otherwise"
+        )
+    classes = dataset.classes["label"]
+    if len(ancestors) != len(classes) or any(len(line) != len(levels) for line in ancestors):
+        raise DataError(
+            f"a hierarchy of {len(classes)} classes and {len(levels)} levels needs as many lines, "
+            f"of as many ancestors"
+        )
+    names = {
+        level: tuple(dict.fromkeys(line[i] for line in ancestors)) for i, level in enumerate(levels)
+    }
+    group = {
+        level: np.array([names[level].index(line[i]) for line in ancestors])
+        for i, level in enumerate(levels)
+    }
+    splits = {}
+    for part, split in dataset.splits.items():
+        labels = split.targets["label"]
+        added = {level: of[labels].astype(labels.dtype) for level, of in group.items()}
+        splits[part] = replace(split, targets={**split.targets, **added})
+    return dataset.replace(
+        splits=splits,
+        kinds={**dataset.kinds, **dict.fromkeys(levels, "class")},
+        classes={**dataset.classes, **names},
+        notes=(*dataset.notes, f"Classes are grouped by {', '.join(levels)}."),
     )

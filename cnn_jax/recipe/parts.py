@@ -26,6 +26,8 @@ class DataRecipe:
         with different seeds share their splits.
       corrections: path of a table of corrected labels, `id,given,corrected`, such as
         `cnn-jax relabel` writes; they replace those of the source in every part.
+      hierarchy: path of a table of what each class is, more and more generally, with lines
+        `class,family,order`; each level is a further target, for `loss.hierarchy`.
       duplicates: what is done when test images are also in train or validation, or two
         given parts share a group, such as a patient: `stop` with an error; `drop-train`
         takes the copies, and the images of such groups, out of train and validation;
@@ -70,6 +72,7 @@ class DataRecipe:
     validation: float = 0.1
     split_seed: int = 0
     corrections: str | None = None
+    hierarchy: str | None = None
     duplicates: Literal["stop", "drop-train", "regroup", "keep"] = "stop"
     group_near_duplicates: bool = False
     folds: int = 0

@@ -177,3 +177,23 @@ def test_a_table_with_coarse_classes_from_end_to_end(tmp_path, capsys):
     assert "accuracy realm" in said and "mean height" in said
     assert main(["evaluate", out, "--hierarchy", "colour"]) == 2
     assert "it has 'realm'" in capsys.readouterr().err
+
+
+def test_a_table_groups_the_classes_of_any_data(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{k},{k // 2},{'low' if k < 4 else 'high'}" for k in range(10)]
+    (tmp_path / "kinds.csv").write_text("\n".join(["class,pair,half", *lines]))
+    train = ["train", "--epochs", "1", "--model.options.widths", "[4, 8]", "--data.hierarchy"]
+    learn = ["--loss.hierarchy", '["pair", "half"]', "--out", "run"]
+    assert main([*train, "kinds.csv", *learn]) == 0
+    monkeypatch.chdir("/")  # the run has the table's place, wherever it is asked from
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--hierarchy", "half"]) == 0
+    assert "accuracy half" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    assert main([*train, "nowhere.csv", *learn, "--overwrite"]) == 2
+    assert "nowhere.csv' cannot be read" in capsys.readouterr().err
+    (tmp_path / "kinds.csv").write_text("class,label\n" + "".join(f"{k},x\n" for k in range(10)))
+    assert main([*train, "kinds.csv", *learn, "--overwrite"]) == 2
+    assert "call the level otherwise" in capsys.readouterr().err
+    assert (tmp_path / "run" / "run.json").exists()

@@ -1,0 +1,107 @@
+"""CIFAR-10 as a tree: do networks learn that a dog is more like a cat than like a lorry?
+
+    python -m experiments.object_recognition.hierarchy --data-dir DIR --out FOLDER [--seeds 3]
+
+Six classes are animals, of three kinds (mammal, bird, amphibian), and four are vehicles
+(`cifar10_kinds.csv`). Networks learn 200 images of each class, with and without the cross-entropy
+of kinds and branches in the loss (`loss.hierarchy`), from the same seeds. Figures are of the
+official test part: accuracy at each level, the mean height of the lowest ancestor that the answer
+and the truth have in common (0 right, 1 of one kind, 2 of one branch, 3), and that of the mistakes
+alone. FOLDER keeps a run for each seed and loss; those that are there are not trained again.
+Appends to results.csv beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cnn_jax import Run, data, train
+from cnn_jax.data import Dataset
+from cnn_jax.evaluation import Estimate, Hierarchy, hierarchy_metrics, over_seeds
+from cnn_jax.recipe import resolve
+from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
+
+DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
+TREE = Path(__file__).with_name("cifar10_kinds.csv")
+SHOTS = 200
+LEARNING: Mapping[str, Any] = {"data.shots": SHOTS, "train.epochs": 30, "train.select": "last"}
+LOSSES: Mapping[str, Mapping[str, Any]] = {
+    "classes alone": {},
+    "classes, kinds and branches": {"loss.hierarchy": ("kind", "branch")},
+}
+COMMAND = (
+    'python -m experiments.object_recognition.hierarchy --data-dir "$CNN_JAX_DATA" --out FOLDER '
+    "--seeds {}"
+)
+
+
+def load(folder: str) -> tuple[Dataset, Hierarchy]:
+    """The images, with their kinds and branches as further targets."""
+    plain = data.load(DATA, data_dir=folder)
+    tree = Hierarchy.read(TREE, plain.classes["label"])
+    return data.group_classes(plain, tree.levels, tree.ancestors), tree
+
+
+def trained(dataset: Dataset, out: Path, seed: int, changes: Mapping[str, Any]) -> Run:
+    """The run in a folder, or a new one."""
+    if (out / "run.json").exists():
+        return Run.load(out, data=dataset)
+    recipe = resolve(DATA, {**LEARNING, **changes, "seed": seed})
+    return train(recipe, data=dataset, out=out)
+
+
+def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
+    """Each figure as a row."""
+    dataset, tree = load(folder)
+
+    def row(experiment: str, metric: str, figure: Estimate, seed: int) -> Row:
+        print(f"{experiment} {metric} {figure}, seed {seed}", flush=True)
+        return row_of(
+            figure,
+            experiment=experiment,
+            metric=metric,
+            command=COMMAND.format(seeds),
+            data=DATA,
+            data_digest=dataset.digest[:16],
+            split=f"{SHOTS} of each class, test",
+            seed=str(seed),
+            **here(),
+        )
+
+    fewer = data.few_shots(dataset, SHOTS, seed=0)
+    for baseline in (nearest_neighbour(fewer), logistic_regression(fewer)):
+        for metric, figure in hierarchy_metrics(baseline.predictions["test"], tree).items():
+            yield row(f"{baseline.name} on pixels", metric, figure, 0)
+    for seed in range(seeds):
+        found = {}
+        for number, (name, changes) in enumerate(LOSSES.items()):
+            run = trained(dataset, out / f"{number}-{seed}", seed, changes)
+            answers = run.predictions("test")
+            found[name] = hierarchy_metrics(answers, tree, temperature=run.temperature)
+            for metric, figure in found[name].items():
+                yield row(name, metric, figure, seed)
+        plain, grouped = found.values()
+        for metric, figure in grouped.items():
+            difference = figure.value - plain[metric].value
+            one = over_seeds([difference], figure.n, percent=figure.percent)
+            yield row(" minus ".join(reversed(found)), metric, one, seed)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args(arguments)
+    return append_each(PATH, rows(options.data_dir, options.out, options.seeds), "hierarchy")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
