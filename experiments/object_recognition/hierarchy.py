@@ -14,6 +14,7 @@ Appends to results.csv beside this file.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 from cnn_jax import Run, data, train
 from cnn_jax.data import Dataset
-from cnn_jax.evaluation import Estimate, Hierarchy, hierarchy_metrics, over_seeds
+from cnn_jax.evaluation import Estimate, Hierarchy, Predictions, hierarchy_metrics, over_seeds
 from cnn_jax.recipe import resolve
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import Row
@@ -76,21 +77,29 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
 
     fewer = data.few_shots(dataset, SHOTS, seed=0)
     for baseline in (nearest_neighbour(fewer), logistic_regression(fewer)):
-        for metric, figure in hierarchy_metrics(baseline.predictions["test"], tree).items():
+        for metric, figure in measured(baseline.predictions["test"], tree).items():
             yield row(f"{baseline.name} on pixels", metric, figure, 0)
     for seed in range(seeds):
         found = {}
         for number, (name, changes) in enumerate(LOSSES.items()):
             run = trained(dataset, out / f"{number}-{seed}", seed, changes)
-            answers = run.predictions("test")
-            found[name] = hierarchy_metrics(answers, tree, temperature=run.temperature)
+            found[name] = measured(run.predictions("test"), tree, run.temperature)
             for metric, figure in found[name].items():
                 yield row(name, metric, figure, seed)
         plain, grouped = found.values()
-        for metric, figure in grouped.items():
+        for metric in (name for name in grouped if name in plain):
+            figure = grouped[metric]
             difference = figure.value - plain[metric].value
             one = over_seeds([difference], figure.n, percent=figure.percent)
             yield row(" minus ".join(reversed(found)), metric, one, seed)
+
+
+def measured(
+    predictions: Predictions, tree: Hierarchy, temperature: float = 1.0
+) -> dict[str, Estimate]:
+    """The figures that there are: without mistakes there is no height of mistakes."""
+    found = hierarchy_metrics(predictions, tree, temperature=temperature)
+    return {metric: figure for metric, figure in found.items() if math.isfinite(figure.value)}
 
 
 def main(arguments: list[str] | None = None) -> int:
