@@ -25,20 +25,26 @@ from cnn_jax.evaluation import (
 )
 from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import AugmentRecipe, Recipe, ScheduleRecipe
-from cnn_jax.shapes import abstract_state, check_signature, logits_shape
+from cnn_jax.shapes import abstract_state, check_signature, check_sizes, logits_shape
 from cnn_jax.tasks import check_sampling, check_segmentation, make_task
 from cnn_jax.training.checkpoints import Checkpoints
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep, begin_predicting, predict_examples
 from cnn_jax.training.feed import Feed
-from cnn_jax.training.loop import RunChunk
 from cnn_jax.training.member import Progress
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess, fit_preprocess
 from cnn_jax.training.recognition import Recognition, subjects_of
 from cnn_jax.training.segmentation import Segmentation, pixel_logits
 from cnn_jax.training.state import State, create_state, purpose_key
-from cnn_jax.training.step import ApplyFn, TrainStep, linen_apply, make_eval_step, make_run_chunk
+from cnn_jax.training.step import (
+    ApplyFn,
+    RunChunk,
+    TrainStep,
+    linen_apply,
+    make_eval_step,
+    make_run_chunk,
+)
 from cnn_jax.training.task import Task
 from cnn_jax.training.windows import slide
 
@@ -265,6 +271,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     }
     template, optimizer = abstract_state(recipe, model, image_shape, shape)
     apply = evaluating(recipe, model, image_shape)
+    check_sizes(recipe.train.sizes, model, template, image_shape)
     if own and isinstance(task, Recognition):  # of a named one `build_model` sees to it
         check_embeds(task, model, template, image_shape)
     eval_step = make_eval_step(apply, task, preprocess)

@@ -17,6 +17,7 @@ from cnn_jax.programs import hyper_of
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import optimizers
 from cnn_jax.training.optimizers import Optimizer
+from cnn_jax.training.sizes import shape_of
 from cnn_jax.training.state import State, create_state
 from cnn_jax.training.step import linen_apply
 
@@ -103,6 +104,38 @@ def check_remat(
         _abstract_outputs(model, variables, image_shape, train=True, remat=remat)
     except ModelError as error:
         raise RecipeError(f"train.remat: {error}") from error
+
+
+def check_sizes(
+    sizes: Sequence[int], model: nn.Module, template: State, image_shape: tuple[int, ...]
+) -> None:
+    """Raise `RecipeError` for `train.sizes` that the images or the model do not have.
+
+    Args:
+      sizes: shorter sides, in pixels.
+      model, template: the network, and a state with the shapes of its parameters.
+      image_shape: (H, W, C) of the data.
+    """
+    for side in sizes:
+        if len(image_shape) != 3 or side > min(image_shape[:2]):
+            raise RecipeError(
+                f"train.sizes has {side}, but the images are {list(image_shape)}: they can only "
+                "be made smaller"
+            )
+        small = shape_of(image_shape, side)
+        try:
+            variables, _ = variables_for(model, small, lambda found: found)
+        except ModelError as error:
+            raise RecipeError(f"train.sizes has {side}, but {error}") from error
+        if _shapes(variables["params"]) != _shapes(template.params):
+            raise RecipeError(
+                f"train.sizes has {side}, but {type(model).__name__} has other parameters for "
+                "images of another size: take a network that ends in global pooling"
+            )
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: tuple(leaf.shape), tree)
 
 
 def _abstract_outputs(

@@ -137,6 +137,7 @@ def _check_recipe(recipe: Recipe, objective: Objective) -> None:
         ("loss.pairs", loss.pairs != "none"),
         ("train.sampling", train.sampling != "uniform"),
         ("train.views", train.views != "one"),
+        ("train.sizes", train.sizes),
     ):
         if given:
             raise RecipeError(f"{name} is for labels or masks: leave it out of pretraining")

@@ -90,6 +90,7 @@ LIMITS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("train.batch_size", lambda v: v >= 1, "at least 1"),
     ("train.eval_batch_size", lambda v: v >= 1, "at least 1"),
     ("train.images_per_identity", lambda v: v >= 1, "at least 1"),
+    ("train.sizes", lambda v: all(side >= 4 for side in v), "sides of at least 4 pixels"),
     ("train.accumulate", lambda v: v >= 1, "at least 1"),
     ("train.ema", lambda v: 0 <= v < 1, "at least 0 and below 1"),
     ("train.patience", lambda v: v >= 0, "0 or more epochs"),

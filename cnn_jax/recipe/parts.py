@@ -324,6 +324,9 @@ class TrainRecipe:
         `identities`, likewise, where a batch holds `images_per_identity` images of each of its
         classes (Hermans et al. 2017), as losses of pairs need.
       images_per_identity: of sampling by `identities`: K; a batch has `batch_size` / K classes.
+      sizes: progressive resizing: shorter sides in pixels that augmented training images are
+        reduced to, in order, each for an equal share of the epochs, such as `[16, 24, 32]`;
+        nothing for the images as they are. Evaluation is at their own size.
       accumulate: the batch is worked through in so many parts, one after the other, for
         little more than the memory of one. The gradient is that of the batch; batch norm
         sees one part at a time ("ghost batch norm"). On a CPU the parts are compiled one by
@@ -360,6 +363,7 @@ class TrainRecipe:
     select: Literal["last", "best"] = "last"
     sampling: Literal["uniform", "balanced", "identities"] = "uniform"
     images_per_identity: int = 4
+    sizes: tuple[int, ...] = ()
     accumulate: int = 1
     remat: tuple[str, ...] = ()
     ema: float = 0.0

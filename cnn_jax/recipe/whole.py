@@ -68,6 +68,12 @@ class Recipe:
                 f"{train.images_per_identity} images each (train.images_per_identity): choose a "
                 "multiple"
             )
+        if train.sizes and (train.until == "converged" or self.data.masks):
+            other = "data.masks" if self.data.masks else "train.until = 'converged'"
+            raise RecipeError(
+                f"train.sizes is for a classification of fixed length, not for {other}: leave one "
+                "out"
+            )
         if self.loss.margin != "none":
             _check_margin(self)
         if self.loss.pairs != "none":

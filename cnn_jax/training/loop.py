@@ -7,6 +7,7 @@ that no step waits for the host.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +25,9 @@ from cnn_jax.training.interrupt import Interrupt
 from cnn_jax.training.keepers import Change, Keeper
 from cnn_jax.training.member import Progress, Row
 from cnn_jax.training.progress import Reporter
+from cnn_jax.training.sizes import side_of
 from cnn_jax.training.state import Batch, State
-from cnn_jax.training.step import Metrics
+from cnn_jax.training.step import Metrics, RunChunk
 from cnn_jax.training.stopping import Verdict, scores_decide
 
 
@@ -72,7 +74,6 @@ class Outcome:
     signal: str | None = None
 
 
-RunChunk = Callable[[State, Batch, Batch], tuple[State, Metrics]]
 # Begins to validate the present variables. What it returns waits for that, and gives validation
 # loss and accuracy of a member, by its number; it raises `EvaluationError` for one whose
 # predictions are not finite.
@@ -133,11 +134,13 @@ def fit(
             started = time.monotonic()
             pending: tuple[int, Metrics] | None = None
             done = first
+            side = side_of(recipe.sizes, epoch, recipe.epochs)
+            sized = run_chunk if side is None else functools.partial(run_chunk, side=side)
             for items in feed.train_chunks(
                 seed=seed, epoch=epoch, first_step=first, chunk_steps=chunk_steps
             ):
                 with jax.transfer_guard("disallow"):
-                    state, metrics = run_chunk(state, feed.resident, items)
+                    state, metrics = sized(state, feed.resident, items)
                 if ended is not None:
                     (verdicts, _), ended = book.close(ended, verdicts), None
                     started = time.monotonic()  # the device comes to this epoch now

@@ -151,20 +151,22 @@ class PopulationChunk:
 
     def __init__(self, jitted: Any) -> None:
         self._jitted = jitted
-        self._programs: dict[tuple[int, ...], Any] = {}
+        self._programs: dict[tuple[tuple[int, ...], int | None], Any] = {}
 
-    def program(self, state: State, resident: Batch, items: Batch) -> Any:
+    def program(self, state: State, resident: Batch, items: Batch, side: int | None = None) -> Any:
         """The compiled program for such arguments; `memory_analysis()` tells what it needs."""
-        shape = items["index"].shape
-        if shape not in self._programs:
-            self._programs[shape] = self._jitted.lower(state, resident, items).compile()
-        return self._programs[shape]
+        key = items["index"].shape, side
+        if key not in self._programs:
+            lowered = self._jitted.lower(state, resident, items, side=side)
+            self._programs[key] = lowered.compile()
+        return self._programs[key]
 
-    def __call__(self, state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
+    def __call__(
+        self, state: State, resident: Batch, items: Batch, *, side: int | None = None
+    ) -> tuple[State, Metrics]:
         """The state after the steps and their metrics `[M]`; the state is donated."""
-        stepped: tuple[State, Metrics] = self.program(state, resident, items)(
-            state, resident, items
-        )
+        program = self.program(state, resident, items, side)
+        stepped: tuple[State, Metrics] = program(state, resident, items)
         return stepped
 
     @property
@@ -193,18 +195,23 @@ def make_population_chunk(
       of the items; metrics are `[M]`.
     """
 
-    def one(
-        state: State, resident: Batch, items: Batch, own: Mapping[str, jax.Array]
+    def run_chunk(
+        state: State, resident: Batch, items: Batch, *, side: int | None = None
     ) -> tuple[State, Metrics]:
-        return chunk_of(step_of(step, own))(state, resident, items)
+        def one(
+            state: State, resident: Batch, items: Batch, own: Mapping[str, jax.Array]
+        ) -> tuple[State, Metrics]:
+            return chunk_of(step_of(step, own))(state, resident, items, side=side)
 
-    every = over_members(one, strategy, placement, (0, None, 1, 0))
-
-    def run_chunk(state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
-        return every(state, resident, items, pad(dict(own or {}), placement.count))
+        every = over_members(one, strategy, placement, (0, None, 1, 0))
+        stepped: tuple[State, Metrics] = every(
+            state, resident, items, pad(dict(own or {}), placement.count)
+        )
+        return stepped
 
     options = dict(compiler_options) if compiler_options else None
-    return PopulationChunk(jax.jit(run_chunk, donate_argnums=0, compiler_options=options))
+    jitted = jax.jit(run_chunk, donate_argnums=0, static_argnames="side", compiler_options=options)
+    return PopulationChunk(jitted)
 
 
 def make_population_eval_step(

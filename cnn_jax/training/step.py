@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import Preprocess
 from cnn_jax.training.schedules import learning_rate
 from cnn_jax.training.selfsupervised import Preparing
+from cnn_jax.training.sizes import resize
 from cnn_jax.training.state import Batch, PyTree, State, purpose_key, update_average
 from cnn_jax.training.task import Task
 from cnn_jax.training.views import Views, views_of
@@ -106,12 +107,15 @@ class TrainStep:
                 "all examples of a batch with each other: set it to 1"
             )
 
-    def __call__(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+    def __call__(
+        self, state: State, batch: Batch, side: int | None = None
+    ) -> tuple[State, Metrics]:
         """Forward, loss, gradients, update.
 
         Args:
           state: before the step.
           batch: `image` uint8 or float32 `[B, H, W, C]`, `label`, `valid` bool `[B]`.
+          side: pixels that the shorter side of the augmented images is reduced to; None for none.
 
         Returns:
           The state after the step, and (sum, weight) of loss, accuracy, gradient_norm (of
@@ -126,7 +130,8 @@ class TrainStep:
         )
         if isinstance(self.task, Preparing):
             batch = self.task.prepare(batch, key=purpose_key(state.key, "task", state.step))
-        batch = {**batch, "image": self.preprocess.normalise(batch["image"])}
+        image = batch["image"] if side is None else resize(batch["image"], side)
+        batch = {**batch, "image": self.preprocess.normalise(image)}
         grads, (model_state, sums) = self._gradients(state.params, state, batch)
         norm = optax.tree.norm(grads)
         if self.sharpness:
@@ -227,21 +232,36 @@ def gather_batch(resident: Batch, item: Batch) -> Batch:
     return {**{name: rows[item["index"]] for name, rows in resident.items()}, **item}
 
 
-def chunk_of(
-    train_step: Callable[[State, Batch], tuple[State, Metrics]],
-) -> Callable[[State, Batch, Batch], tuple[State, Metrics]]:
-    """K steps as one pure function.
+class RunChunk(Protocol):
+    """K steps: `items` have a leading axis K, metrics are summed over the steps.
 
-    Returns:
-      `run_chunk(state, resident, items) -> (state, metrics)`: `items` have a leading axis
-      K; metrics are summed over the K steps. One step is not put in a scan, not even an
-      unrolled one: of a network with stock convolutions XLA's CPU backend computes the weight
-      gradients 30 times slower there.
+    `side` is static: each size of image is a program of its own.
     """
 
-    def run_chunk(state: State, resident: Batch, items: Batch) -> tuple[State, Metrics]:
+    def __call__(
+        self, state: State, resident: Batch, items: Batch, *, side: int | None = None
+    ) -> tuple[State, Metrics]:
+        """The state after the steps, and their metrics."""
+        ...
+
+
+def chunk_of(train_step: Callable[..., tuple[State, Metrics]]) -> RunChunk:
+    """K steps as one pure function.
+
+    One step is not put in a scan, not even an unrolled one: of a network with stock convolutions
+    XLA's CPU backend computes the weight gradients 30 times slower there.
+
+    Args:
+      train_step: one step, of a state, a batch and, where there is one, the side of its images.
+    """
+
+    def run_chunk(
+        state: State, resident: Batch, items: Batch, *, side: int | None = None
+    ) -> tuple[State, Metrics]:
+        sized = () if side is None else (side,)
+
         def body(state: State, item: Batch) -> tuple[State, Metrics]:
-            return train_step(state, gather_batch(resident, item))
+            return train_step(state, gather_batch(resident, item), *sized)
 
         if len(items["index"]) == 1:
             return body(state, jax.tree.map(lambda x: x[0], items))
@@ -252,9 +272,9 @@ def chunk_of(
 
 
 def make_run_chunk(
-    train_step: Callable[[State, Batch], tuple[State, Metrics]],
+    train_step: Callable[..., tuple[State, Metrics]],
     compiler_options: Mapping[str, Any] | None = None,
-) -> Callable[[State, Batch, Batch], tuple[State, Metrics]]:
+) -> RunChunk:
     """K steps as one compiled call; see `chunk_of`. The state is donated.
 
     Args:
@@ -262,7 +282,9 @@ def make_run_chunk(
       compiler_options: of XLA, for this function alone.
     """
     options = dict(compiler_options) if compiler_options else None
-    return jax.jit(chunk_of(train_step), donate_argnums=0, compiler_options=options)
+    return jax.jit(
+        chunk_of(train_step), donate_argnums=0, static_argnames="side", compiler_options=options
+    )
 
 
 def eval_of(

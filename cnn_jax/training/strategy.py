@@ -12,9 +12,10 @@ from typing import Any
 import jax
 
 from cnn_jax.errors import RecipeError
-from cnn_jax.training.loop import Chunks, RunChunk
+from cnn_jax.training.loop import Chunks
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.state import Batch, State
+from cnn_jax.training.step import RunChunk
 
 _ROUNDS = 5
 _ROUND_SECONDS = 0.05  # at least one chunk, and no more than that of the fastest strategy

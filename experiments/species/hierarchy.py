@@ -1,6 +1,6 @@
 """CIFAR-10 as a tree: do networks learn that a dog is more like a cat than like a lorry?
 
-    python -m experiments.object_recognition.hierarchy --data-dir DIR --out FOLDER [--seeds 3]
+    python -m experiments.species.hierarchy --data-dir DIR --out FOLDER [--seeds 3]
 
 Six classes are animals, of three kinds (mammal, bird, amphibian), and four are vehicles
 (`cifar10_kinds.csv`). Networks learn 200 images of each class, with and without the cross-entropy
@@ -37,8 +37,7 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
     "classes, kinds and branches": {"loss.hierarchy": ("kind", "branch")},
 }
 COMMAND = (
-    'python -m experiments.object_recognition.hierarchy --data-dir "$CNN_JAX_DATA" --out FOLDER '
-    "--seeds {}"
+    'python -m experiments.species.hierarchy --data-dir "$CNN_JAX_DATA" --out FOLDER --seeds {}'
 )
 
 
