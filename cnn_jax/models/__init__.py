@@ -17,8 +17,11 @@ from cnn_jax.models.registry import (
 from cnn_jax.models.resnet import ResNet
 from cnn_jax.models.summary import ModelSummary, count_flops, count_parameters, describe
 from cnn_jax.models.unet import UNet
+from cnn_jax.models.vgg import VGG, AlexNet
 
 __all__ = [
+    "VGG",
+    "AlexNet",
     "Autoencoder",
     "Compact",
     "IResNet",

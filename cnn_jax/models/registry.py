@@ -20,6 +20,7 @@ from cnn_jax.models.mobilefacenet import MobileFaceNet
 from cnn_jax.models.preact_resnet import PreactResNet
 from cnn_jax.models.resnet import ResNet
 from cnn_jax.models.unet import UNet
+from cnn_jax.models.vgg import VGG, AlexNet
 
 LARGEST_SMALL_IMAGE = 64  # pixels; the ImageNet stem would leave less than 16 x 16 of it
 LARGEST_FACE_MAP = 7  # of the networks for faces, at the 112 pixels they were made for
@@ -28,6 +29,8 @@ LARGEST_FACE_MAP = 7  # of the networks for faces, at the 112 pixels they were m
 _MODELS: Mapping[str, tuple[type[nn.Module], Mapping[str, Any]]] = {
     "lenet5": (LeNet5, {}),
     "compact": (Compact, {}),
+    "alexnet": (AlexNet, {}),
+    "vgg16": (VGG, {"depths": (2, 2, 3, 3, 3), "widths": (64, 128, 256, 512, 512)}),
     "resnet18": (ResNet, {"block": "basic", "depths": (2, 2, 2, 2)}),
     "resnet34": (ResNet, {"block": "basic", "depths": (3, 4, 6, 3)}),
     "resnet50": (ResNet, {"block": "bottleneck", "depths": (3, 4, 6, 3)}),

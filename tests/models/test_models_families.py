@@ -5,6 +5,7 @@ import pytest
 from torch_weights import copy_to_torch
 
 from cnn_jax import models, nn
+from cnn_jax.errors import ModelError
 
 SMALL = [
     models.LeNet5(num_classes=3),
@@ -172,3 +173,99 @@ def test_resnets_are_those_of_pytorch(name):
             theirs = network(torch.from_numpy(np.array(image)).permute(0, 3, 1, 2)).numpy()
         ours = model.apply(variables, image, train=train, mutable=["batch_stats"])[0]
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def torch_plain(name, num_classes, width):
+    """AlexNet and VGG-16 in PyTorch, with the layout of torchvision and the names of our tree."""
+    from torch import nn as tnn
+
+    layers = {}
+    if name == "alexnet":
+        size, inputs = 6, 3
+        for n, (features, side, stride, padding, pooled) in enumerate(
+            (
+                (64, 11, 4, 2, 1),
+                (192, 5, 1, 2, 1),
+                (384, 3, 1, 1, 0),
+                (256, 3, 1, 1, 0),
+                (256, 3, 1, 1, 1),
+            ),
+            1,
+        ):
+            layers[f"conv{n}"] = tnn.Conv2d(inputs, features, side, stride, padding)
+            layers[f"relu{n}"], inputs = tnn.ReLU(), features
+            if pooled:
+                layers[f"pool{n}"] = tnn.MaxPool2d(3, 2)
+    else:
+        size, inputs = 7, 3
+        for s, (depth, features) in enumerate(
+            zip((2, 2, 3, 3, 3), (64, 128, 256, 512, 512), strict=True), 1
+        ):
+            for n in range(1, depth + 1):
+                layers[f"stage{s}_conv{n}"] = tnn.Conv2d(inputs, features, 3, 1, 1)
+                layers[f"relu{s}_{n}"], inputs = tnn.ReLU(), features
+            layers[f"pool{s}"] = tnn.MaxPool2d(2, 2)
+
+    class Net(tnn.Module):
+        def __init__(self):
+            super().__init__()
+            for key, layer in layers.items():
+                self.add_module(key, layer)
+            self.pool = tnn.AdaptiveAvgPool2d(size)
+            dense = {"dense1": (inputs * size * size, width), "dense2": (width, width)}
+            heads = {key: tnn.Linear(*shape) for key, shape in dense.items()}
+            self.head = tnn.ModuleDict({**heads, "logits": tnn.Linear(width, num_classes)})
+
+        def forward(self, x):
+            for key in layers:
+                x = getattr(self, key)(x)
+            x = self.pool(x).flatten(1)
+            for key in ("dense1", "dense2"):
+                x = self.head[key](x).relu()
+            return self.head["logits"](x)
+
+    return Net()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_plain_networks_are_those_of_torchvision(name):
+    torch = pytest.importorskip("torch")
+    model = models.create(name, num_classes=5, image_size=128, width=16)
+    variables = models.initialize(model, jax.random.key(0), (128, 128, 3))
+    network = torch_plain(name, 5, 16)
+    copy_to_torch(variables, network)
+    image = images(140)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(np.array(image)).permute(0, 3, 1, 2)).numpy()
+    ours = model.apply(variables, image)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_plain_networks_take_images_of_any_size(name):
+    shapes = []
+    for size in (1, 17, 32, 100):
+        model = models.create(name, num_classes=3, image_size=32, width=8)
+        image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+        logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+        assert logits.shape == (2, 3)
+        shapes.append(jax.tree.map(lambda leaf: leaf.shape, variables))
+    assert all(each == shapes[0] for each in shapes)
+    with pytest.raises(ModelError, match="a VGG of 2 depths needs as many widths, not 5"):
+        image = jnp.zeros((1, 32, 32, 3))
+        jax.eval_shape(models.VGG(3, depths=(1, 1)).init, jax.random.key(0), image)
+
+
+def test_dropout_of_the_plain_networks_is_in_training_alone():
+    model = models.create("vgg16", num_classes=3, image_size=32, width=8, batch_norm=True)
+    variables = models.initialize(model, jax.random.key(0), (32, 32, 3))
+    assert "batch_stats" in variables
+    image, same = images(32), []
+    for key in (1, 2):
+        rngs = {"dropout": jax.random.key(key)}
+        same.append(
+            model.apply(variables, image, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+        )
+    assert (same[0] != same[1]).any()
+    np.testing.assert_array_equal(model.apply(variables, image), model.apply(variables, image))

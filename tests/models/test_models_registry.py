@@ -11,6 +11,8 @@ from cnn_jax.errors import ModelError
 # Number of parameters as published, for images of this size, channels and classes.
 PUBLISHED = {
     "lenet5": (32, 1, 10, 61_706),
+    "alexnet": (224, 3, 1000, 61_100_840),
+    "vgg16": (224, 3, 1000, 138_357_544),
     "resnet18": (224, 3, 1000, 11_689_512),
     "resnet34": (224, 3, 1000, 21_797_672),
     "resnet50": (224, 3, 1000, 25_557_032),
