@@ -66,6 +66,7 @@ from cnn_jax.nn.taps import tap, tap_paths
 from cnn_jax.ops import (
     adaptive_avg_pool,
     adaptive_max_pool,
+    adaptive_polyphase,
     avg_pool,
     blur_pool,
     global_avg_pool,
@@ -103,6 +104,7 @@ __all__ = [
     "WeightNorm",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "adaptive_polyphase",
     "avg_pool",
     "blur_pool",
     "classifier_head",

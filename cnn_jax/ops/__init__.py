@@ -21,6 +21,7 @@ from cnn_jax.ops.global_pooling import (
     global_avg_pool,
     global_max_pool,
 )
+from cnn_jax.ops.polyphase import adaptive_polyphase
 from cnn_jax.ops.pooling import avg_pool, max_pool
 from cnn_jax.ops.primitive import CONVOLUTION
 
@@ -30,6 +31,7 @@ __all__ = [
     "Padding",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "adaptive_polyphase",
     "avg_pool",
     "blur_pool",
     "conv_general_dilated",

@@ -1,5 +1,23 @@
 """What convolutional networks are said to do, computed: of any registered or own Flax module."""
 
 from cnn_jax.principles.receptive_field import Field, receptive_field, receptive_fields
+from cnn_jax.principles.translation import (
+    Equivariance,
+    accuracy_by_shift,
+    aliasing_energy,
+    equivariance,
+    shift,
+    shift_consistency,
+)
 
-__all__ = ["Field", "receptive_field", "receptive_fields"]
+__all__ = [
+    "Equivariance",
+    "Field",
+    "accuracy_by_shift",
+    "aliasing_energy",
+    "equivariance",
+    "receptive_field",
+    "receptive_fields",
+    "shift",
+    "shift_consistency",
+]
