@@ -2,9 +2,9 @@
 
 A convolution is equivariant: if the image moves, its output moves. It is so exactly where shifts go
 along a circle and so does its padding, and where a stride divides the shift. Zeros at the border
-break it, and a stride breaks it for all other shifts, since what is finer than the new positions is
-aliased (Zhang 2019, *Making convolutional networks shift-invariant again*). Invariance of the answer
-follows only as far as equivariance holds up to a pooling over all positions.
+break it, and a stride breaks it for all other shifts, since what is finer than the new positions
+is aliased (Zhang 2019, *Making convolutional networks shift-invariant again*). Invariance of the
+answer follows only as far as equivariance holds, up to a pooling over all positions.
 """
 
 from __future__ import annotations
@@ -295,8 +295,8 @@ def _check(images: np.ndarray, largest: int, labels: np.ndarray | None = None) -
         raise EvaluationError(f"shifts are of images [N, H, W, C], not {list(np.shape(images))}")
     if not 1 <= largest < min(images.shape[1:3]):
         raise EvaluationError(
-            f"the largest shift must be between 1 and {min(images.shape[1:3]) - 1} pixels for these "
-            f"images, not {largest}"
+            f"the largest shift must be between 1 and {min(images.shape[1:3]) - 1} pixels for "
+            f"these images, not {largest}"
         )
     if labels is not None and len(labels) != len(images):
         raise EvaluationError(f"{len(images)} images have {len(labels)} labels")
