@@ -1,0 +1,59 @@
+"""The figures of shifts, on made images."""
+
+import csv
+import functools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cnn_jax import data
+from experiments.translation import measure
+
+
+@pytest.fixture
+def made():
+    rng = np.random.default_rng(0)
+    patterns = rng.uniform(0, 255, (3, 16, 16, 1))
+
+    def part(each):
+        labels = np.repeat(np.arange(3), each)
+        images = rng.normal(patterns[labels], 30).clip(0, 255).astype(np.uint8)
+        return images, labels
+
+    images, labels = part(16)
+    return data.from_arrays(images, labels, test=part(8), validation=part(4), name="mnist")
+
+
+def test_every_row_and_what_it_says(made, tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    monkeypatch.setattr(measure, "PATH", path)
+    monkeypatch.setattr(measure, "load", lambda folder: made)
+    monkeypatch.setattr(measure, "NETWORK", {**measure.NETWORK, "widths": (4, 8)})
+    learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
+    monkeypatch.setattr(measure, "LEARNING", learning)
+    # one program for each method, rather than several to choose from
+    alone = functools.partial(measure.train_population, strategy="loop")
+    monkeypatch.setattr(measure, "train_population", alone)
+    arguments = ["--data-dir", "-", "--out", str(tmp_path / "runs"), "--seeds", "2"]
+    assert measure.main(arguments) == 0
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    value = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
+    for metric in ("consistency", "untrained consistency"):
+        assert value["adaptive polyphase sampling", metric] == 1
+        assert value["strided convolutions", metric] < 1
+    gain = value["blur pooling minus strided convolutions", "accuracy"]
+    both = value["blur pooling", "accuracy"] - value["strided convolutions", "accuracy"]
+    assert gain == pytest.approx(both)
+    assert 0 <= value["blur pooling minus strided convolutions", "p of no equivalence"] <= 1
+    assert ("nearest neighbour on pixels", "accuracy") in value
+
+
+def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        gains = rng.normal(rng.uniform(-0.006, 0.006), 0.004, 10)
+        half = stats.t.ppf(0.95, 9) * gains.std(ddof=1) / np.sqrt(10)
+        within = abs(gains.mean()) + half < 0.005
+        assert (measure.equivalence(gains, 0.005) < 0.05) == within
