@@ -1,5 +1,6 @@
 """What convolutional networks are said to do, computed: of any registered or own Flax module."""
 
+from cnn_jax.principles.effective_field import EffectiveField, effective_field
 from cnn_jax.principles.receptive_field import Field, receptive_field, receptive_fields
 from cnn_jax.principles.translation import (
     Equivariance,
@@ -11,10 +12,12 @@ from cnn_jax.principles.translation import (
 )
 
 __all__ = [
+    "EffectiveField",
     "Equivariance",
     "Field",
     "accuracy_by_shift",
     "aliasing_energy",
+    "effective_field",
     "equivariance",
     "receptive_field",
     "receptive_fields",
