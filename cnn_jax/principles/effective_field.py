@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import least_squares
+from scipy.optimize import curve_fit
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
@@ -121,19 +121,16 @@ def _gaussian(
         float(np.sqrt(((columns - middle[1]) ** 2 * influence.sum(axis=0)).sum() / total)),
     ]
 
-    def surface(parameters: np.ndarray) -> np.ndarray:
-        height, y, x, of_y, of_x = parameters
+    def surface(_: Any, height: float, y: float, x: float, of_y: float, of_x: float) -> np.ndarray:
         one = np.exp(-(((rows - y) / of_y) ** 2) / 2)
         other = np.exp(-(((columns - x) / of_x) ** 2) / 2)
-        fitted: np.ndarray = height * one[:, np.newaxis] * other
-        return fitted
+        return (height * one[:, np.newaxis] * other).ravel()
 
-    start = np.array([1.0, *middle, *(max(each, 0.3) for each in spread)])
+    start = [1.0, *middle, *(max(each, 0.3) for each in spread)]
     low = [0, -np.inf, -np.inf, 1e-2, 1e-2]
-    found = least_squares(
-        lambda parameters: (surface(parameters) - influence).ravel(), start, bounds=(low, np.inf)
-    )
-    left = ((surface(found.x) - influence) ** 2).sum()
-    r2 = 1 - left / ((influence - influence.mean()) ** 2).sum()
-    _, y, x, of_y, of_x = found.x.tolist()
+    flat = influence.ravel()
+    found, _ = curve_fit(surface, flat, flat, p0=start, bounds=(low, np.inf))
+    left = ((surface(flat, *found) - flat) ** 2).sum()
+    r2 = 1 - left / ((flat - flat.mean()) ** 2).sum()
+    _, y, x, of_y, of_x = found.tolist()
     return (y, x), (of_y, of_x), float(r2)
