@@ -4,6 +4,7 @@ from cnn_jax.principles.effective_field import EffectiveField, effective_field
 from cnn_jax.principles.receptive_field import Field, receptive_field, receptive_fields
 from cnn_jax.principles.translation import (
     Equivariance,
+    accuracy_by_rotation,
     accuracy_by_shift,
     aliasing_energy,
     equivariance,
@@ -15,6 +16,7 @@ __all__ = [
     "EffectiveField",
     "Equivariance",
     "Field",
+    "accuracy_by_rotation",
     "accuracy_by_shift",
     "aliasing_energy",
     "effective_field",

@@ -1,4 +1,4 @@
-"""What a shift of the image does to features, to the answer and to accuracy.
+"""What a shift (or a turn) of the image does to features, to the answer and to accuracy.
 
 A convolution is equivariant: if the image moves, its output moves. It is so exactly where shifts go
 along a circle and so does its padding, and where a stride divides the shift. Zeros at the border
@@ -17,6 +17,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.ndimage import rotate  # type: ignore[attr-defined]
 
 from cnn_jax import nn
 from cnn_jax.errors import EvaluationError, ModelError
@@ -234,6 +235,33 @@ def accuracy_by_shift(
         return float((answers == labels).mean())
 
     return np.array([[accuracy(y, x) for x in steps] for y in steps])
+
+
+def accuracy_by_rotation(
+    predict: Predict, images: np.ndarray, labels: np.ndarray, degrees: Sequence[float]
+) -> np.ndarray:
+    """float `[D]`: accuracy when all images are turned counterclockwise about their middle.
+
+    Linear between pixels; what enters is zero. No layer of a usual network is made to be
+    equivariant to it: what it withstands it has learned.
+
+    Args:
+      predict: from images, as they are given, to logits `[B, K]`.
+      images, labels: `[N, H, W, C]`, and the classes int `[N]`.
+      degrees: angles, one after the other.
+
+    Raises:
+      EvaluationError: no images, or as many labels as images are wanted.
+    """
+    _check(images, 1, labels)
+    found = []
+    for angle in degrees:
+        turned = rotate(images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1)
+        if np.issubdtype(images.dtype, np.integer):
+            turned = np.rint(turned)
+        answers = _predicted(predict, turned.astype(images.dtype)).argmax(axis=1)
+        found.append(float((answers == labels).mean()))
+    return np.array(found)
 
 
 def aliasing_energy(features: Any, stride: int) -> np.ndarray:

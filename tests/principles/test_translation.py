@@ -10,6 +10,7 @@ import pytest
 from cnn_jax import models, nn
 from cnn_jax.errors import EvaluationError, ModelError
 from cnn_jax.principles import (
+    accuracy_by_rotation,
     accuracy_by_shift,
     aliasing_energy,
     equivariance,
@@ -109,6 +110,25 @@ def test_accuracy_under_every_shift():
     # rows do not matter; to the left the second stays right of the middle; to the right the
     # first leaves the left part
     np.testing.assert_array_equal(found, np.tile([1.0, 1.0, 0.5], (3, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_accuracy_when_images_are_turned(dtype):
+    images = np.zeros((2, 5, 5, 1), dtype)
+    images[0, 0, 2] = images[1, 2, 4] = 200  # one above the middle, the other right of it
+    seen = []
+
+    def predict(batch):
+        seen.append(batch)
+        above = batch[:, :2].astype(np.float64).sum((1, 2, 3)) > 0
+        return np.stack([above, ~above], axis=1).astype(np.float32)
+
+    found = accuracy_by_rotation(predict, images, np.array([0, 1]), (0, 90, 180))
+    # By 90 degrees counterclockwise what was above is left, and what was right is above.
+    np.testing.assert_array_equal(found, [1, 0, 0.5])
+    np.testing.assert_array_equal(seen[0], images)
+    np.testing.assert_allclose(seen[1], np.rot90(images, axes=(1, 2)), atol=1e-4)
+    assert seen[1].dtype == dtype
 
 
 @pytest.mark.parametrize("stride", [2, 3, 4])
