@@ -36,6 +36,13 @@ def check_segmentation(recipe: Recipe, dataset: Dataset) -> None:
             f"augment.defects are of one kind, and {dataset.name!r} has {len(dataset.regions) - 1} "
             "regions: set it to 0"
         )
+    masks = dataset.splits["train"].masks
+    if masks is not None and not masks.any() and not recipe.augment.defects:
+        raise RecipeError(
+            f"nothing is marked in the {len(masks)} training images of {dataset.name!r}: a network "
+            "would learn to mark nothing. Put marked images into the train part, or let "
+            "augment.defects make some"
+        )
     loss, augment, train = recipe.loss, recipe.augment, recipe.train
     for name, given in (
         ("loss.class_weights", loss.class_weights != "none"),

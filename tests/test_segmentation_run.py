@@ -406,7 +406,7 @@ def test_made_defects_teach_what_no_mask_shows(tmp_path):
     options = {"optimizer.name": "adamw", "learning_rate": 0.01, "epochs": 80}
     taught = {**SMALL, **options, "train.select": "last"}  # validation has nothing to find
     rates = {}
-    for name, share in (("taught", 0.7), ("not taught", 0.0)):
+    for name, share in (("taught", 0.7), ("not taught", 1e-9)):
         run = train(data=dataset, out=tmp_path / name, **taught, **{"augment.defects": share})
         highest = run.masks("test").probabilities.max(axis=(1, 2, 3))
         bad = run.masks("test").masks.any(axis=(1, 2))
@@ -420,6 +420,9 @@ def test_made_defects_are_of_one_region(tmp_path):
     several = data.from_arrays(images, labels, masks=masks * (1 + labels[:, None, None]))
     with pytest.raises(RecipeError, match=r"augment\.defects are of one kind, and 'arrays' has 2"):
         train(data=several, out=tmp_path / "a", **SMALL, **{"augment.defects": 0.5})
+    unmarked = data.from_arrays(images, labels, masks=0 * masks)
+    with pytest.raises(RecipeError, match=r"nothing is marked in the \d+ training images"):
+        train(data=unmarked, out=tmp_path / "c", **SMALL)
     plain = data.from_arrays(images, labels)
     with pytest.raises(RecipeError, match=r"augment\.defects is for segmentation"):
         train(data=plain, out=tmp_path / "b", **{"augment.defects": 0.5, "epochs": 1})

@@ -124,6 +124,13 @@ class Pictures:
             self.save(f"new/{n:03}.png", tile())
             mask = np.zeros((48, 48))
             mask[20 : 20 + n % 4 + 2, 8:30] = 255
+            black = np.zeros((48, 48))
+            for name, image, marked in (
+                ("good", tile(), black),
+                ("crack", tile() - mask / 4, mask),
+            ):
+                self.save(f"defects/{name}/{n:03}.png", image)
+                self.save(f"defects/{name}/{n:03}_mask.png", marked)
             for kind in ("crack", "hole"):
                 self.save(f"tiles/test/{kind}/{n:03}.png", tile() - 60 * (mask > 0))
                 self.save(f"tiles/ground_truth/{kind}/{n:03}_mask.png", mask)
