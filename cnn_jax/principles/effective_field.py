@@ -81,20 +81,22 @@ def effective_field(
         if not (0 <= row < shape[1] and 0 <= column < shape[2]):
             raise ModelError(f"{at!r} is {list(shape)}: it has no position {(row, column)}")
 
-    def chosen(image: jax.Array, key: jax.Array) -> jax.Array:
+    # Variables and images are arguments, or they would be constants that XLA computes with.
+    def chosen(image: jax.Array, variables: Any, key: jax.Array) -> jax.Array:
         features = nn.tap(model, variables, image, at=(at,), train=False)[1][at][:, row, column]
         signs = jax.random.rademacher(key, features.shape, features.dtype)
         return (signs * features).sum()
 
     @jax.jit
-    def squares(key: jax.Array) -> jax.Array:
-        gradient = jax.grad(chosen)(images, key)
+    def squares(image: jax.Array, variables: Any, key: jax.Array) -> jax.Array:
+        gradient = jax.grad(chosen)(image, variables, key)
         return (gradient.astype(jnp.float32) ** 2).sum(axis=(0, 3))
 
     if shape is None:
         nn.tap(model, variables, images, at=(at,), train=False)  # which names what is near
     keys = jax.random.split(jax.random.key(seed), draws)
-    energy = np.sum([np.asarray(squares(key), np.float64) for key in keys], axis=0)
+    drawn = [np.asarray(squares(images, variables, key), np.float64) for key in keys]
+    energy = np.sum(drawn, axis=0)
     if not energy.max() > 0:
         raise ModelError(f"no pixel changes {at!r} at {(row, column)}: are its units dead?")
     influence = np.sqrt(energy / energy.max())

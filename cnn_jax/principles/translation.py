@@ -82,8 +82,8 @@ def equivariance(
     for path in paths:
         if path in shapes and path not in usable:
             raise ModelError(f"{path!r} gives no features [B, h, w, C] or [B, C] of these images")
-    apply = jax.jit(lambda x: nn.tap(model, variables, x, at=paths, train=False)[1])
-    before, after = apply(images), apply(jnp.roll(images, by, axis=(1, 2)))
+    apply = jax.jit(lambda variables, x: nn.tap(model, variables, x, at=paths, train=False)[1])
+    before, after = (apply(variables, x) for x in (images, jnp.roll(images, by, axis=(1, 2))))
     fields = receptive_fields(model, variables, images.shape[1:])
     found = {}
     for path in paths:
