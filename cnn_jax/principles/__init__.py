@@ -2,6 +2,7 @@
 
 from cnn_jax.principles.effective_field import EffectiveField, effective_field
 from cnn_jax.principles.receptive_field import Field, receptive_field, receptive_fields
+from cnn_jax.principles.sharing import Cost, convolution_matrix, costs
 from cnn_jax.principles.translation import (
     Equivariance,
     accuracy_by_rotation,
@@ -13,12 +14,15 @@ from cnn_jax.principles.translation import (
 )
 
 __all__ = [
+    "Cost",
     "EffectiveField",
     "Equivariance",
     "Field",
     "accuracy_by_rotation",
     "accuracy_by_shift",
     "aliasing_energy",
+    "convolution_matrix",
+    "costs",
     "effective_field",
     "equivariance",
     "receptive_field",
