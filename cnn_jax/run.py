@@ -29,7 +29,14 @@ from cnn_jax.evaluation import (
 from cnn_jax.execution import carry_out, describe
 from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.recorded import Recorded
-from cnn_jax.run_data import group_data, load_again, load_data, located, resolve_data
+from cnn_jax.run_data import (
+    group_data,
+    group_own_classes,
+    load_again,
+    load_data,
+    located,
+    resolve_data,
+)
 from cnn_jax.run_folder import RunFolder
 from cnn_jax.segmenter import Segmented, Segmenter
 from cnn_jax.shapes import abstract_state, logits_shape
@@ -121,7 +128,7 @@ class Run(Recorded):
         """The data set as it is, or without its duplicates: whichever this run was trained on."""
         recorded = self.info["data"]["digest"]
         if dataset.digest == recorded:
-            return group_data(self.recipe, dataset)
+            return group_data(self.recipe, group_own_classes(self.recipe, dataset))
         try:
             resolved = resolve_data(self.recipe, dataset)
         except DataError:  # equal images that were not there when the run began

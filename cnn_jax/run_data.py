@@ -105,11 +105,23 @@ def label_data(recipe: Recipe, dataset: Dataset) -> Dataset:
         and `data.regions_by_class`.
       EvaluationError: the hierarchy cannot be read or is none; see `Hierarchy`.
     """
-    labelled = _corrected(recipe, dataset)
-    if recipe.data.hierarchy is not None:
-        found = Hierarchy.read(recipe.data.hierarchy, labelled.classes["label"])
-        labelled = data.group_classes(labelled, found.levels, found.ancestors)
+    labelled = _with_levels(recipe, _corrected(recipe, dataset))
     return data.regions_by_class(labelled) if recipe.data.regions_by_class else labelled
+
+
+def group_own_classes(recipe: Recipe, dataset: Dataset) -> Dataset:
+    """A data set of the caller's own, given again, with its classes grouped as the recipe says.
+
+    Its digest is the same with and without; one that was loaded by its name or path has them.
+    """
+    return _with_levels(recipe, dataset) if recipe.data.source.startswith("custom:") else dataset
+
+
+def _with_levels(recipe: Recipe, dataset: Dataset) -> Dataset:
+    if recipe.data.hierarchy is None:
+        return dataset
+    found = Hierarchy.read(recipe.data.hierarchy, dataset.classes["label"])
+    return data.group_classes(dataset, found.levels, found.ancestors)
 
 
 def _corrected(recipe: Recipe, dataset: Dataset) -> Dataset:

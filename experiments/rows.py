@@ -11,6 +11,7 @@ from typing import Any
 from cnn_jax import environment
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
+from cnn_jax.recipe import Recipe
 from experiments.results import ResultsError, Row, append
 
 
@@ -32,6 +33,19 @@ def row_of(estimate: Estimate, **rest: Any) -> Row:
         method=estimate.method,
         **rest,
     )
+
+
+def check_alike(recipe: Recipe, wanted: Recipe, place: Path) -> None:
+    """Raise `ResultsError` where a kept training is not the one that is asked for.
+
+    Where the data lie may differ.
+    """
+    parts = ("seed", "model", "augment", "loss", "optimizer", "schedule", "train")
+    for part in parts:
+        if getattr(recipe, part) != getattr(wanted, part):
+            raise ResultsError(
+                f"'{place}' keeps a training with another {part}: give another folder"
+            )
 
 
 def append_each(path: Path, rows: Iterable[Row], name: str) -> int:

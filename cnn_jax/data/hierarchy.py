@@ -44,6 +44,9 @@ def parents(dataset: Dataset, target: str) -> tuple[str, ...]:
     )
 
 
+_RESERVED = ("image", "mask", "index", "valid")  # of a batch; see `training.feed.Feed`
+
+
 def group_classes(
     dataset: Dataset, levels: Sequence[str], ancestors: Sequence[Sequence[str]]
 ) -> Dataset:
@@ -58,11 +61,16 @@ def group_classes(
       ancestors: of each class, in the order of the data set's, its group at each level.
 
     Raises:
-      DataError: images have several labels, the data set has a target of such a name, or there
-        are not as many ancestors as classes and levels.
+      DataError: images have several labels, the data set has a target of such a name or batches
+        have something else of it, or there are not as many ancestors as classes and levels.
     """
     if dataset.kinds.get("label") != "class":
         raise DataError(f"{dataset.name!r} has no one class for each image that could be grouped")
+    if reserved := [name for name in levels if name in _RESERVED]:
+        raise DataError(
+            f"a level cannot be called {reserved[0]!r}, which batches have besides: call it "
+            "otherwise"
+        )
     if taken := [name for name in levels if name in dataset.kinds]:
         raise DataError(
             f"{dataset.name!r} has a target {taken[0]!r} already: call the level otherwise"

@@ -51,11 +51,12 @@ class Block(nn.Module):
             return y
         if self.downsample == "polyphase":
             return nn.adaptive_polyphase(y, self.stride)
+        length, beside = 2 * self.stride - 1, self.stride - 1
         if self.padding == "zero":
-            return nn.blur_pool(y, self.stride)
-        around = jnp.pad(y, [(0, 0), *[(1, 1)] * (y.ndim - 2), (0, 0)], mode="wrap")
-        inside = (slice(1, -1, self.stride),) * (y.ndim - 2)
-        return nn.blur_pool(around, 1)[:, *inside]
+            return nn.blur_pool(y, self.stride, length)
+        border = [(0, 0), *[(beside, beside)] * (y.ndim - 2), (0, 0)]
+        inside = (slice(beside, -beside, self.stride),) * (y.ndim - 2)
+        return nn.blur_pool(jnp.pad(y, border, mode="wrap"), 1, length)[:, *inside]
 
     def _conv(self, x: jax.Array) -> jax.Array:
         axes = x.ndim - 2
@@ -140,12 +141,12 @@ class Compact(nn.Module):
         2s x 2s. `create` chooses it by the image size.
       pooled_size: positions along each side that the last map is averaged to: 1 for global average
         pooling; more tell where in the image a feature lies, as in faces cropped alike.
-      downsample: `stride`, convolutions at every second position; or convolutions at all of them,
-        at up to four times the cost of that layer, and then `blur` pooling, or `polyphase`:
+      downsample: `stride`, convolutions at every s-th position; or convolutions at all of them, at
+        s² times the cost of that layer, and then `blur` pooling (2s - 1 wide), or `polyphase`:
         adaptive polyphase sampling, which needs sides that can be divided so often. Parameters
         are the same.
-      padding: `zero`; or `circular`, the image goes on at its other side. With it and `polyphase`
-        no circular shift changes the answer.
+      padding: `zero`; or `circular`, the image goes on at its other side. With it, `polyphase` and
+        a `pooled_size` of 1 no circular shift changes the answer.
       dropout: probability that a pooled value is dropped in training.
       embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
         none. See `nn.EmbeddingHead`.

@@ -86,7 +86,8 @@ class AlexNet(nn.Module):
         """Images `[B, H, W, C]` to logits float32 `[B, K]`.
 
         Raises:
-          ModelError: the images are not floating `[B, H, W, C]`.
+          ModelError: the images are not floating `[B, H, W, C]`, or smaller than 7 pixels without
+            `small_stem`.
         """
         check_images(image)
         x = image
@@ -98,6 +99,11 @@ class AlexNet(nn.Module):
             (256, 3, 1, 1, False),
             (256, 3, 1, 1, True),
         )
+        if min(image.shape[1:3]) < layers[0][1] - 2 * layers[0][3]:
+            raise ModelError(
+                f"images of {list(image.shape[1:3])} pixels are too small for a first convolution "
+                f"of {layers[0][1]}x{layers[0][1]}: take small_stem"
+            )
         for number, (features, side, stride, padding, pooled) in enumerate(layers, start=1):
             x = nn.relu(_conv(self, features, side, stride, padding, f"conv{number}")(x))
             x = _pool(x, 3) if pooled else x

@@ -69,8 +69,11 @@ def effective_field(
       seed: of the signs.
 
     Raises:
-      ModelError: no such path or position, an output that is no map, or no pixel has an influence.
+      ModelError: no such path or position, an output that is no map, no draws, no pixel that has
+        an influence, or no Gaussian that fits.
     """
+    if draws < 1:
+        raise ModelError(f"one draw of signs at least is needed, not {draws}")
     images = jnp.asarray(images)
     paths = nn.tap_paths(model, variables, images, train=False)
     shape = getattr(paths.get(at), "shape", None)
@@ -131,7 +134,10 @@ def _gaussian(
     start = [1.0, *middle, *(max(each, 0.3) for each in spread)]
     low = [0, -np.inf, -np.inf, 1e-2, 1e-2]
     flat = influence.ravel()
-    found, _ = curve_fit(surface, flat, flat, p0=start, bounds=(low, np.inf))
+    try:
+        found, _ = curve_fit(surface, flat, flat, p0=start, bounds=(low, np.inf))
+    except RuntimeError as error:
+        raise ModelError(f"no Gaussian fits the influence of the pixels: {error}") from error
     left = ((surface(flat, *found) - flat) ** 2).sum()
     r2 = 1 - left / ((flat - flat.mean()) ** 2).sum()
     _, y, x, of_y, of_x = found.tolist()

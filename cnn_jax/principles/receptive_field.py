@@ -1,11 +1,13 @@
-"""Theoretical receptive fields: which pixels can change a feature, exactly, of any graph.
+"""Theoretical receptive fields: which pixels can change a feature, exactly.
 
 A network is traced to its operations, and through each of them goes what the positions of an array
 see of the image: a set of offsets that is the same for all positions, and how far apart the fields
 of neighbours are. A window of size k and dilation d adds the offsets d t j - p j, t = 0..k-1, where
 j is the distance before it and p its padding; a stride multiplies the distance (Araujo, Norris and
 Sim 2019, Computing receptive fields of convolutional neural networks). Where branches meet the sets
-are united, so that the set is exact, holes of dilation included, and not only its extent.
+are united, so that the set is exact, holes of dilation included, and not only its extent. Layers
+whose positions do not all see the same set, moved on, have no field, and are told apart from those
+that have: after a transposed convolution, say, or where rows are picked or put in another order.
 
 Arithmetic is not looked at: a weight of zero counts, and so does a maximum that another pixel wins.
 """
@@ -86,7 +88,7 @@ def receptive_fields(
 
     Returns:
       Path -> field, in the order of `at`, or of the variables. What does not depend on the image is
-      left out.
+      left out; where `at` is None also what has no field.
 
     Raises:
       ModelError: an unknown path; an image that is no (H, W, C); or a layer of `at` whose
@@ -192,7 +194,8 @@ class _Tracer:
     def _results(self, equation: Any, seen: list[_Any]) -> list[_Any]:
         name, params = equation.primitive.name, equation.params
         for parameter in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-            if parameter in params and name not in _LOOPS:
+            # A window that is reduced by a function of its own carries that function, too.
+            if parameter in params and name not in (*_LOOPS, *_RULES):
                 body = getattr(params[parameter], "jaxpr", params[parameter])
                 return self.through(body, seen[len(seen) - len(body.invars) :])
         return [self._result(equation, seen)] * len(equation.outvars)
@@ -210,12 +213,7 @@ class _Tracer:
             return functools.reduce(self.united, seen)
         if name in _RULES:
             return _RULES[name](self, equation, seen)
-        before = {
-            tuple(variable.aval.shape)
-            for variable, one in zip(equation.invars, seen, strict=True)
-            if one is not None
-        }
-        if name in _MIXING or before != {tuple(v.aval.shape) for v in equation.outvars}:
+        if name in _MIXING or not _keeps_positions(equation, seen):
             return _Irregular(f"the operation {name!r} mixes positions")
         return functools.reduce(self.united, seen)
 
@@ -254,6 +252,18 @@ class _Tracer:
         if wide.places:
             return wide
         return replace(wide, support=_placed(wide.support, wide.start, self._image), start=(0, 0))
+
+
+def _keeps_positions(equation: Any, seen: Sequence[_Any]) -> bool:
+    """Whether height and width are as many and where they were, whatever the channels do."""
+    after = {tuple(variable.aval.shape) for variable in equation.outvars}
+    for variable, one in zip(equation.invars, seen, strict=True):
+        if isinstance(one, _Seen):
+            before = variable.aval.shape
+            for shape in after:
+                if len(shape) != len(before) or any(shape[i] != before[i] for i in one.places):
+                    return False
+    return True
 
 
 def _dilated(seen: _Seen, offsets: Sequence[Sequence[int]]) -> _Seen:
@@ -322,7 +332,8 @@ def _without(tracer: _Tracer, equation: Any, image: _Any, axes: Sequence[int]) -
 
 
 def _reduction(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
-    return _without(tracer, equation, seen[0], equation.params["axes"])
+    params = equation.params
+    return _without(tracer, equation, seen[0], params["axes" if "axes" in params else "dimensions"])
 
 
 def _squeezing(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
@@ -344,7 +355,7 @@ def _transposition(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
 
 
 def _reshaping(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
-    """Height and width may stay axes of their own; else they are laid into another one."""
+    """Height and width stay axes of their own, or are laid into the last one: a flattening."""
     image = seen[0]
     assert isinstance(image, _Seen)
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
@@ -359,6 +370,10 @@ def _reshaping(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
         if fits:
             found[axis] = fits[-1]
     gone = [axis for axis in image.places if axis not in found]
+    for axis in gone:
+        first = int(np.prod(before[:axis], dtype=np.int64))
+        if not int(np.prod(after[:-1], dtype=np.int64)) <= first:
+            return _Irregular("height or width that is split, or laid into another axis")
     return tracer.gathered(image, before, gone).moved(found.__getitem__)
 
 
@@ -413,6 +428,29 @@ def _reversal(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
     return _Irregular("positions in reverse order") if turned else image
 
 
+def _splitting(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
+    image = seen[0]
+    assert isinstance(image, _Seen)
+    if equation.params["axis"] in image.places:
+        return _Irregular("an image that is cut into several")
+    return image
+
+
+def _gathering(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
+    """Channels may be picked in any order; positions may not."""
+    image, indices = seen[0], seen[1]
+    numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
+    if not isinstance(image, _Seen) or indices is not None:
+        return _Irregular("picking by what the image makes")
+    shape = equation.invars[0].aval.shape
+    gone = {*numbers.collapsed_slice_dims, *getattr(numbers, "operand_batching_dims", ())}
+    chosen = {*numbers.start_index_map, *gone}
+    if any(axis in chosen or sizes[axis] != shape[axis] for axis in image.places):
+        return _Irregular("positions that are picked")
+    kept = [axis for axis in range(len(shape)) if axis not in gone]
+    return image.moved(lambda axis: numbers.offset_dims[kept.index(axis)])
+
+
 def _product(tracer: _Tracer, equation: Any, seen: list[_Any]) -> _Any:
     """A matrix product with weights, of channels."""
     (contracted, _), (batch, _) = equation.params["dimension_numbers"]
@@ -435,7 +473,8 @@ _RULES: Mapping[str, Callable[[_Tracer, Any, list[_Any]], _Any]] = {
         ("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window"), _pooling
     ),
     **dict.fromkeys(
-        ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "argmax", "argmin"), _reduction
+        ("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce", "argmax", "argmin"),
+        _reduction,
     ),
     "broadcast_in_dim": _broadcast,
     "transpose": _transposition,
@@ -444,5 +483,7 @@ _RULES: Mapping[str, Callable[[_Tracer, Any, list[_Any]], _Any]] = {
     "slice": _cut,
     "pad": _padding,
     "rev": _reversal,
+    "split": _splitting,
+    "gather": _gathering,
     "dot_general": _product,
 }

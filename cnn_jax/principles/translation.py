@@ -185,9 +185,11 @@ def shift_consistency(
       The share of pairs with the same likeliest class.
 
     Raises:
-      EvaluationError: no images, a shift that is none, or as large as the image.
+      EvaluationError: no images, no draws, a shift that is none, or as large as the image.
     """
     _check(images, largest)
+    if draws < 1:
+        raise EvaluationError(f"one draw of shifts at least is needed, not {draws}")
     rng = np.random.default_rng(seed)
     same = np.zeros(len(images))
     for _ in range(draws):

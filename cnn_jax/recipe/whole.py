@@ -68,8 +68,13 @@ class Recipe:
                 f"{train.images_per_identity} images each (train.images_per_identity): choose a "
                 "multiple"
             )
-        if train.sizes and (train.until == "converged" or self.data.masks):
-            other = "data.masks" if self.data.masks else "train.until = 'converged'"
+        others = {
+            "data.masks": self.data.masks,
+            "train.until = 'converged'": train.until == "converged",
+            "train.patience": train.patience,  # which would judge small images by large ones
+        }
+        if train.sizes and any(others.values()):
+            other = next(name for name, given in others.items() if given)
             raise RecipeError(
                 f"train.sizes is for a classification of fixed length, not for {other}: leave one "
                 "out"

@@ -26,7 +26,7 @@ from cnn_jax.evaluation import Estimate, Hierarchy, Predictions, hierarchy_metri
 from cnn_jax.recipe import resolve
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import append_each, check_alike, here, row_of
 
 DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
 TREE = Path(__file__).with_name("cifar10_kinds.csv")
@@ -49,11 +49,17 @@ def load(folder: str) -> tuple[Dataset, Hierarchy]:
 
 
 def trained(dataset: Dataset, out: Path, seed: int, changes: Mapping[str, Any]) -> Run:
-    """The run in a folder, or a new one."""
-    if (out / "run.json").exists():
-        return Run.load(out, data=dataset)
+    """The run in a folder, or a new one.
+
+    Raises:
+      ResultsError: what lies there was trained otherwise.
+    """
     recipe = resolve(DATA, {**LEARNING, **changes, "seed": seed})
-    return train(recipe, data=dataset, out=out)
+    if not (out / "run.json").exists():
+        return train(recipe, data=dataset, out=out)
+    run = Run.load(out, data=dataset)
+    check_alike(run.recipe, recipe, out)
+    return run
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:

@@ -34,8 +34,8 @@ from cnn_jax.principles import shift_consistency
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from cnn_jax.training.preprocess import fit_preprocess
-from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.results import ResultsError, Row
+from experiments.rows import append_each, check_alike, here, row_of
 
 DATA, PATH = "mnist", Path(__file__).with_name("results.csv")
 SHOTS, IMAGES, LARGEST, DRAWS = 500, 2_000, 7, 3
@@ -64,11 +64,19 @@ def load(folder: str) -> Dataset:
 
 
 def trained(dataset: Dataset, out: Path, downsample: str, seeds: int) -> Population:
-    """The population in a folder, or a new one."""
-    if (out / "population.json").exists():
-        return Population.load(out, data=dataset)
+    """The population in a folder, or a new one.
+
+    Raises:
+      ResultsError: what lies there was trained otherwise.
+    """
     recipe = Recipe().override({**LEARNING, "model.options": {**NETWORK, "downsample": downsample}})
-    return train_population(recipe, data=dataset, seeds=seeds, out=out)
+    if not (out / "population.json").exists():
+        return train_population(recipe, data=dataset, seeds=seeds, out=out)
+    population = Population.load(out, data=dataset)
+    check_alike(population.recipe, recipe, out)
+    if len(population.members) != seeds:
+        raise ResultsError(f"'{out}' keeps {len(population.members)} seeds, not {seeds}")
+    return population
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:

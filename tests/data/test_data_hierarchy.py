@@ -33,6 +33,9 @@ def test_what_groups_nothing_is_refused():
     digits = data.load("digits")
     with pytest.raises(DataError, match="target 'label' already: call the level otherwise"):
         data.group_classes(digits, ("label",), [("a",)] * 10)
+    for name in ("image", "mask", "index", "valid"):
+        with pytest.raises(DataError, match=f"a level cannot be called '{name}'"):
+            data.group_classes(digits, ("half", name), ANCESTORS)
     for wrong in (ANCESTORS[:9], [*ANCESTORS[:9], ("odd",)]):
         with pytest.raises(DataError, match="10 classes and 2 levels needs as many lines"):
             data.group_classes(digits, LEVELS, wrong)

@@ -64,7 +64,7 @@ def short(tmp_path, monkeypatch):
     return values
 
 
-def test_every_row_of_the_tree(folder, tmp_path, short):
+def test_every_row_of_the_tree(folder, tmp_path, short, monkeypatch, capsys):
     arguments = ["--data-dir", str(folder), "--out", str(tmp_path / "runs"), "--seeds", "1"]
     assert hierarchy.main(arguments) == 0
     value = short()
@@ -75,6 +75,11 @@ def test_every_row_of_the_tree(folder, tmp_path, short):
     seen = value["nearest neighbour on pixels", "accuracy"]
     assert 0.8 < seen <= value["nearest neighbour on pixels", "accuracy_branch"]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["0-0", "1-0"]
+    (tmp_path / "results.csv").unlink()
+    monkeypatch.setattr(hierarchy, "LEARNING", {**hierarchy.LEARNING, "train.epochs": 3})
+    capsys.readouterr()
+    assert hierarchy.main(arguments) == 2
+    assert "keeps a training with another train: give another folder" in capsys.readouterr().err
 
 
 def test_every_row_of_resizing(folder, tmp_path, short, monkeypatch):

@@ -25,7 +25,7 @@ def made():
     return data.from_arrays(images, labels, test=part(8), validation=part(4), name="mnist")
 
 
-def test_every_row_and_what_it_says(made, tmp_path, monkeypatch):
+def test_every_row_and_what_it_says(made, tmp_path, monkeypatch, capsys):
     path = tmp_path / "results.csv"
     monkeypatch.setattr(measure, "PATH", path)
     monkeypatch.setattr(measure, "load", lambda folder: made)
@@ -48,6 +48,10 @@ def test_every_row_and_what_it_says(made, tmp_path, monkeypatch):
     assert gain == pytest.approx(both)
     assert 0 <= value["blur pooling minus strided convolutions", "p of no equivalence"] <= 1
     assert ("nearest neighbour on pixels", "accuracy") in value
+    path.unlink()
+    capsys.readouterr()
+    assert measure.main([*arguments[:-1], "3"]) == 2
+    assert "keeps 2 seeds, not 3" in capsys.readouterr().err
 
 
 def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():

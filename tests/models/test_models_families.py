@@ -252,6 +252,11 @@ def test_plain_networks_take_images_of_any_size(name):
         assert logits.shape == (2, 3)
         shapes.append(jax.tree.map(lambda leaf: leaf.shape, variables))
     assert all(each == shapes[0] for each in shapes)
+    with pytest.raises(
+        ModelError, match=r"\[6, 9\] pixels are too small .* 11x11: take small_stem"
+    ):
+        image = jnp.zeros((1, 6, 9, 3))
+        jax.eval_shape(models.AlexNet(3).init, jax.random.key(0), image)
     with pytest.raises(ModelError, match="a VGG of 2 depths needs as many widths, not 5"):
         image = jnp.zeros((1, 32, 32, 3))
         jax.eval_shape(models.VGG(3, depths=(1, 1)).init, jax.random.key(0), image)

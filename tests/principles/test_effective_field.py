@@ -75,6 +75,8 @@ def test_what_has_no_effective_field():
         effective_field(model, variables, IMAGES, "conv7")
     with pytest.raises(ModelError, match=r"it has no position \(50, 2\)"):
         effective_field(model, variables, IMAGES, "conv1", position=(50, 2))
+    with pytest.raises(ModelError, match="one draw of signs at least"):
+        effective_field(model, variables, IMAGES, "conv1", draws=0)
     dead = jax.tree.map(jnp.zeros_like, variables)
     with pytest.raises(ModelError, match=r"no pixel changes 'conv1' at .*: are its units dead"):
         effective_field(model, dead, IMAGES, "conv1")

@@ -217,6 +217,71 @@ def test_layers_without_a_field_are_named_and_others_have_theirs(kind, message):
     assert "last" not in fields and fields["conv"].size == (3, 3)
 
 
+class Local(nn.Module):
+    """A 3x3 convolution, something done to its maps, and another 3x3."""
+
+    change: object
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = nn.Conv(4, (3, 3), padding="VALID", name="before")(image)
+        return nn.Conv(2, (3, 3), padding="VALID", name="last")(self.change(x))
+
+
+KEPT = {
+    "norm over channels": lambda x: x / jnp.sqrt((x**2).sum(axis=-1, keepdims=True) + 1),
+    "gate at each position": lambda x: x * nn.sigmoid(x.mean(axis=-1, keepdims=True)),
+    "half of the channels": lambda x: jnp.split(x, 2, axis=-1)[0],
+    "shuffled channels": lambda x: x[..., jnp.array([2, 0, 3, 1])],
+    "dense layer": lambda x: x @ jnp.ones((4, 5)),
+}
+
+
+@pytest.mark.parametrize("change", KEPT)
+def test_what_is_done_at_each_position_keeps_the_field(change):
+    model, shape = Local(KEPT[change]), (23, 22, 2)
+    shapes = shapes_of(model, shape)
+    field = receptive_field(model, shapes, shape, "last")
+    position = middle(model, shapes, shape, "last")
+    found = support(model, positive(shapes), shape, "last", position)
+    np.testing.assert_array_equal(field.pixels(position, shape), found)
+
+
+def test_a_window_that_is_reduced_by_a_function_of_its_own():
+    """Which has no gradient: 3 + 2 rows by 2, and 3 + 1 columns, before the last 3x3."""
+    windows = (1, 3, 2, 1), (1, 2, 1, 1), "VALID"
+    model = Local(lambda x: jax.lax.reduce_window(x, 0.0, lambda a, b: a + 0.5 * b, *windows))
+    shape = (23, 22, 2)
+    field = receptive_field(model, shapes_of(model, shape), shape, "last")
+    assert (field.size, field.stride) == ((3 + 2 + 2 * 2, 3 + 1 + 2), (2, 1))
+    assert field.support.all()
+
+
+LOST = {
+    "rows twice": lambda x: jnp.repeat(x, 2, axis=1),
+    "space to depth": lambda x: (
+        x.reshape(1, 10, 2, 10, 2, 4).transpose(0, 1, 3, 2, 4, 5).reshape(1, 10, 10, 16)
+    ),
+    "depth to space": lambda x: (
+        x.reshape(1, 20, 20, 2, 2, 1).transpose(0, 1, 3, 2, 4, 5).reshape(1, 40, 40, 1)
+    ),
+    "rows in another order": lambda x: x[:, jnp.arange(20)[::-1]],
+    "rows in reverse": lambda x: x[:, ::-1],
+    "bins of a fixed number": lambda x: nn.adaptive_avg_pool(x, 5),
+    "halves on each other": lambda x: sum(jnp.split(x, 2, axis=1)),
+    "positions in one axis": lambda x: jnp.cumsum(x.reshape(1, 400, 4), axis=1).reshape(x.shape),
+}
+
+
+@pytest.mark.parametrize("change", LOST)
+def test_where_positions_are_mixed_there_is_no_field_rather_than_a_wrong_one(change):
+    model, shape = Local(LOST[change]), (22, 22, 2)
+    shapes = shapes_of(model, shape)
+    with pytest.raises(ModelError, match="'last' has no receptive field"):
+        receptive_field(model, shapes, shape, "last")
+    assert set(receptive_fields(model, shapes, shape)) == {"before"}
+
+
 def test_a_gate_of_the_whole_image_sees_the_whole_image():
     model, shape = Strange("excited"), (24, 20, 3)
     fields = receptive_fields(model, shapes_of(model, shape), shape)

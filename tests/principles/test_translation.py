@@ -54,6 +54,19 @@ def test_zeros_at_the_border_break_it_there_alone():
     assert odd["stage2"].error > 0.1 and np.isnan(odd["stage2"].inside)
 
 
+def test_a_blur_is_as_wide_as_its_stride():
+    """Along a circle it is the binomial of 2s - 1 weights, at every s-th position."""
+    block = models.compact.Block(3, stride=4, downsample="blur", padding="circular")
+    x = jnp.asarray(IMAGES)
+    variables = block.init(jax.random.key(0), x, train=False)
+    whole = np.asarray(block.clone(stride=1).apply(variables, x, train=False), np.float64)
+    weights = np.array([1, 6, 15, 20, 15, 6, 1]) / 64
+    for axis in (1, 2):
+        whole = sum(w * np.roll(whole, 3 - n, axis) for n, w in enumerate(weights))
+    found = block.apply(variables, x, train=False)
+    np.testing.assert_allclose(found, whole[:, ::4, ::4], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("by", SHIFTS)
 def test_polyphase_sampling_never_changes_the_answer(by):
     model, variables = network(padding="circular", downsample="polyphase")
@@ -159,6 +172,8 @@ def test_what_cannot_be_asked():
     for images, largest in ((IMAGES[0], 3), (IMAGES[:0], 3), (IMAGES, 16), (IMAGES, 0)):
         with pytest.raises(EvaluationError, match=r"shifts are of images|largest shift must be"):
             shift_consistency(predict, images, largest=largest)
+    with pytest.raises(EvaluationError, match="one draw of shifts at least"):
+        shift_consistency(predict, IMAGES, largest=1, draws=0)
     with pytest.raises(EvaluationError, match="6 images have 2 labels"):
         accuracy_by_shift(predict, IMAGES, np.zeros(2, int), largest=1)
     with pytest.raises(EvaluationError, match="border 'crop' must be circular or zero"):

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small import Interrupting, Tiny, small_set
 
-from cnn_jax import data, train
+from cnn_jax import Run, data, train
 from cnn_jax.cli import main
 from cnn_jax.data.dataset import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
@@ -197,3 +198,19 @@ def test_a_table_groups_the_classes_of_any_data(tmp_path, capsys, monkeypatch):
     assert main([*train, "kinds.csv", *learn, "--overwrite"]) == 2
     assert "call the level otherwise" in capsys.readouterr().err
     assert (tmp_path / "run" / "run.json").exists()
+
+
+def test_arrays_of_ones_own_are_grouped_again_when_the_run_is_loaded(tmp_path):
+    (tmp_path / "kinds.csv").write_text("class,kind\na,one\nb,one\nc,two\n")
+    dataset = small_set()
+    dataset = dataset.replace(classes={"label": ("a", "b", "c")})
+    options = {"data.hierarchy": str(tmp_path / "kinds.csv"), "loss.hierarchy": ("kind",)}
+    given = {"data": dataset, "model": Tiny(), "epochs": 2}
+    run = train(**given, out=tmp_path / "run", reporter=Silent(), **options)
+    again = Run.load(tmp_path / "run", data=dataset, model=Tiny())
+    assert again.dataset.kinds["kind"] == "class"
+    assert again.evaluate("test")["accuracy"] == run.metrics["test"]["accuracy"]
+    stopped = train(**given, out=tmp_path / "b", reporter=Interrupting(1), **options)
+    assert stopped.status == "interrupted"
+    stopped = Run.load(tmp_path / "b", data=dataset, model=Tiny()).resume(reporter=Silent())
+    assert (stopped.predictions("test").logits == run.predictions("test").logits).all()

@@ -100,6 +100,7 @@ def test_members_of_a_population_change_size_together(tmp_path):
         ({"train.sizes": (4, 7)}, r"train.sizes has 7, but the images are \[6, 6, 1\]"),
         ({"train.sizes": (3, 6)}, "train.sizes must be sides of at least 4 pixels"),
         ({"train.until": "converged"}, "for a classification of fixed length, not for train.until"),
+        ({"train.patience": 2}, "for a classification of fixed length, not for train.patience"),
         ({"data.masks": True}, "for a classification of fixed length, not for data.masks"),
         ({"model": Linear()}, "Linear has other parameters for images of another size"),
     ],
