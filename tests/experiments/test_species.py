@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 
+from experiments.receptive_fields import measure as fields
 from experiments.species import hierarchy, resizing
 
 
@@ -51,8 +52,9 @@ def short(tmp_path, monkeypatch):
         "train.compiler_options": {},
         "model.options": {"widths": [4, 8], "units": 1},
     }
-    for module in (hierarchy, resizing):
+    for module in (hierarchy, resizing, fields):
         monkeypatch.setattr(module, "PATH", path)
+    for module in (hierarchy, resizing):
         monkeypatch.setattr(module, "SHOTS", 9)
         monkeypatch.setattr(module, "LEARNING", learning)
 
@@ -97,3 +99,18 @@ def test_every_row_of_resizing(folder, tmp_path, short, monkeypatch):
     before = again.stat().st_mtime_ns
     assert resizing.main(arguments) == 2  # the figures are there, the runs are taken as they are
     assert again.stat().st_mtime_ns == before
+
+
+def test_every_row_of_fields(folder, tmp_path, short, monkeypatch):
+    monkeypatch.setattr(fields, "IMAGES", 4)
+    arguments = ["--data-dir", str(folder), "--out", str(tmp_path / "runs"), "--seeds", "1"]
+    assert fields.main(arguments) == 0
+    value = short()
+    # The stem is 4x4 with a stride of 2, and the next block 3x3.
+    assert value["stage1/block1", "theoretical side"] == 4
+    assert value["stage2/block1", "theoretical side"] == 8
+    for block in ("stage1/block1", "stage2/block1"):
+        before, after = value[block, "as initialised"], value[block, "trained"]
+        assert 0 < before < 8 and value[block, "log growth in training"] == pytest.approx(
+            np.log(after / before)
+        )
