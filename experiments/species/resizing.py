@@ -29,7 +29,7 @@ from cnn_jax.evaluation import Estimate, classification_metrics, over_seeds
 from cnn_jax.recipe import resolve
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
-from experiments.species.hierarchy import DATA, LEARNING, PATH, SHOTS, trained
+from experiments.species.hierarchy import DATA, LEARNING, PATH, SHOTS, load, trained
 
 SIZES = (16, 24, 32)
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -44,7 +44,7 @@ COMMAND = (
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     """Each figure as a row."""
-    dataset = data.load(DATA, data_dir=folder)
+    dataset, _ = load(folder)
 
     def row(experiment: str, metric: str, figure: Estimate, seed: int, split: str) -> Row:
         print(f"{experiment} {metric} {figure}, seed {seed}", flush=True)
