@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.models.registry import create
+from cnn_jax.models.vgg import AlexNet
 from cnn_jax.ops import CONVOLUTION
 
 
@@ -78,6 +79,8 @@ def describe(
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     stems = {True: "3x3", False: "7x7 / 2, max pool / 2", None: "none"}
+    if isinstance(model, AlexNet):
+        stems = {True: "5x5", False: "11x11 / 4"}
     return ModelSummary(
         name=name,
         image_shape=tuple(image_shape),

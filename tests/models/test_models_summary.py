@@ -73,6 +73,9 @@ def test_describe_is_a_row_of_the_table():
     by_hand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
     assert row == models.ModelSummary("lenet5", (32, 32, 1), 61_706, 2 * by_hand, "none")
     assert models.describe("resnet18", num_classes=10, image_shape=(32, 32, 3)).stem == "3x3"
+    for size, stem in ((32, "5x5"), (128, "11x11 / 4")):
+        shape = (size, size, 3)
+        assert models.describe("alexnet", num_classes=3, image_shape=shape, width=8).stem == stem
 
 
 def test_a_network_of_volumes_is_described_too():
