@@ -25,6 +25,7 @@ def made():
     return data.from_arrays(images, labels, test=part(8), validation=part(4), name="mnist")
 
 
+@pytest.mark.slow
 def test_every_row_and_what_it_says(made, tmp_path, monkeypatch, capsys):
     path = tmp_path / "results.csv"
     monkeypatch.setattr(measure, "PATH", path)
