@@ -59,6 +59,15 @@ def test_every_option_is_one(page, helped):
         assert (FOLDER / other).exists(), other
 
 
+def test_every_link_of_every_page_leads_somewhere():
+    root = FOLDER.parents[1]
+    pages = [root / "README.md", *root.glob("experiments/**/README.md"), *root.glob("docs/**/*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+            if "://" not in link:
+                assert (page.parent / link).exists(), f"{page.relative_to(root)}: {link}"
+
+
 def test_there_is_a_page_for_each_use():
     index = (FOLDER / "README.md").read_text("utf-8")
     assert PAGES == ["faces", "inspection", "inventory", "medical", "objects"]
