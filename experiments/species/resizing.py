@@ -61,7 +61,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
         )
 
     whole, small = METHODS
-    test = f"{SHOTS} of each class, test"
+    test = f"{SHOTS} of each class, small images first, test"
     for seed in range(seeds):
         found = {}
         for number, (name, changes) in enumerate(METHODS.items()):
@@ -71,7 +71,9 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
         gain = over_seeds([found[small].value - found[whole].value], found[whole].n, percent=True)
         yield row(f"{small} minus {whole}", "accuracy", gain, seed, test)
     for name, ratio in step_times(dataset).items():
-        yield row(name, "time of a step", ratio, 0, f"{SHOTS} of each class, train")
+        yield row(
+            name, "time of a step", ratio, 0, f"{SHOTS} of each class, small images first, train"
+        )
 
 
 def step_times(dataset: Dataset) -> dict[str, Estimate]:
