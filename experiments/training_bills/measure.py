@@ -48,8 +48,9 @@ def seconds_of_steps(assembly: Assembly, steps: int) -> list[float]:
 def rows(recipe: str, folder: str, steps: int) -> Iterator[Row]:
     """Each figure as a row."""
     environment.enable_compile_cache()
-    dataset = data.load(DATA, data_dir=folder)
-    assembly = assemble_run(resolve(recipe, {"data": DATA, "data_dir": folder}), dataset)
+    whole = resolve(recipe, {"data": DATA, "data_dir": folder})
+    dataset = data.load(DATA, data_dir=folder, validation=whole.data.validation)
+    assembly = assemble_run(whole, dataset)
     train = assembly.recipe.train
     taken = seconds_of_steps(assembly, steps)
     low, high = median_interval(taken)
