@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,33 @@ def append_each(path: Path, rows: Iterable[Row], name: str) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def command_of_seeds(
+    about: str | None,
+    name: str,
+    path: Path,
+    rows: Callable[[str, Path, int], Iterable[Row]],
+    arguments: list[str] | None,
+    *,
+    seeds: int,
+) -> int:
+    """The command of an experiment that trains several seeds; returns its exit status.
+
+    Args:
+      about: the module's docstring, whose first line is the description.
+      name: of the experiment, for errors.
+      path: of its results.csv.
+      rows: from the folder of the data, that of the runs and the number of seeds.
+      arguments: None for those of the process.
+      seeds: how many there are where nothing is said.
+    """
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--seeds", type=int, default=seeds)
+    options = parser.parse_args(arguments)
+    return append_each(path, rows(options.data_dir, options.out, options.seeds), name)
 
 
 def here() -> dict[str, str]:

@@ -107,17 +107,7 @@ class AlexNet(nn.Module):
         for number, (features, side, stride, padding, pooled) in enumerate(layers, start=1):
             x = nn.relu(_conv(self, features, side, stride, padding, f"conv{number}")(x))
             x = _pool(x, 3) if pooled else x
-        head = DenseHead(
-            self.num_classes,
-            6,
-            self.width,
-            self.dropout,
-            first=True,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="head",
-        )
-        logits: jax.Array = head(x, train=train)
+        logits: jax.Array = _head(self, 6, first=True)(x, train=train)
         return logits
 
 
@@ -171,16 +161,7 @@ class VGG(nn.Module):
                     x = norm(x)
                 x = nn.relu(x)
             x = _pool(x, 2)
-        head = DenseHead(
-            self.num_classes,
-            7,
-            self.width,
-            self.dropout,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-            name="head",
-        )
-        logits: jax.Array = head(x, train=train)
+        logits: jax.Array = _head(self, 7, first=False)(x, train=train)
         return logits
 
 
@@ -201,4 +182,17 @@ def _conv(
         param_dtype=of.param_dtype,
         kernel_init=nn.initializers.he_normal(),
         name=name,
+    )
+
+
+def _head(of: AlexNet | VGG, map_size: int, *, first: bool) -> DenseHead:
+    return DenseHead(
+        of.num_classes,
+        map_size,
+        of.width,
+        of.dropout,
+        first=first,
+        dtype=of.dtype,
+        param_dtype=of.param_dtype,
+        name="head",
     )

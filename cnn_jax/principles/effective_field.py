@@ -77,12 +77,13 @@ def effective_field(
     images = jnp.asarray(images)
     paths = nn.tap_paths(model, variables, images, train=False)
     shape = getattr(paths.get(at), "shape", None)
-    if at in paths and (shape is None or len(shape) != 4):
+    if at not in paths:
+        nn.tap(model, variables, images, at=(at,), train=False)  # which names what is near
+    if shape is None or len(shape) != 4:
         raise ModelError(f"{at!r} gives no maps [B, h, w, C]: choose a convolutional layer")
-    if shape is not None:
-        row, column = position or (shape[1] // 2, shape[2] // 2)
-        if not (0 <= row < shape[1] and 0 <= column < shape[2]):
-            raise ModelError(f"{at!r} is {list(shape)}: it has no position {(row, column)}")
+    row, column = position or (shape[1] // 2, shape[2] // 2)
+    if not (0 <= row < shape[1] and 0 <= column < shape[2]):
+        raise ModelError(f"{at!r} is {list(shape)}: it has no position {(row, column)}")
 
     # Variables and images are arguments, or they would be constants that XLA computes with.
     def chosen(image: jax.Array, variables: Any, key: jax.Array) -> jax.Array:
@@ -95,8 +96,6 @@ def effective_field(
         gradient = jax.grad(chosen)(image, variables, key)
         return (gradient.astype(jnp.float32) ** 2).sum(axis=(0, 3))
 
-    if shape is None:
-        nn.tap(model, variables, images, at=(at,), train=False)  # which names what is near
     keys = jax.random.split(jax.random.key(seed), draws)
     drawn = [np.asarray(squares(images, variables, key), np.float64) for key in keys]
     energy = np.sum(drawn, axis=0)

@@ -68,17 +68,8 @@ class Recipe:
                 f"{train.images_per_identity} images each (train.images_per_identity): choose a "
                 "multiple"
             )
-        others = {
-            "data.masks": self.data.masks,
-            "train.until = 'converged'": train.until == "converged",
-            "train.patience": train.patience,  # which would judge small images by large ones
-        }
-        if train.sizes and any(others.values()):
-            other = next(name for name, given in others.items() if given)
-            raise RecipeError(
-                f"train.sizes is for a classification of fixed length, not for {other}: leave one "
-                "out"
-            )
+        if train.sizes:
+            _check_sizes(self)
         if self.loss.margin != "none":
             _check_margin(self)
         if self.loss.pairs != "none":
@@ -125,6 +116,20 @@ class Recipe:
     def digest(self) -> str:
         """sha256 (hex) of all values."""
         return digest_of(self.to_dict())
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    """Raise `RecipeError` for what small images in the first epochs do not go with."""
+    for name, given in (
+        ("data.masks", recipe.data.masks),
+        ("train.until = 'converged'", recipe.train.until == "converged"),
+        ("train.patience", recipe.train.patience),  # small images would be judged by large ones
+    ):
+        if given:
+            raise RecipeError(
+                f"train.sizes is for a classification of fixed length, not for {name}: leave one "
+                "out"
+            )
 
 
 def _check_margin(recipe: Recipe) -> None:

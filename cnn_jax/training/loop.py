@@ -7,7 +7,6 @@ that no step waits for the host.
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,12 +134,11 @@ def fit(
             pending: tuple[int, Metrics] | None = None
             done = first
             side = side_of(recipe.sizes, epoch, recipe.epochs)
-            sized = run_chunk if side is None else functools.partial(run_chunk, side=side)
             for items in feed.train_chunks(
                 seed=seed, epoch=epoch, first_step=first, chunk_steps=chunk_steps
             ):
                 with jax.transfer_guard("disallow"):
-                    state, metrics = sized(state, feed.resident, items)
+                    state, metrics = run_chunk(state, feed.resident, items, side=side)
                 if ended is not None:
                     (verdicts, _), ended = book.close(ended, verdicts), None
                     started = time.monotonic()  # the device comes to this epoch now

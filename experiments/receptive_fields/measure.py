@@ -10,11 +10,9 @@ and as trained. Intervals are over seeds. Appends to results.csv beside this fil
 
 from __future__ import annotations
 
-import argparse
-import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -25,7 +23,7 @@ from cnn_jax import Run, models, nn
 from cnn_jax.evaluation import over_seeds
 from cnn_jax.principles import effective_field, receptive_field
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import command_of_seeds, here, row_of
 from experiments.species import hierarchy
 
 PATH = Path(__file__).with_name("results.csv")
@@ -58,49 +56,36 @@ def sigmas(run: Run) -> dict[str, dict[str, float]]:
     }
 
 
-def rows(runs: Sequence[Run]) -> Iterator[Row]:
+def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     """Each figure as a row."""
-    found = [sigmas(run) for run in runs]
-    first = runs[0]
-    shape = tuple(first.info["data"]["image_shape"])
-    for block in found[0]:
-        side = max(receptive_field(first.model, first.variables, shape, block).size)
-        theory = over_seeds([float(side)], IMAGES)
-        each = {name: [one[block][name] for one in found] for name in found[0][block]}
-        each["growth in training"] = [
-            math.log(after / before)
-            for before, after in zip(each["as initialised"], each["trained"], strict=True)
-        ]
-        figures = {"theoretical side": theory}
-        figures |= {name: over_seeds(values, IMAGES) for name, values in each.items()}
-        for metric, figure in figures.items():
+    dataset, _ = hierarchy.load(folder)
+    runs = [hierarchy.trained(dataset, out / f"0-{seed}", seed, {}) for seed in range(seeds)]
+    found, first = [sigmas(run) for run in runs], runs[0]
+    for block, of_first in found[0].items():
+        field = receptive_field(first.model, first.variables, dataset.image_shape, block)
+        values = {"theoretical side": [float(max(field.size))] * seeds}
+        values |= {name: [one[block][name] for one in found] for name in of_first}
+        before, after = values["as initialised"], values["trained"]
+        values["log growth in training"] = np.log(np.divide(after, before)).tolist()
+        for metric, each in values.items():
+            figure = over_seeds(each, IMAGES)
             print(f"{block} {metric} {figure}", flush=True)
             yield row_of(
                 figure,
                 experiment=block,
-                metric=metric if metric != "growth in training" else "log growth in training",
-                command=COMMAND.format(len(runs)),
+                metric=metric,
+                command=COMMAND.format(seeds),
                 data=first.info["data"]["name"],
                 data_digest=first.info["data"]["digest"][:16],
                 split=f"{first.info['model']['name']}, {IMAGES} test images",
-                seed=" ".join(str(run.info["seed"]) for run in runs),
+                seed=" ".join(map(str, range(seeds))),
                 **here(),
             )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
-    dataset, _ = hierarchy.load(options.data_dir)
-    runs = [
-        hierarchy.trained(dataset, options.out / f"0-{seed}", seed, {})
-        for seed in range(options.seeds)
-    ]
-    return append_each(PATH, rows(runs), "receptive_fields")
+    return command_of_seeds(__doc__, "receptive_fields", PATH, rows, arguments, seeds=3)
 
 
 if __name__ == "__main__":

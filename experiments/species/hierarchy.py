@@ -13,7 +13,6 @@ Appends to results.csv beside this file.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from cnn_jax.evaluation import Estimate, Hierarchy, Predictions, hierarchy_metri
 from cnn_jax.recipe import resolve
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import Row
-from experiments.rows import append_each, check_alike, here, row_of
+from experiments.rows import check_alike, command_of_seeds, here, row_of
 
 DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
 TREE = Path(__file__).with_name("cifar10_kinds.csv")
@@ -111,12 +110,7 @@ def measured(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
-    return append_each(PATH, rows(options.data_dir, options.out, options.seeds), "hierarchy")
+    return command_of_seeds(__doc__, "hierarchy", PATH, rows, arguments, seeds=3)
 
 
 if __name__ == "__main__":

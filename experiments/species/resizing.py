@@ -11,7 +11,6 @@ are not trained again. Appends to results.csv beside this file.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import time
@@ -28,7 +27,7 @@ from cnn_jax.data import Dataset
 from cnn_jax.evaluation import Estimate, classification_metrics, over_seeds
 from cnn_jax.recipe import resolve
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import command_of_seeds, here, row_of
 from experiments.species.hierarchy import DATA, LEARNING, PATH, SHOTS, load, trained
 
 SIZES = (16, 24, 32)
@@ -110,12 +109,7 @@ def _ratio(seconds: list[float], whole: list[float]) -> Estimate:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args(arguments)
-    return append_each(PATH, rows(options.data_dir, options.out, options.seeds), "resizing")
+    return command_of_seeds(__doc__, "resizing", PATH, rows, arguments, seeds=3)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ beside this file.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,19 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from cnn_jax import data, models, train_population
+from cnn_jax import Run, data, models, nn, train_population
 from cnn_jax.data import Dataset
 from cnn_jax.evaluation import Estimate, classification_metrics, over_seeds
 from cnn_jax.population import Population
 from cnn_jax.principles import shift_consistency
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
-from cnn_jax.training.preprocess import fit_preprocess
 from experiments.results import ResultsError, Row
-from experiments.rows import append_each, check_alike, here, row_of
+from experiments.rows import check_alike, command_of_seeds, here, row_of
 
 DATA, PATH = "mnist", Path(__file__).with_name("results.csv")
 SHOTS, IMAGES, LARGEST, DRAWS = 200, 1_000, 7, 2
@@ -106,14 +105,16 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     found: dict[str, dict[str, list[float]]] = {}
     for name, downsample in METHODS.items():
         population = trained(dataset, out / downsample, downsample, seeds)
-        found[name] = measured(population, dataset, downsample)
+        found[name] = measured(population, dataset)
         for metric, values in found[name].items():
-            yield row(name, metric, over_seeds(values, _behind(metric, dataset), percent=True))
+            yield row(
+                name, metric, over_seeds(values, images_behind(metric, dataset), percent=True)
+            )
     plain, *others = METHODS
     for other in others:
         for metric, values in found[other].items():
             gains = np.subtract(values, found[plain][metric])
-            gain = over_seeds(gains, _behind(metric, dataset), percent=True)
+            gain = over_seeds(gains, images_behind(metric, dataset), percent=True)
             yield row(f"{other} minus {plain}", metric, gain)
             if metric == "accuracy":
                 p = equivalence(gains, MARGIN)
@@ -123,54 +124,47 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
                 yield row(f"{other} minus {plain}", "p of no equivalence", of_test)
 
 
-def _behind(metric: str, dataset: Dataset) -> int:
-    """Test images behind a figure."""
+def images_behind(metric: str, dataset: Dataset) -> int:
+    """How many test images a figure is of."""
     count = len(dataset.splits["test"])
     return count if metric == "accuracy" else min(IMAGES, count)
 
 
-def measured(population: Population, dataset: Dataset, downsample: str) -> dict[str, list[float]]:
+def measured(population: Population, dataset: Dataset) -> dict[str, list[float]]:
     """Metric -> a value of each seed."""
     found: dict[str, list[float]] = {"accuracy": [], "consistency": [], "untrained consistency": []}
-    members = population.members
-    test = dataset.splits["test"]
-    images = test.read_images(np.arange(min(IMAGES, len(test))))
-    preprocess = fit_preprocess(dataset)
-    for seed, run in enumerate(members.values()):
+    images = dataset.splits["test"].read_images(np.arange(images_behind("consistency", dataset)))
+    for seed, run in enumerate(population.members.values()):
         accuracy = classification_metrics(run.predictions("test"))["accuracy"]
         found["accuracy"].append(accuracy.value)
-        model = models.create(
-            "compact",
-            num_classes=len(dataset.classes["label"]),
-            image_size=dataset.image_shape[0],
-            downsample=downsample,
-            **NETWORK,
-        )
-        fresh = models.initialize(model, jax.random.key(seed), dataset.image_shape)
-        for metric, variables in (("consistency", run.variables), ("untrained consistency", fresh)):
-            logits = _predictor(model, variables, preprocess)
-            # As initialised one class is nearly always ahead: what is left is what differs.
-            usual = logits(images).mean(axis=0) if metric != "consistency" else 0.0
-            share = shift_consistency(
-                functools.partial(_less, logits, usual),
-                images,
-                largest=LARGEST,
-                draws=DRAWS,
-                seed=seed,
-                resamples=2,
-            )
-            found[metric].append(share.value)
+        fresh = models.initialize(run.model, jax.random.key(seed), dataset.image_shape)
+        logits = functools.partial(_logits, run, run.variables)
+        found["consistency"].append(_consistency(logits, images, seed))
+        # As initialised one class is nearly always ahead: what is left is what differs.
+        logits = functools.partial(_logits, run, fresh)
+        usual = logits(images).mean(axis=0)
+        differing = functools.partial(_logits, run, fresh, usual=usual)
+        found["untrained consistency"].append(_consistency(differing, images, seed))
     return found
 
 
-def _less(logits: Callable[[np.ndarray], np.ndarray], usual: Any, images: np.ndarray) -> np.ndarray:
-    less: np.ndarray = logits(images) - usual
-    return less
+def _logits(run: Run, variables: Any, images: np.ndarray, *, usual: Any = 0.0) -> np.ndarray:
+    x = run.classifier.preprocess(jnp.asarray(images))
+    logits: np.ndarray = np.asarray(_apply(run.model, variables, x)) - usual
+    return logits
 
 
-def _predictor(model: Any, variables: Any, preprocess: Any) -> Callable[[np.ndarray], np.ndarray]:
-    apply = jax.jit(lambda images: model.apply(variables, preprocess(images), train=False))
-    return lambda images: np.asarray(apply(images))
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model: nn.Module, variables: Any, x: jax.Array) -> Any:
+    return model.apply(variables, x, train=False)
+
+
+def _consistency(
+    logits: Callable[[np.ndarray], np.ndarray], images: np.ndarray, seed: int
+) -> float:
+    return shift_consistency(
+        logits, images, largest=LARGEST, draws=DRAWS, seed=seed, resamples=2
+    ).value
 
 
 def equivalence(differences: Sequence[float] | np.ndarray, margin: float) -> float:
@@ -185,12 +179,7 @@ def equivalence(differences: Sequence[float] | np.ndarray, margin: float) -> flo
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--seeds", type=int, default=10)
-    options = parser.parse_args(arguments)
-    return append_each(PATH, rows(options.data_dir, options.out, options.seeds), "translation")
+    return command_of_seeds(__doc__, "translation", PATH, rows, arguments, seeds=10)
 
 
 if __name__ == "__main__":

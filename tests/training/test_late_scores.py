@@ -67,7 +67,8 @@ def trained(monkeypatch):
             names = ("loss", "accuracy", "gradient_norm", "learning_rate")
             return state.replace(step=state.step + 1), dict.fromkeys(names, one)
 
-        def run_chunk(state, resident, items):
+        def run_chunk(state, resident, items, *, side):
+            assert side is None
             events.append(f"step {items['step']}")
             state, metrics = step(state)
             return jax.tree.map(jnp.copy, state), metrics
