@@ -191,7 +191,7 @@ def _masks(
 
 
 def _check_classes(name: str, splits: Mapping[str, Split], reading: Reading) -> tuple[str, ...]:
-    """Refuse data of one class; note the classes that have no image to learn from.
+    """Refuse data of one class; note the classes that a part has no image of.
 
     Where masks are learned the classes only stratify the parts.
     """
@@ -203,8 +203,11 @@ def _check_classes(name: str, splits: Mapping[str, Split], reading: Reading) -> 
         raise DataError(
             f"all {len(labels)} images of {name!r} are of one class: at least two are needed"
         )
-    present = set(splits["train"].targets["label"].tolist())
-    absent = [classes[k] for k in range(len(classes)) if k not in present]
-    if not absent:
-        return ()
-    return (f"{len(absent)} of {len(classes)} classes have no train image: {some_of(absent)}.",)
+    notes = []
+    for part, split in splits.items():
+        present = set(split.targets["label"].tolist())
+        if absent := [name for k, name in enumerate(classes) if k not in present]:
+            notes.append(
+                f"{len(absent)} of {len(classes)} classes have no {part} image: {some_of(absent)}."
+            )
+    return tuple(notes)

@@ -131,7 +131,19 @@ def test_a_class_without_train_images_is_noted(tmp_path, write_image):
     for i in range(10):
         write_image(tmp_path / "train" / "ab"[i % 2] / f"{i}.png")
     write_image(tmp_path / "test" / "c" / "1.png")
-    assert "1 of 3 classes have no train image: 'c'." in load(str(tmp_path)).notes
+    notes = load(str(tmp_path)).notes
+    assert "1 of 3 classes have no train image: 'c'." in notes
+    assert "1 of 3 classes have no validation image: 'c'." in notes
+
+
+def test_a_class_of_one_image_is_learned_and_its_absence_elsewhere_noted(tmp_path, write_image):
+    for i in range(40):
+        write_image(tmp_path / "ab"[i % 2] / f"{i}.png")
+    write_image(tmp_path / "c" / "1.png")
+    dataset = load(str(tmp_path))
+    assert 2 in dataset.splits["train"].targets["label"]
+    for part in ("validation", "test"):
+        assert f"1 of 3 classes have no {part} image: 'c'." in dataset.notes
 
 
 def test_classes_of_two_parts_that_differ_in_letter_case_are_refused(tmp_path, write_image):
