@@ -14,7 +14,7 @@ from cnn_jax.errors import CnnJaxError, out_of_memory, printable
 from cnn_jax.kept_memory import keep_freed_memory
 
 _HELP = """\
-usage: cnn-jax COMMAND [...]
+usage: cnn-jax COMMAND [...]          'cnn-jax COMMAND --help' has more
 
   train      train a network, evaluate it exactly, write a run folder
   sweep      which setting of a recipe is best, on validation data
@@ -29,15 +29,14 @@ usage: cnn-jax COMMAND [...]
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples in a folder to sort, which 'relabel' reads
+  principles what its layers share, see, keep under shifts and represent
   export     the weights, with all that is needed to use them
   data       what a data set holds
   models     the networks, with parameters and FLOPs
   bench      how fast convolutions and networks are here, beside stock JAX
   doctor     devices, versions, precision, caches
 
-examples:
-  cnn-jax train --data path/to/folder      a folder of images for each class
-'cnn-jax COMMAND --help' has more."""
+examples: cnn-jax train --data FOLDER   which holds a folder of images a class"""
 
 # Command -> the module that holds the function of that name.
 _COMMANDS = {
@@ -57,6 +56,7 @@ _COMMANDS = {
     "relabel": "errors",
     "export": "runs",
     "data": "data",
+    "principles": "principles",
     "models": "machine",
     "bench": "bench",
     "doctor": "machine",

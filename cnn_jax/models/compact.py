@@ -151,7 +151,7 @@ class Compact(nn.Module):
       embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
         none. See `nn.EmbeddingHead`.
       sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
-      dtype: dtype of the computation; logits are float32 in any case.
+      dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
 

@@ -27,7 +27,7 @@ class LeNet5(nn.Module):
       embedding_size: D of the embedding that the logits are made from, for margin losses; 0 for
         none. See `nn.EmbeddingHead`.
       sub_centres, scale: of the head with an embedding; see `nn.CentreHead`.
-      dtype: dtype of the computation; logits are float32 in any case.
+      dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
 
@@ -65,9 +65,8 @@ class LeNet5(nn.Module):
                 name="head",
             )
             return of_centres(x, train=train)
-        head = nn.Dense(
-            self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="head"
-        )
+        wide = jnp.float64 if self.dtype == jnp.float64 else jnp.float32
+        head = nn.Dense(self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="head")
         return head(x)
 
 

@@ -57,10 +57,9 @@ class DenseHead(nn.Module):
             )
             x = nn.relu(dense(x))
             x = x if self.first else drop(x)
-        logits = nn.Dense(
-            self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="logits"
-        )
-        return logits(x.astype(jnp.float32))
+        wide = jnp.float64 if self.dtype == jnp.float64 else jnp.float32
+        logits = nn.Dense(self.num_classes, dtype=wide, param_dtype=self.param_dtype, name="logits")
+        return logits(x.astype(wide))
 
 
 class AlexNet(nn.Module):
@@ -70,7 +69,7 @@ class AlexNet(nn.Module):
       num_classes: K, the number of logits.
       small_stem: for small images: the first convolution is 5x5 and has no stride.
       width, dropout: of the head.
-      dtype: dtype of the computation; logits are float32 in any case.
+      dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
 
@@ -120,7 +119,7 @@ class VGG(nn.Module):
       widths: channels of each stage.
       batch_norm: whether each convolution is followed by batch norm ("VGG-16-BN").
       width, dropout: of the head.
-      dtype: dtype of the computation; logits are float32 in any case.
+      dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
 

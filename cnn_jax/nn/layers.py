@@ -95,7 +95,9 @@ class ChannelPReLU(linen.Module):
 
 
 class ClassifierHead(linen.Module):
-    """Global average pooling of what has spatial axes, dropout, a dense layer `logits` in float32.
+    """Global average pooling of what has spatial axes, dropout, a dense layer `logits`.
+
+    In float32, or in float64 where the features are.
 
     Attributes:
       num_classes: K, the number of logits.
@@ -112,13 +114,13 @@ class ClassifierHead(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Features `[B, C]` or `[B, spatial axes, C]` to logits float32 `[B, K]`."""
+        """Features `[B, C]` or `[B, spatial axes, C]` to logits `[B, K]`."""
         check_rate(self.dropout)
-        x = x.astype(jnp.float32)
+        x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
         x = global_avg_pool(x) if x.ndim > 2 else x
         x = linen.Dropout(self.dropout, deterministic=not train)(x)
         dense = linen.Dense(
-            self.num_classes, dtype=jnp.float32, param_dtype=self.param_dtype, name="logits"
+            self.num_classes, dtype=x.dtype, param_dtype=self.param_dtype, name="logits"
         )
         return dense(x)
 

@@ -8,6 +8,7 @@ from cnn_jax.principles.gradients import (
     gradient_error,
     gradient_norms,
 )
+from cnn_jax.principles.layers import Layer, layers
 from cnn_jax.principles.maximisation import Maximised, maximise_activation
 from cnn_jax.principles.patches import TopPatches, top_patches
 from cnn_jax.principles.pooling import POOLINGS, shift_distances
@@ -39,6 +40,7 @@ __all__ = [
     "Field",
     "GaborFits",
     "GradientNorm",
+    "Layer",
     "Maximised",
     "Probe",
     "TopPatches",
@@ -55,6 +57,7 @@ __all__ = [
     "gabor_fits",
     "gradient_error",
     "gradient_norms",
+    "layers",
     "linear_cka",
     "linear_probe",
     "maximise_activation",

@@ -20,6 +20,8 @@ import optax
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 
+_STRENGTHS = (0.01, 0.1, 0.3, 1.0)  # of the noise that is begun with
+
 
 @dataclass(frozen=True, eq=False)
 class Maximised:
@@ -29,7 +31,7 @@ class Maximised:
       units: channels of the layer.
       images: float32 `[U, H, W, C]` in 0..1.
       values: float32 `[U]`, the highest value of each unit in its image.
-      before: float32 `[U]`, the same in the noise that was begun with.
+      before: float32 `[U]`, the highest in any of the noise that was begun with.
     """
 
     units: tuple[int, ...]
@@ -48,13 +50,15 @@ def maximise_activation(
     preprocess: Callable[[jax.Array], jax.Array] = lambda x: x,
     colours: Any = None,
     steps: int = 200,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     shake: int | None = None,
     seed: int = 0,
 ) -> Maximised:
     """Make an image for each of some units that moves it as much as can be.
 
-    What is climbed is the highest value of the unit over the positions of its map, by Adam.
+    What is climbed is the highest value of the unit over the positions of its map, by Adam. Each
+    begins from noise of four strengths, since a unit that a ReLU keeps at 0 has no slope to climb;
+    the best of the four is kept.
 
     Args:
       model, variables: as in evaluation, `model.apply(variables, image, train=False)`.
@@ -96,13 +100,20 @@ def maximise_activation(
     )
     # Adam's correction of its bias raises a float to the power of an integer.
     with jax.numpy_dtype_promotion("standard"):
-        images, values, before = jax.jit(climbed)(
-            variables, jnp.asarray(units), start, jnp.asarray(mix), jax.random.key(seed)
+        found = jax.jit(climbed)(
+            variables,
+            jnp.tile(jnp.asarray(units), len(_STRENGTHS)),
+            start,
+            jnp.asarray(mix),
+            jax.random.key(seed),
         )
+    images, values, before = (
+        np.asarray(each).reshape(len(_STRENGTHS), len(units), *each.shape[1:]) for each in found
+    )
+    best = values.argmax(axis=0), np.arange(len(units))
     return Maximised(
-        tuple(int(unit) for unit in units), np.asarray(images), np.asarray(values),
-        np.asarray(before),
-    )  # fmt: skip
+        tuple(int(unit) for unit in units), images[best], values[best], before.max(axis=0)
+    )
 
 
 def _climb(
@@ -146,11 +157,14 @@ def _climb(
 
 
 def _start(count: int, shape: tuple[int, ...], seed: int) -> jax.Array:
-    """Real and imaginary parts of the waves `[U, 2, H, W // 2 + 1, C]`, small noise."""
+    """Parts of the waves `[S U, 2, H, W // 2 + 1, C]`, one strength after the other."""
     height, width, channels = shape
     rng = np.random.default_rng(seed)
-    drawn = rng.normal(0, 0.01, (count, 2, height, width // 2 + 1, channels))
-    return jnp.asarray(drawn, jnp.float32)
+    drawn = [
+        rng.normal(0, strength, (count, 2, height, width // 2 + 1, channels))
+        for strength in _STRENGTHS
+    ]
+    return jnp.asarray(np.concatenate(drawn), jnp.float32)
 
 
 def _images(waves: jax.Array, shape: tuple[int, ...], mix: jax.Array) -> jax.Array:

@@ -21,6 +21,8 @@ from cnn_jax.evaluation import Estimate
 from cnn_jax.evaluation.intervals import Units, share_of
 from cnn_jax.training.linear import LinearFit, fit_linear
 
+_TOLERANCE = 1e-3  # nats above the minimum at which a fit may end
+
 Examples = tuple[Any, Any]  # features [N, ...] and labels int [N]
 
 
@@ -95,7 +97,7 @@ def linear_probe(
     best: LinearFit | None = None
     lowest, start = np.inf, None
     for penalty in sorted(penalties, reverse=True):
-        start = fit_linear(inputs["train"], wanted, penalty, start=start)
+        start = fit_linear(inputs["train"], wanted, penalty, tolerance=_TOLERANCE, start=start)
         loss = _loss(start.logits(inputs["validation"]), truth["validation"])
         if loss < lowest:
             best, lowest = start, loss

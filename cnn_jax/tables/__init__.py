@@ -11,6 +11,7 @@ from cnn_jax.tables.figures import (
     settings,
     verdict,
 )
+from cnn_jax.tables.principles import probes
 from cnn_jax.tables.stock import stock
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "learning_rates",
     "models",
     "population",
+    "probes",
     "relabelled",
     "scored",
     "segmented",

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnn_jax import models
 from cnn_jax.errors import ModelError
 from cnn_jax.principles import cross_entropy, gradient_error, gradient_norms
 
@@ -59,6 +60,21 @@ def test_backpropagation_is_the_derivative(made):
         return cross_entropy(model.apply(variables, x, train=False), jnp.asarray(labels))
 
     assert gradient_error(loss, variables) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["compact", "lenet5"])
+def test_registered_networks_compute_in_float64_and_their_derivatives_are_right(name):
+    model = models.create(name, num_classes=3, image_size=16, dtype=jnp.float64)
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 1))
+    with jax.enable_x64(True):
+        variables = model.init(jax.random.key(0), jnp.asarray(images))
+
+        def loss(variables):
+            logits = model.apply(variables, jnp.asarray(images), train=False)
+            assert logits.dtype == jnp.float64
+            return cross_entropy(logits, jnp.array([0, 2]))
+
+        assert gradient_error(loss, variables, directions=2) < 1e-7
 
 
 def test_a_wrong_derivative_is_told():
