@@ -1,4 +1,4 @@
-"""Grad-CAM: where the maps of a layer speak for a class."""
+"""Grad-CAM and HiResCAM: where the maps of a layer speak for a class."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
+from cnn_jax.explain.answers import check_images, chosen, working_dtype
 
 
 def grad_cam(
@@ -26,6 +27,7 @@ def grad_cam(
     Selvaraju et al. 2017. Where global average pooling and a linear layer follow, a_k is the
     weight of map k divided by the number of its pixels: then it is the class activation map of
     Zhou et al. 2016, and, before the cut at 0, it sums over the pixels to the logit less its bias.
+    An image where nothing speaks for the class gets zeros all over; nothing is scaled to 1.
 
     Args:
       model: a Linen module that returns logits `[B, K]`, or a dict with them.
@@ -36,27 +38,70 @@ def grad_cam(
       positive: whether negative values, which speak against the class, become 0.
 
     Returns:
-      float32 `[B, H, W]`: the map, linear between its pixels.
+      `[B, H, W]`: the map, linear between its pixels; float32, or float64 for images that are.
 
     Raises:
-      ModelError: no such path, or its output is no map `[B, h, w, C]`.
+      ModelError: no such path, or its output is no map `[B, h, w, C]`; images, targets or logits
+        of another shape or kind; or a class that is none (NaN under `jit`).
     """
+    values, gradient = _maps_and_gradient(model, variables, image, target, at)
+    weights = gradient.mean(axis=(1, 2), keepdims=True)
+    heat = (weights * values).sum(axis=-1)
+    return _enlarged(jax.nn.relu(heat) if positive else heat, image)
+
+
+def hires_cam(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    image: jax.Array,
+    target: jax.Array,
+    *,
+    at: str | None = None,
+) -> jax.Array:
+    """sum_k A_k dy/dA_k, pixel by pixel, y the logit and A_k the maps (Draelos & Carin 2020).
+
+    Grad-CAM takes the mean of the gradient over the pixels of a map, and so may light up where
+    the network does not look. Here, whatever linear layer follows the maps, each pixel has what
+    it adds to the logit: over the pixels of the maps, before they are enlarged, it sums to the
+    logit less its bias. Where that layer is global average pooling and a linear layer, it is
+    Grad-CAM without its cut at 0.
+
+    Args, errors: those of `grad_cam`.
+
+    Returns:
+      `[B, H, W]`, signed: the map, linear between its pixels; float32, or float64 for images that
+      are.
+    """
+    values, gradient = _maps_and_gradient(model, variables, image, target, at)
+    return _enlarged((values * gradient).sum(axis=-1), image)
+
+
+def _maps_and_gradient(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    image: jax.Array,
+    target: jax.Array,
+    at: str | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The maps `[B, h, w, C]` of a submodule, and the gradient of each image's logit at them."""
+    check_images(image, target)
     path = last_maps(model, variables, image) if at is None else at
     maps = jax.eval_shape(lambda x: nn.tap(model, variables, x, at=(path,))[1][path], image)
     if getattr(maps, "ndim", 0) != 4:
         raise ModelError(f"{path!r} gives no maps [B, h, w, C]: choose a convolutional stage")
+    dtype = working_dtype(image)
 
     def of_target(change: jax.Array) -> tuple[jax.Array, jax.Array]:
         outputs, found = nn.tap(model, variables, image, at=(path,), add={path: change})
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
-        chosen = jnp.take_along_axis(logits, target[:, None], axis=1)
-        return chosen.sum().astype(jnp.float32), found[path]
+        return chosen(logits, target).sum().astype(dtype), found[path]
 
     nothing = jnp.zeros(maps.shape, maps.dtype)
     gradient, values = jax.grad(of_target, has_aux=True)(nothing)
-    weights = gradient.astype(jnp.float32).mean(axis=(1, 2), keepdims=True)
-    heat = (weights * values.astype(jnp.float32)).sum(axis=-1)
-    heat = jax.nn.relu(heat) if positive else heat
+    return values.astype(dtype), gradient.astype(dtype)
+
+
+def _enlarged(heat: jax.Array, image: jax.Array) -> jax.Array:
     return jax.image.resize(heat, image.shape[:3], "bilinear")
 
 

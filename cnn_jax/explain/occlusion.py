@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from cnn_jax.errors import ModelError
+from cnn_jax.explain.answers import Answers, answer_of, working_dtype
 
 
 def occlusion(
-    logits: Callable[[jax.Array], jax.Array],
+    logits: Answers,
     image: jax.Array,
     target: jax.Array,
     *,
@@ -42,11 +41,15 @@ def occlusion(
         normalised.
 
     Returns:
-      float32 `[B, H, W]`: positive where the image speaks for the class.
+      `[B, H, W]`, positive where the image speaks for the class; float32, or float64 for images
+      that are.
 
     Raises:
-      ModelError: squares that leave pixels out, or are larger than the image.
+      ModelError: squares that leave pixels out, or are larger than the image; images, targets or
+        logits of another shape or kind; or a class that is none (NaN under `jit`).
     """
+    answer = answer_of(logits, image, target)
+    dtype = working_dtype(image)
     _, height, width, channels = image.shape
     if not 1 <= stride <= side <= min(height, width):
         raise ModelError(
@@ -64,21 +67,18 @@ def occlusion(
     )
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
 
-    def of_target(x: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(logits(x), target[:, None], axis=1)[:, 0].astype(jnp.float32)
-
-    whole = of_target(image)
+    whole = answer(image)
 
     def add(number: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         total, times = sums
         top, left = corners[number, 0], corners[number, 1]
         inside = (rows >= top) & (rows < top + side) & (columns >= left) & (columns < left + side)
         covered = jnp.where(inside[None, :, :, None], fills[None, None, None, :], image)
-        share = (whole - of_target(covered)) / inside.sum().astype(jnp.float32)
-        square = inside.astype(jnp.float32)
+        share = (whole - answer(covered)) / inside.sum().astype(dtype)
+        square = inside.astype(dtype)
         return total + share[:, None, None] * square[None], times + square
 
-    nothing = jnp.zeros(image.shape[:-1], jnp.float32), jnp.zeros((height, width), jnp.float32)
+    nothing = jnp.zeros(image.shape[:-1], dtype), jnp.zeros((height, width), dtype)
     total, times = lax.fori_loop(0, len(corners), add, nothing)
     return total / times[None]
 
