@@ -2,6 +2,7 @@
 
 from cnn_jax.explain.faithfulness import (
     Curve,
+    Probability,
     deletion,
     edges,
     insertion,
@@ -25,6 +26,7 @@ __all__ = [
     "Curve",
     "IntegratedGradients",
     "Method",
+    "Probability",
     "Randomisation",
     "deletion",
     "edges",

@@ -15,6 +15,7 @@ from cnn_jax import models, nn
 from cnn_jax.errors import RunError
 from cnn_jax.principles.layers import Layer, layers, main_layers
 from cnn_jax.run import Run
+from cnn_jax.training.baselines import stratified_subset
 
 _TOGETHER = 128  # images that go through the network at once
 Part = tuple[np.ndarray, np.ndarray]  # images as they are kept, and classes
@@ -72,7 +73,7 @@ class Subject:
         def some(name: str, most: int) -> tuple[np.ndarray, Part]:
             split = dataset.splits[name]
             labels = np.asarray(split.targets["label"])
-            rows = _spread(labels, most)
+            rows = stratified_subset(labels, most)
             return rows, (split.read_images(rows), labels[rows])
 
         shape = tuple(dataset.image_shape)
@@ -141,12 +142,3 @@ def logits_of(outputs: Any) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _tapped(model: nn.Module, at: tuple[str, ...], variables: Any, x: jax.Array) -> dict[str, Any]:
     return nn.tap(model, variables, x, at=at, train=False)[1]
-
-
-def _spread(labels: np.ndarray, most: int) -> np.ndarray:
-    """Positions, ascending, of at most so many examples, each class in its share."""
-    n = len(labels)
-    shuffled = np.random.default_rng(0).permutation(n)
-    shuffled = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    count = min(n, most)
-    return np.sort(shuffled[np.arange(count) * n // count]) if count else np.arange(0)

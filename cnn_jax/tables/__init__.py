@@ -3,6 +3,7 @@
 from cnn_jax.tables.answers import answers, compared, fates, relabelled, segmented
 from cnn_jax.tables.data_and_models import audit, dataset, learning_rates, models
 from cnn_jax.tables.detection import detection, scored
+from cnn_jax.tables.explanations import audits
 from cnn_jax.tables.figures import (
     decision,
     figures,
@@ -17,6 +18,7 @@ from cnn_jax.tables.stock import stock
 __all__ = [
     "answers",
     "audit",
+    "audits",
     "compared",
     "dataset",
     "decision",

@@ -137,7 +137,7 @@ def logistic_regression(
         raise DataError(f"{dataset.name!r} has no validation split to choose the L2 penalty on")
     if not penalties:
         raise DataError("no L2 penalties to choose from: give at least one")
-    used = train.take(_stratified_subset(train.targets[target], max_train))
+    used = train.take(stratified_subset(train.targets[target], max_train))
     pixels = read_features(used, resized_pixels)
     mean = pixels.mean(axis=0)
     pixels -= mean
@@ -251,7 +251,7 @@ def _one_hot(labels: np.ndarray, k: int) -> np.ndarray:
     return (labels[:, np.newaxis] == np.arange(k)).astype(np.float32)
 
 
-def _stratified_subset(targets: np.ndarray, size: int) -> np.ndarray:
+def stratified_subset(targets: np.ndarray, size: int) -> np.ndarray:
     """Positions, ascending, of `size` examples (or all): each class in its share, always the same.
 
     Multi-label and soft targets are drawn without regard to their classes.

@@ -164,10 +164,10 @@ def test_both_take_targets_of_any_kind(kind):
 
 def test_subset_keeps_the_shares_of_the_classes():
     labels = np.repeat([0, 1, 2], [600, 300, 100]).astype(np.int32)
-    chosen = baselines._stratified_subset(labels, 50)
+    chosen = baselines.stratified_subset(labels, 50)
     assert len(np.unique(chosen)) == 50
     np.testing.assert_allclose(np.bincount(labels[chosen]), [30, 15, 5], atol=1)
-    np.testing.assert_array_equal(chosen, baselines._stratified_subset(labels, 50))
+    np.testing.assert_array_equal(chosen, baselines.stratified_subset(labels, 50))
 
 
 def test_missing_parts_are_named():

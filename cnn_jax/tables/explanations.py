@@ -1,0 +1,28 @@
+"""What `cnn-jax explain` prints: how each method fared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnn_jax.evaluation import Estimate
+from cnn_jax.explaining import Explained
+from cnn_jax.tables.layout import aligned
+
+
+def audits(found: Sequence[Explained]) -> str:
+    """A line for each method that was audited, and below what is wrong with it."""
+    some = [one.audit for one in found if one.audit is not None]
+    if not some:
+        return ""
+    rows = [("method", "weights", "left", "deletion", "insertion", "ROAD")]
+    for audit in some:
+        left = f"{100 * audit.randomisation.retained.value:.0f} %"
+        gains = [_gain(each) for each in (audit.deletion, audit.insertion, audit.road)]
+        rows.append((audit.method, audit.weights, left, gains[0], gains[1], gains[2]))
+    said = [f"{each.method}: {'; '.join(each.failures)}" for each in some if each.failures]
+    return "\n".join([aligned(rows), *said])
+
+
+def _gain(gain: Estimate) -> str:
+    """With a star where the interval lies above 0."""
+    return f"{gain.value:+.3f}{'*' if gain.low > 0 else ''}"

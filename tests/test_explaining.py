@@ -1,0 +1,170 @@
+"""`cnn-jax explain`: maps are those of the methods, and what they are worth is said."""
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax import data, explain, explaining, train
+from cnn_jax.cli import main
+from cnn_jax.errors import ModelError, RunError
+from cnn_jax.evaluation import Estimate
+from cnn_jax.report.explanations import overlaid
+from cnn_jax.training.progress import Silent
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A bright square in one of two corners tells the class; noise everywhere else."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    pixels = rng.integers(0, 100, (300, 12, 12, 3)).astype(np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        corner = 1 if label else 7
+        image[corner : corner + 4, corner : corner + 4] = 220
+    dataset = data.from_arrays(pixels, labels, classes=("low", "high"), name="corners")
+    options = {"model.options": {"widths": [8, 16], "units": 1}, "epochs": 6}
+    options |= {"augment.translate": 0, "augment.flip": False}
+    place = tmp_path_factory.mktemp("runs") / "corners"
+    return train(data=dataset, out=place, reporter=Silent(), **options)
+
+
+def test_maps_are_those_of_the_method_and_of_the_likeliest_class(run):
+    pixels = run.dataset.splits["test"].read_images(np.arange(19))
+    found = explaining.explain_run(run, pixels, method="saliency", audited=False)
+    assert found.maps.shape == (19, 12, 12) and found.audit is None
+    x = run.classifier.preprocess(pixels)
+    logits = run.model.apply(run.variables, x, train=False)
+    target = np.asarray(logits).argmax(axis=1)
+    wanted = explain.saliency(lambda x: run.model.apply(run.variables, x), x, target)
+    np.testing.assert_allclose(found.maps, wanted, rtol=1e-3, atol=1e-6)
+    assert list(found.classes) == [run.classifier.classes[k] for k in target]
+    other = explaining.explain_run(run, pixels, method="occlusion", of_class="low", audited=False)
+    assert set(other.classes) == {"low"}
+    both = np.where(target == 0, found.probabilities, 1 - found.probabilities)
+    np.testing.assert_allclose(other.probabilities, both, atol=1e-4)
+    assert "not audited" in repr(found)
+
+
+@pytest.fixture(scope="module")
+def audit(run):
+    return explaining.audit_method(run, "gradient_times_input", images=24)
+
+
+def test_an_audit_is_of_its_parts(run, audit):
+    assert audit.images == 24 and audit.randomisation.layers == ("head", "stage2", "stage1")
+    assert audit.deletion.n == 24 and audit.faithful == (
+        min(audit.deletion.low, audit.insertion.low, audit.road.low) > 0
+    )
+    split = run.dataset.splits["validation"]
+    assert len(split) >= 24
+
+
+def _estimate(low, high):
+    return Estimate((low + high) / 2, low, high, 24, "bootstrap (percentile)")
+
+
+def test_what_is_wrong_is_said(audit):
+    def with_(retained, **gains):
+        randomisation = dataclasses.replace(audit.randomisation, retained=_estimate(*retained))
+        good = dict.fromkeys(("deletion", "insertion", "road", "deletion_edges"), (0.1, 0.2))
+        estimates = {name: _estimate(*ends) for name, ends in {**good, **gains}.items()}
+        return dataclasses.replace(audit, randomisation=randomisation, **estimates)
+
+    assert with_((-0.1, 0.1)).failures == () and with_((-0.1, 0.1)).weights == "passes"
+    assert "90 % of its maps is left" in with_((0.8, 1.0)).failures[0]
+    assert "cannot be told by 24 images" in with_((0.1, 0.5)).failures[0]
+    assert with_((-0.1, 0.1), deletion=(-0.1, 0.1), road=(-0.2, 0.2)).failures == (
+        "by deletion and ROAD it is not surely better than a random order",
+    )
+    edge = with_((-0.1, 0.1), deletion_edges=(-0.1, 0.1))
+    assert "an edge detector" in edge.failures[0]
+    flat = dataclasses.replace(audit.randomisation, varies=False)
+    assert "the same everywhere" in dataclasses.replace(audit, randomisation=flat).failures[0]
+
+
+def test_what_a_network_does_not_allow_is_told_apart(run, tmp_path):
+    options = {"model": "lenet5", "epochs": 1}
+    other = train(data=run.dataset, out=tmp_path / "tanh", reporter=Silent(), **options)
+    pixels = run.dataset.splits["test"].read_images(np.arange(3))
+    found, refused = explaining.explain_by(
+        other, pixels, ("saliency", "guided_backpropagation"), audited=False
+    )
+    assert [one.method for one in found] == ["saliency"]
+    assert "no ReLU" in refused["guided_backpropagation"]
+    with pytest.raises(ModelError, match="no ReLU"):
+        explaining.explain_by(other, pixels, ("guided_backpropagation",), audited=False)
+
+
+def test_every_method_gives_a_map_for_each_image(run):
+    pixels = run.dataset.splits["test"].read_images(np.arange(16))
+    target = np.zeros(16, int)
+    for name in explain.METHODS:
+        maps = explaining.maps_of(run, name, run.variables, pixels, target)
+        assert maps.shape == (16, 12, 12) and np.isfinite(maps).all(), name
+        if not explain.METHODS[name].signed:
+            assert maps.min() >= 0, name
+
+
+def test_what_cannot_be_explained(run):
+    pixels = run.dataset.splits["test"].read_images(np.arange(2))
+    with pytest.raises(ModelError, match="no method 'magic': choose one of grad_cam"):
+        explaining.explain_run(run, pixels, method="magic")
+    with pytest.raises(ModelError, match="no class 'middle'"):
+        explaining.explain_run(run, pixels, of_class="middle")
+    with pytest.raises(RunError, match="8 validation images"):
+        explaining.audit_method(run, "saliency", images=4)
+
+
+def test_a_map_on_a_picture():
+    picture = np.full((4, 4, 3), 100, np.uint8)
+    plain = overlaid(picture, np.full((4, 4), 0.7), 4)  # the same everywhere
+    np.testing.assert_array_equal(plain, picture)
+    np.testing.assert_array_equal(overlaid(picture, -np.eye(4), 4), picture)
+    marked = overlaid(picture, np.eye(4) - 0.5, 4)
+    assert (np.ptp(marked, axis=-1) > 0)[np.eye(4, dtype=bool)].all()
+
+
+def test_the_command(run, tmp_path, capsys):
+    pictures = tmp_path / "new"
+    pictures.mkdir()
+    for i, pixels in enumerate(run.dataset.splits["test"].read_images(np.arange(2))):
+        Image.fromarray(pixels).save(pictures / f"{i}.png")
+    (pictures / "broken.png").write_bytes(b"no picture")
+    out = tmp_path / "why"
+    arguments = ["explain", str(run.path), str(pictures), "--out", str(out), "--no-audit"]
+    assert main([*arguments, "--method", "saliency,grad_cam"]) == 1
+    said = capsys.readouterr()
+    assert "broken.png" in said.err and said.out.strip() == str(out / "page.html")
+    assert sorted(path.name for path in (out / "maps" / "saliency").iterdir()) == [
+        "0.png", "1.png",
+    ]  # fmt: skip
+    text = (out / "page.html").read_text("utf-8")
+    assert "Not audited" in text and "broken.png" in text
+    assert not (out / "audit.csv").exists()
+    assert main(arguments) == 2 and "is there already" in capsys.readouterr().err
+    for wrong, message in [
+        (["--out", str(tmp_path / "other"), "--method", "magic"], "no method 'magic'"),
+        (["--out", str(tmp_path / "other"), "--images", "20"], "--images is of the audit"),
+    ]:
+        assert main(["explain", str(run.path), str(pictures), "--no-audit", *wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["explain", str(run.path), "--out", "x"]) == 2
+
+
+def test_the_command_with_an_audit(run, audit, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(explaining, "audit_method", lambda *_, **__: audit)
+    picture = tmp_path / "one.png"
+    Image.fromarray(run.dataset.splits["test"].read_images(np.arange(1))[0]).save(picture)
+    out = tmp_path / "why"
+    command = ["explain", str(run.path), str(picture), "--out", str(out), "--images", "24"]
+    assert main([*command, "--method", "gradient_times_input"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["method", "weights", "left", "deletion", "insertion", "ROAD"]
+    with open(out / "audit.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["weights"] == audit.weights
+    assert float(row["road"]) == pytest.approx(audit.road.value)
+    assert "Can they be trusted here?" in (out / "page.html").read_text("utf-8")
