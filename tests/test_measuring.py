@@ -78,6 +78,14 @@ def test_the_page_is_whole(page):
     assert "nan" not in text and "too small to be compared with Gabor" in text
 
 
+def test_a_notebook_shows_a_part(page):
+    shown = measuring.show(page, "translation")._repr_html_()
+    assert shown.startswith("<iframe srcdoc=") and "Accuracy by shift" in shown
+    assert "<script" not in shown and "Parameter sharing" not in shown
+    with pytest.raises(RunError, match="no part 'colour'"):
+        measuring.show(page, "colour")
+
+
 def test_a_network_is_like_itself_and_less_like_another(run, page):
     mine = measuring.Subject.of(run, images=24, train_images=8)
     features = mine.features(mine.trained, mine.test[0], [layer.path for layer in mine.main])

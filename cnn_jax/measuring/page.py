@@ -13,7 +13,9 @@ from cnn_jax.measuring.moving import translation_of
 from cnn_jax.measuring.representing import hierarchy_of
 from cnn_jax.measuring.seeing import fields_of, sharing_of
 from cnn_jax.measuring.subject import Subject
+from cnn_jax.report import principles
 from cnn_jax.report.principles import PrinciplesPage, render
+from cnn_jax.report.render import Shown
 from cnn_jax.run import Run
 from cnn_jax.training.devices import numerics
 from cnn_jax.whole_files import write_whole
@@ -87,6 +89,29 @@ def measure(
         ],
         command=command,
     )
+
+
+def show(page: PrinciplesPage, part: str) -> Shown:
+    """One part of the page for a notebook, which displays it.
+
+    Args:
+      page: what `measure` found.
+      part: `sharing`, `translation`, `fields`, `hierarchy`, `units` or `learning`.
+
+    Raises:
+      RunError: there is no such part.
+    """
+    parts = {
+        "sharing": lambda: principles.sharing(page.sharing),
+        "translation": lambda: principles.translation(page.translation),
+        "fields": lambda: principles.fields(page.fields),
+        "hierarchy": lambda: principles.hierarchy(page.hierarchy),
+        "units": lambda: principles.units(page.hierarchy.units),
+        "learning": lambda: principles.learning(page.learning),
+    }
+    if part not in parts:
+        raise RunError(f"no part {part!r}: choose one of {', '.join(parts)}")
+    return Shown(part, parts[part]())
 
 
 def _capital(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import resources
 
 from cnn_jax.report import classes, hardest, masks, recognition, running, sections
@@ -60,6 +61,32 @@ def document(title: str, content: Iterable[str]) -> str:
     )
     body = element("body", element("main", *content))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A part of a page that a notebook shows, in a frame of its own so that styles do not mix.
+
+    Attributes:
+      title: of the part.
+      content: its markup.
+      height: of the frame in pixels; it scrolls.
+    """
+
+    title: str
+    content: Markup
+    height: int = 640
+
+    def _repr_html_(self) -> str:
+        page = document(self.title, [self.content])
+        return element(
+            "iframe",
+            srcdoc=page,
+            width="100%",
+            height=self.height,
+            style="border:0",
+            title=self.title,
+        )
 
 
 def write(page: Page, path: str | os.PathLike[str]) -> None:
