@@ -47,7 +47,9 @@ def images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (top, left), (other_top, other_left) = _places(rng)
         shape = (PATCH, PATCH, 1)
         colour, other = (rng.uniform(0.4, 1, 3) for _ in range(2))
-        image[top : top + PATCH, left : left + PATCH] += 70 * stripes(int(label)).reshape(shape) * colour
+        image[top : top + PATCH, left : left + PATCH] += (
+            70 * stripes(int(label)).reshape(shape) * colour
+        )
         image[other_top : other_top + PATCH, other_left : other_left + PATCH] += (
             70 * checkerboard().reshape(shape) * other
         )
