@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom  # type: ignore[attr-defined]
 
 from cnn_jax import environment, explain, models
 from cnn_jax.evaluation import Estimate
