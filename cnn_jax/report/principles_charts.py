@@ -126,6 +126,25 @@ def likeness(layers: Sequence[str], cka: np.ndarray, of: str) -> Markup:
     )  # fmt: skip
 
 
+def matrix(name: str, title: str, values: np.ndarray, across: str, down: str) -> Markup:
+    """A `<figure>`: a square for each entry, in one colour above 0 and in another below.
+
+    Args:
+      name: unique on the page.
+      title: what is drawn.
+      values: float `[M, N]`; the more opaque the further from 0.
+      across, down: what columns and rows are.
+    """
+    largest = float(np.abs(values).max()) or 1.0
+    caption = f"{values.shape[0]} × {values.shape[1]}, {np.count_nonzero(values):,} not 0"
+    cells = [
+        _rectangles(np.maximum(sign * values, 0) / largest, kind, least=0.0)
+        for sign, kind in ((1, "right"), (-1, "wrong"))
+    ]
+    frame = element("rect", x=LEFT, y=TOP, width=SIDE, height=SIDE, class_="frame")
+    return _figure(name, title, caption, (frame, *cells, *axis_names(across, down)))
+
+
 def influence(name: str, values: np.ndarray) -> Markup:
     """A list item: how much each pixel changes the middle of a layer, white for most."""
     pixels = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)[..., np.newaxis]
@@ -138,22 +157,29 @@ def influence(name: str, values: np.ndarray) -> Markup:
 
 def _cells(values: np.ndarray, low: float, high: float) -> Markup:
     """A square for each value, as opaque as it is high."""
-    rows, columns = values.shape
+    shares = (values - low) / (high - low) if high > low else np.ones(values.shape)
+    return _rectangles(shares, "right", least=0.06)
+
+
+def _rectangles(shares: np.ndarray, kind: str, *, least: float) -> Markup:
+    """One for each share, from `least` opaque to wholly; none where that is 0."""
+    rows, columns = shares.shape
     height, width = SIDE / rows, SIDE / columns
     parts = []
-    for (i, j), value in np.ndenumerate(values):
-        share = (value - low) / (high - low) if high > low else 1.0
-        parts.append(
-            element(
-                "rect",
-                x=LEFT + j * width,
-                y=TOP + i * height,
-                width=width,
-                height=height,
-                class_="right",
-                fill_opacity=float(np.clip(0.06 + 0.94 * share, 0, 1)),
+    for (i, j), share in np.ndenumerate(shares):
+        opacity = float(np.clip(least + (1 - least) * share, 0, 1))
+        if opacity > 0:
+            parts.append(
+                element(
+                    "rect",
+                    x=LEFT + j * width,
+                    y=TOP + i * height,
+                    width=width,
+                    height=height,
+                    class_=kind,
+                    fill_opacity=opacity,
+                )
             )
-        )
     return element("g", *parts)
 
 
