@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from cnn_jax.report import classes, hardest, masks, recognition, running, sections
@@ -74,7 +74,7 @@ class Shown:
     """
 
     title: str
-    content: Markup
+    content: Markup = field(repr=False)
     height: int = 640
 
     def _repr_html_(self) -> str:
