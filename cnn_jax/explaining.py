@@ -68,9 +68,12 @@ class Audit:
         """What is wrong, a sentence each; none if the method can be trusted as far as is known."""
         said = []
         kept = 100 * self.randomisation.retained.value
-        if not self.randomisation.varies:
-            said.append("its map of an image is the same everywhere")
-        elif self.weights == "fails":
+        if self.randomisation.flat:
+            said.append(
+                f"{self.randomisation.flat} of {self.images} maps are the same everywhere: they "
+                "show nothing"
+            )
+        if self.weights == "fails":
             said.append(
                 f"{kept:.0f} % of its maps is left when the weights are drawn anew: that part "
                 "shows the image, not what was learned"
@@ -90,7 +93,7 @@ class Audit:
             if gain.low <= 0
         ]
         if worse:
-            said.append(f"by {' and '.join(worse)} it is not surely better than a random order")
+            said.append(f"by {_listed(worse)} it is not surely better than a random order")
         if self.deletion_edges.low <= 0:
             said.append("by deletion it is not surely better than an edge detector")
         return tuple(said)
@@ -304,7 +307,13 @@ def _from_the_answer_down(run: Run, shape: Sequence[int]) -> tuple[str, ...]:
             node = node.get(name, {}) if isinstance(node, Mapping) else {}
         if jax.tree.leaves(node) and path not in found:
             found.append(path)
-    return tuple(found)
+    # What the network's own scope holds, or no layer on the way does.
+    covered = {path.partition("/")[0] for path in found}
+    return (*found, *(name for name in scopes if name not in covered))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _check(run: Run) -> None:

@@ -81,8 +81,11 @@ def test_what_is_wrong_is_said(audit):
     )
     edge = with_((-0.1, 0.1), deletion_edges=(-0.1, 0.1))
     assert "an edge detector" in edge.failures[0]
-    flat = dataclasses.replace(audit.randomisation, varies=False)
-    assert "the same everywhere" in dataclasses.replace(audit, randomisation=flat).failures[0]
+    flat = dataclasses.replace(audit.randomisation, flat=24)
+    assert (
+        "24 of 24 maps are the same everywhere"
+        in dataclasses.replace(audit, randomisation=flat).failures[0]
+    )
 
 
 def test_what_a_network_does_not_allow_is_told_apart(run, tmp_path):
@@ -106,6 +109,16 @@ def test_every_method_gives_a_map_for_each_image(run):
         assert maps.shape == (16, 12, 12) and np.isfinite(maps).all(), name
         if not explain.METHODS[name].signed:
             assert maps.min() >= 0, name
+
+
+def test_a_map_does_not_depend_on_what_is_beside_it(run):
+    pixels = run.dataset.splits["test"].read_images(np.arange(4))
+    pixels[0] = pixels[0] // 8 + 100  # of little contrast
+    target = np.zeros(4, int)
+    for name in ("smooth_grad", "integrated_gradients", "rise"):
+        together = explaining.maps_of(run, name, run.variables, pixels, target)
+        alone = explaining.maps_of(run, name, run.variables, pixels[:1], target[:1])
+        np.testing.assert_allclose(alone[0], together[0], rtol=2e-3, atol=2e-4, err_msg=name)
 
 
 def test_what_cannot_be_explained(run):
@@ -162,7 +175,15 @@ def test_the_command_with_an_audit(run, audit, tmp_path, capsys, monkeypatch):
     command = ["explain", str(run.path), str(picture), "--out", str(out), "--images", "24"]
     assert main([*command, "--method", "gradient_times_input"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["method", "weights", "left", "deletion", "insertion", "ROAD"]
+    assert lines[0].split() == [
+        "method",
+        "weights",
+        "left",
+        "deletion",
+        "insertion",
+        "ROAD",
+        "edges",
+    ]
     with open(out / "audit.csv", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["weights"] == audit.weights

@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from cnn_jax import data, measuring, principles, train
+from cnn_jax import data, measuring, nn, principles, train
 from cnn_jax.cli import main
 from cnn_jax.errors import RunError
 from cnn_jax.measuring.representing import likeness_of
@@ -54,7 +55,7 @@ def test_figures_are_those_of_the_functions(run, page):
         (x.astype(np.float64), labels)
         for x, labels in (subject.train, subject.validation, subject.test)
     ]
-    probe = principles.linear_probe(*parts, cells=2, groups=subject.groups)
+    probe = principles.linear_probe(*parts, cells=18, groups=subject.groups)
     assert found.probes[0] == probe.accuracy and probe.accuracy.unit == "group"
     np.testing.assert_allclose(np.diag(found.cka), 1, atol=1e-6)
     np.testing.assert_allclose(found.cka, found.cka.T, atol=1e-6)
@@ -92,6 +93,34 @@ def test_a_network_is_like_itself_and_less_like_another(run, page):
     np.testing.assert_allclose(likeness_of(features, mine, mine.test[0]), page.hierarchy.cka)
     other = dataclasses.replace(mine, main=mine.main[:2])
     assert likeness_of(features, other, mine.test[0]).shape == (3, 2)
+
+
+class NoMaps(nn.Module):
+    """Nothing but a dense layer, and a scale of its own."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        scale = self.param("scale", nn.initializers.ones, (1,))
+        return nn.Dense(2, name="head")(image.reshape(len(image), -1) * scale[None])
+
+
+def test_a_network_without_maps_has_a_page(run, tmp_path):
+    place = tmp_path / "dense"
+    other = train(model=NoMaps(), data=run.dataset, out=place, epochs=1, reporter=Silent())
+    page = measuring.measure(other, images=16, train_images=24)
+    assert page.translation.poolings == {} and page.sharing == [] and page.hierarchy.units == []
+    assert "Translation" in render(page)
+
+
+def test_the_first_images_are_of_all_classes_though_folders_list_one_after_the_other(run):
+    subject = measuring.Subject.of(run, images=24, train_images=100)
+    assert 0.2 < subject.train[1][:32].mean() < 0.8 and 0 < subject.test[1][:12].mean() < 1
+
+
+def test_as_initialised_is_as_the_run_was(run):
+    subject = measuring.Subject.of(run, images=8, train_images=8)
+    wanted = run.assembly.initial_state().params
+    jax.tree.map(np.testing.assert_array_equal, subject.fresh["params"], wanted)
 
 
 def test_what_cannot_be_measured(run, tmp_path):

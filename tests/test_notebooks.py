@@ -40,7 +40,8 @@ def test_it_runs_and_gives_what_is_committed(notebook, monkeypatch):
 def kinds(cell):
     """What each output of a cell is: figures differ a little from machine to machine."""
     return [
-        (output["output_type"], sorted(output.get("data", {}))) for output in cell.get("outputs", [])
+        (output["output_type"], sorted(output.get("data", {})))
+        for output in cell.get("outputs", [])
     ]
 
 

@@ -60,10 +60,13 @@ def explain(arguments: list[str]) -> int:
     from cnn_jax.explained_page import write_explanations
     from cnn_jax.run import Run
 
-    names = list(METHODS) if options.method == "all" else options.method.split(",")
+    names = list(METHODS)
+    if options.method != "all":
+        names = list(dict.fromkeys(options.method.split(",")))
     for name in names:
         method(name)  # named before any work
     run = Run.load(options.run, data=options.data)
+    out.mkdir(parents=True, exist_ok=True)  # refused now, and not after the work
     given = {} if options.audit_images is None else {"audit_images": options.audit_images}
 
     def of(images: list[Path]) -> tuple[list[explaining.Explained], dict[str, str]]:

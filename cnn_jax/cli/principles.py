@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -42,6 +43,8 @@ def principles(arguments: list[str]) -> int:
     place = Path(options.page) if options.page else run.path / "principles.html"
     if options.page and place.exists():
         raise UsageError(f"{options.page!r} is there already: choose another --page")
+    if not os.access(place.parent, os.W_OK):  # now, and not after the work
+        raise UsageError(f"{str(place.parent)!r} is no folder that can be written: choose --page")
     beside = None if options.beside is None else Run.load(options.beside, data=options.data)
     given = {"images": options.images, "train_images": options.train}
     page = measuring.measure(

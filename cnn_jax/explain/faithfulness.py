@@ -124,9 +124,11 @@ def road(
     if not len(fractions) or not all(0 < fraction < 1 for fraction in fractions):
         raise EvaluationError(f"fractions must lie between 0 and 1, not {list(fractions)}")
     pixels = order.shape[1]
+    if pixels < 2:
+        raise EvaluationError("images of one pixel have nothing to fill it from: two at least")
     found = np.zeros(len(images))
     for fraction in fractions:
-        gone = round(fraction * pixels)
+        gone = min(max(1, round(fraction * pixels)), pixels - 1)
         least, most = (
             probability(_without(images, part, noise, seed).astype(np.float32))
             for part in (order[:, pixels - gone :], order[:, :gone])

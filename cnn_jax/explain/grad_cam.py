@@ -7,10 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.explain.answers import check_images, chosen, working_dtype
+from cnn_jax.principles.receptive_field import receptive_fields
 
 
 def grad_cam(
@@ -26,8 +28,9 @@ def grad_cam(
 
     Selvaraju et al. 2017. Where global average pooling and a linear layer follow, a_k is the
     weight of map k divided by the number of its pixels: then it is the class activation map of
-    Zhou et al. 2016, and, before the cut at 0, it sums over the pixels to the logit less its bias.
-    An image where nothing speaks for the class gets zeros all over; nothing is scaled to 1.
+    Zhou et al. 2016, and, before the cut at 0 and before it is enlarged, it sums over the pixels to
+    the logit less its bias. An image where nothing speaks for the class gets zeros all over;
+    nothing is scaled to 1.
 
     Args:
       model: a Linen module that returns logits `[B, K]`, or a dict with them.
@@ -38,7 +41,8 @@ def grad_cam(
       positive: whether negative values, which speak against the class, become 0.
 
     Returns:
-      `[B, H, W]`: the map, linear between its pixels; float32, or float64 for images that are.
+      `[B, H, W]`: the map, linear between the middles of what its pixels see; float32, or float64
+      for images that are.
 
     Raises:
       ModelError: no such path, or its output is no map `[B, h, w, C]`; images, targets or logits
@@ -47,7 +51,8 @@ def grad_cam(
     values, gradient = _maps_and_gradient(model, variables, image, target, at)
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     heat = (weights * values).sum(axis=-1)
-    return _enlarged(jax.nn.relu(heat) if positive else heat, image)
+    path = last_maps(model, variables, image) if at is None else at
+    return _enlarged(jax.nn.relu(heat) if positive else heat, model, variables, image, path)
 
 
 def hires_cam(
@@ -69,11 +74,11 @@ def hires_cam(
     Args, errors: those of `grad_cam`.
 
     Returns:
-      `[B, H, W]`, signed: the map, linear between its pixels; float32, or float64 for images that
-      are.
+      `[B, H, W]`, signed: the map, enlarged likewise; float32, or float64 for images that are.
     """
     values, gradient = _maps_and_gradient(model, variables, image, target, at)
-    return _enlarged((values * gradient).sum(axis=-1), image)
+    path = last_maps(model, variables, image) if at is None else at
+    return _enlarged((values * gradient).sum(axis=-1), model, variables, image, path)
 
 
 def _maps_and_gradient(
@@ -101,8 +106,39 @@ def _maps_and_gradient(
     return values.astype(dtype), gradient.astype(dtype)
 
 
-def _enlarged(heat: jax.Array, image: jax.Array) -> jax.Array:
-    return jax.image.resize(heat, image.shape[:3], "bilinear")
+def _enlarged(
+    heat: jax.Array, model: nn.Module, variables: Mapping[str, Any], image: jax.Array, path: str
+) -> jax.Array:
+    """`[B, h, w]` to `[B, H, W]`, linear between the middles of the positions' receptive fields.
+
+    These are not spread over the image evenly: a strided layer begins at its border. Beyond the
+    outermost the map is as there. Where positions have no field (see
+    `principles.receptive_fields`) each stands for an equal part of the image.
+    """
+    shape = image.shape[1:]
+    field = receptive_fields(model, variables, shape).get(path)
+    if field is None or 0 in field.stride:
+        return jax.image.resize(heat, image.shape[:3], "bilinear")
+    rows, columns = (
+        jnp.asarray(
+            _between(
+                field.start[i] + (field.size[i] - 1) / 2,
+                field.stride[i],
+                heat.shape[1 + i],
+                shape[i],
+            ),
+            heat.dtype,
+        )
+        for i in range(2)
+    )
+    return jnp.einsum("yh,bhw,xw->byx", rows, heat, columns, precision="highest")
+
+
+def _between(first: float, stride: int, count: int, side: int) -> np.ndarray:
+    """float64 `[side, count]`: the weight of each position at each pixel."""
+    middles = first + stride * np.arange(count)
+    each = [np.interp(np.arange(side), middles, one) for one in np.eye(count)]
+    return np.stack(each, axis=1)
 
 
 def last_maps(model: nn.Module, variables: Mapping[str, Any], image: jax.Array) -> str:

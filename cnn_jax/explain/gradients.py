@@ -76,7 +76,7 @@ def smooth_grad(
       key: random key.
       samples: of the noise.
       sigma: standard deviation of the noise, in units of the image; the paper takes 0.1 to 0.2
-        of the range from its darkest to its lightest value.
+        of the range from its darkest to its lightest value. A number, or `[B]`, one for each.
       at_once: images that `logits` is given at the same time, but for B if that is more.
 
     Returns:
@@ -90,7 +90,8 @@ def smooth_grad(
         raise ModelError(f"sigma={sigma} must be a standard deviation, at least 0")
     chunks, size = cut(samples, image.shape[0], at_once)
     dtype = working_dtype(image)
-    width = jnp.asarray(sigma, dtype)
+    width = jnp.broadcast_to(jnp.asarray(sigma, dtype), image.shape[:1])
+    width = width.reshape(1, -1, *(1,) * (image.ndim - 1))
 
     def terms(indices: jax.Array) -> jax.Array:
         keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)

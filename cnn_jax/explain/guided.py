@@ -53,7 +53,7 @@ def guided_backpropagation(
     guided, number = _rewritten(closed.jaxpr)
     if not number:
         raise ModelError(
-            f"{type(model).__name__} has no ReLU, and nothing to guide: take gradient or "
+            f"{type(model).__name__} has no ReLU, and nothing to guide: take saliency or "
             "smooth_grad"
         )
     run = jaxpr_as_fun(ClosedJaxpr(guided, closed.consts))

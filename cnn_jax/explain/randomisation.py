@@ -38,22 +38,25 @@ class Randomisation:
       retained: (s - n) / (1 - n), s the last similarity and n the mean over all pairs of different
         images: 1 where maps are as they were, 0 where they are as unrelated as those of different
         images, with its interval over images.
-      varies: whether no map before is the same everywhere.
+      flat: how many of the maps before are the same everywhere, as where nothing speaks for a
+        class; they are like no other.
+      images: how many there are.
     """
 
     layers: tuple[str, ...]
     similarity: np.ndarray
     null: np.ndarray
     retained: Estimate
-    varies: bool
+    flat: int
+    images: int
 
     @property
     def verdict(self) -> Verdict:
         """`passes` where surely less than 0.2 is retained, `fails` where surely more is.
 
-        A map that is the same everywhere fails: it says nothing of any image.
+        It fails, too, where more than half of the maps are the same everywhere: they say nothing.
         """
-        if not self.varies or self.retained.low > MARGIN:
+        if 2 * self.flat > self.images or self.retained.low > MARGIN:
             return "fails"
         return "passes" if self.retained.high < MARGIN else "cannot be told"
 
@@ -115,8 +118,8 @@ def randomisation_check(
     retained = bootstrap(
         {"retained": mean_statistic(share)}, count, groups, level=level, seed=seed
     )["retained"]
-    varies = bool((np.abs(before).sum(axis=1) > 0).all())
-    return Randomisation(tuple(layers), np.array(similarity), null, retained, varies)
+    flat = int((np.abs(before).sum(axis=1) == 0).sum())
+    return Randomisation(tuple(layers), np.array(similarity), null, retained, flat, count)
 
 
 def redrawn(

@@ -60,7 +60,7 @@ def _error(subject: Subject) -> float | None:
 
     try:
         return gradient_error(loss, subject.trained["params"])
-    except (_SinglePrecisionError, TypeError, CnnJaxError):
+    except (_SinglePrecisionError, CnnJaxError):
         return None
 
 

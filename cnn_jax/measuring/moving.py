@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnn_jax.errors import EvaluationError
 from cnn_jax.measuring.subject import Subject, logits_of
 from cnn_jax.principles import (
     POOLINGS,
@@ -46,10 +47,13 @@ def translation_of(subject: Subject) -> Translation:
         for border, words in _BORDERS.items()
     }
     reach = min(_LARGEST, min(subject.image_shape[:2]) - 1)
-    first = next(layer for layer in subject.main if len(layer.outputs) == 3)
-    maps = subject.features(subject.trained, images[:_IMAGES], (first.path,))[first.path]
+    first = next(iter(subject.of_maps), None)
+    maps = None
+    if first is not None:
+        maps = subject.features(subject.trained, images[:_IMAGES], (first.path,))[first.path]
     return Translation(
         images=len(images),
+        few=len(few),
         layers=[(path, one[path].error, whole[path].error, whole[path].inside) for path in paths],
         stride=stride,
         consistency=consistency,
@@ -58,8 +62,8 @@ def translation_of(subject: Subject) -> Translation:
         degrees=DEGREES,
         by_angle=accuracy_by_rotation(subject.logits, images, labels, DEGREES),
         aliasing=_aliasing(subject),
-        poolings=_poolings(maps),
-        pooled=first.path,
+        poolings={} if maps is None else _poolings(maps),
+        pooled="" if first is None else first.path,
         outputs=_answers(subject, few),
     )
 
@@ -110,4 +114,7 @@ def _answers(subject: Subject, few: jax.Array) -> np.ndarray:
         return logits_of(subject.model.apply(variables, x, train=False))
 
     largest = min(_POOLED, min(subject.image_shape[:2]) - 1)
-    return shift_distances(logits, few, largest)
+    try:
+        return shift_distances(logits, few, largest)
+    except EvaluationError:  # the same answer for all images
+        return np.full(largest + 1, np.nan)

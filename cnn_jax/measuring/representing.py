@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ _PATCHES = 5
 _FILTERS = 32  # that a Gabor function is fitted to
 _NOISE = 30
 _SMALLEST = 5  # sides of filters; of 3 x 3 pixels a Gabor function explains 90 % of noise
-_CELLS = 2  # along each axis, over which maps are averaged for probes and likeness
+_INPUTS = 1024  # of a probe: as many parts as give no more are averaged over
 
 
 def hierarchy_of(subject: Subject, beside: Subject | None = None) -> Hierarchy:
@@ -44,7 +45,7 @@ def hierarchy_of(subject: Subject, beside: Subject | None = None) -> Hierarchy:
     paths = [layer.path for layer in subject.main]
     trained = _of_parts(subject, subject.trained, paths)
     fresh = _of_parts(subject, subject.fresh, paths)
-    pixels = _probe(subject, [part[0] for part in _parts(subject)])
+    pixels = _probe(subject, [averaged(part[0]) for part in _parts(subject)])
     images = subject.test[0]
     features = subject.features(subject.trained, images, paths)
     filters = _first_kernel(subject)
@@ -58,12 +59,20 @@ def hierarchy_of(subject: Subject, beside: Subject | None = None) -> Hierarchy:
         examples=(len(subject.train[0]), len(images)),
         cka=likeness_of(features, subject if beside is None else beside, images),
         cka_of="the same network" if beside is None else beside.run.shown,
+        inputs=[averaged(images).shape[1], *(trained[2][path].shape[1] for path in paths)],
         selectivity=[_selectivity(features[path], subject.test[1]) for path in paths],
         filters=filters,
         gabor_r2=np.array([]) if fits is None else fits.r2,
         noise_r2=np.array([]) if fits is None else fits.noise_r2,
         units=_units(subject, features),
     )
+
+
+def averaged(features: np.ndarray) -> np.ndarray:
+    """Maps averaged over a grid of as many parts as give a probe at most 1,024 inputs."""
+    if features.ndim == 2:
+        return features
+    return grid_means(features, max(1, math.isqrt(_INPUTS // features.shape[-1])))
 
 
 def _parts(subject: Subject) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
@@ -75,7 +84,7 @@ def _of_parts(
 ) -> list[dict[str, np.ndarray]]:
     """For each part path -> what a probe sees: maps are averaged at once, to save memory."""
     return [
-        {path: grid_means(each, _CELLS)
+        {path: averaged(each)
          for path, each in subject.features(variables, images, paths).items()}
         for images, _ in _parts(subject)
     ]  # fmt: skip
@@ -84,7 +93,7 @@ def _of_parts(
 def _probe(subject: Subject, features: Sequence[Any]) -> Estimate:
     examples = [(each, part[1]) for each, part in zip(features, _parts(subject), strict=True)]
     train, validation, test = examples
-    probe = linear_probe(train, validation, test, cells=_CELLS, groups=subject.groups)
+    probe = linear_probe(train, validation, test, groups=subject.groups)
     return probe.accuracy
 
 
@@ -93,25 +102,27 @@ def likeness_of(
 ) -> np.ndarray:
     """float64 `[L, M]`: unbiased linear CKA of layers with those of another network.
 
-    0 where a layer is the same for all images. Maps are averaged over a grid first.
+    NaN where a layer is the same for all images.
     """
     paths = [layer.path for layer in other.main]
     its = other.features(other.trained, images, paths)
     flat, others = (
-        [grid_means(each, _CELLS) for each in some.values()] for some in (features, its)
+        [each.reshape(len(each), -1) for each in some.values()] for some in (features, its)
     )
-    found = np.zeros((len(flat), len(others)))
+    found = np.full((len(flat), len(others)), np.nan)
     for (i, j), _ in np.ndenumerate(found):
         with contextlib.suppress(EvaluationError):
             found[i, j] = linear_cka(flat[i], others[j])
     return found
 
 
-def _selectivity(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """The mean over units; None of features that may be negative."""
+def _selectivity(features: np.ndarray, labels: np.ndarray) -> tuple[float, float] | None:
+    """The mean over units, and that of classes dealt anew; None of features below 0."""
     if features.min() < 0 or len(np.unique(labels)) < 2:
         return None
-    return float(class_selectivity(features, labels).mean())
+    dealt = np.random.default_rng(0).permutation(labels)
+    own, chance = (float(class_selectivity(features, of).mean()) for of in (labels, dealt))
+    return own, chance
 
 
 def _first_kernel(subject: Subject) -> np.ndarray | None:

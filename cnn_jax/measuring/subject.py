@@ -16,6 +16,7 @@ from cnn_jax.errors import RunError
 from cnn_jax.principles.layers import Layer, layers, main_layers
 from cnn_jax.run import Run
 from cnn_jax.training.baselines import stratified_subset
+from cnn_jax.training.state import purpose_key
 
 _TOGETHER = 128  # images that go through the network at once
 Part = tuple[np.ndarray, np.ndarray]  # images as they are kept, and classes
@@ -74,10 +75,17 @@ class Subject:
             split = dataset.splits[name]
             labels = np.asarray(split.targets["label"])
             rows = stratified_subset(labels, most)
+            # Folders list class after class: the first few must be of all.
+            rows = np.random.default_rng(0).permutation(rows)
             return rows, (split.read_images(rows), labels[rows])
 
+        for name, split in dataset.splits.items():
+            if len(split) < 8:
+                raise RunError(f"{dataset.name!r} has {len(split)} {name} images: 8 at least")
         shape = tuple(dataset.image_shape)
-        fresh = models.initialize(run.model, jax.random.key(run.recipe.seed), shape)
+        fresh = models.initialize(
+            run.model, purpose_key(jax.random.key(run.recipe.seed), "init"), shape
+        )
         found = layers(run.model, fresh, shape)
         rows, test = some("test", images)
         groups = dataset.splits["test"].groups

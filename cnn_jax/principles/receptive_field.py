@@ -15,6 +15,7 @@ Arithmetic is not looked at: a weight of zero counts, and so does a maximum that
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,10 +98,13 @@ def receptive_fields(
     if len(shape) != 3:
         raise ModelError(f"a receptive field is of images (H, W, C), not of {list(shape)}")
     image = jax.ShapeDtypeStruct((1, *shape), np.float32)
-    paths = tuple(nn.tap_paths(model, variables, image, train=False)) if at is None else tuple(at)
+    # Modules that do the same in training and in evaluation may leave the argument out.
+    known = inspect.signature(type(model).__call__).parameters
+    mode: dict[str, Any] = {"train": False} if "train" in known else {}
+    paths = tuple(nn.tap_paths(model, variables, image, **mode)) if at is None else tuple(at)
 
     def outputs(variables: Any, image: jax.Array) -> dict[str, Any]:
-        return nn.tap(model, variables, image, at=paths, train=False)[1]
+        return nn.tap(model, variables, image, at=paths, **mode)[1]
 
     closed, shapes = jax.make_jaxpr(outputs, return_shape=True)(variables, image)
     constants = len(closed.jaxpr.invars) - 1

@@ -125,7 +125,8 @@ def _audits(page: ExplanationsPage) -> Markup:
     ]
     return section(
         "Can they be trusted here?",
-        f"On {page.audited:,} validation images. Weights: whether maps change when the network's "
+        f"On {page.audited:,} validation images, of the class that the network holds likeliest. "
+        "Weights: whether maps change when the network's "
         "weights are drawn anew. Deletion, insertion and ROAD: how much more the probability hangs "
         "on the pixels that a map holds high than on pixels in random order, or in the order of an "
         "edge detector; with intervals, paired by image.",
@@ -153,10 +154,11 @@ def _images(page: ExplanationsPage) -> Markup:
     legend = element("img", src=pictures.data_uri(overlay.legend()), alt="from orange to yellow")
     return section(
         "Maps",
-        "Orange to yellow is where an image speaks for the class; each map has its own scale, and "
-        "what speaks against the class is not shown.",
+        "Orange to yellow is where a map is highest, each on its own scale: where the image speaks "
+        "for the class, or, of saliency, SmoothGrad and guided backpropagation, where a change of "
+        "it changes the answer most. What speaks against the class is not shown.",
         element("p", element("span", "little ", legend, " most"), class_="heat-legend"),
-        element("ol", *(_image(image) for image in page.images), class_="class-errors"),
+        element("ol", *(_image(image) for image in page.images), class_="class-errors maps"),
     )
 
 

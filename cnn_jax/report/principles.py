@@ -43,6 +43,7 @@ class Translation:
 
     Attributes:
       images: how many were moved.
+      few: of how many of them the figures by layer are.
       layers: (name, error for a shift by one pixel, error for a shift by the stride of the last
         maps, the same inside), see `principles.equivariance`.
       stride: pixels of the second shift.
@@ -57,6 +58,7 @@ class Translation:
     """
 
     images: int
+    few: int
     layers: Sequence[tuple[str, float, float, float]]
     stride: int
     consistency: Mapping[str, Estimate]
@@ -121,10 +123,12 @@ class Hierarchy:
       layers: names, `pixels` first.
       probes: accuracy of a linear classifier on each, trained.
       untrained: the same where nothing but the classifier has learned.
+      inputs: how many numbers each probe sees of an image.
       examples: how many train and test images the probes saw.
       cka: float `[L, L]`, between the layers, without the pixels.
       cka_of: what the columns are, such as `the same network`.
-      selectivity: mean over the units, or None, for each layer but the pixels.
+      selectivity: mean over the units, and that of classes dealt anew, or None, for each layer but
+        the pixels.
       filters: float `[h, w, C, D]` of the first convolution, or None.
       gabor_r2, noise_r2: of its filters and of noise; empty where they were not fitted.
       units: some of them.
@@ -133,10 +137,11 @@ class Hierarchy:
     layers: Sequence[str]
     probes: Sequence[Estimate]
     untrained: Sequence[Estimate]
+    inputs: Sequence[int]
     examples: tuple[int, int]
     cka: np.ndarray
     cka_of: str
-    selectivity: Sequence[float | None]
+    selectivity: Sequence[tuple[float, float] | None]
     filters: np.ndarray | None
     gabor_r2: np.ndarray
     noise_r2: np.ndarray
@@ -245,7 +250,12 @@ def translation(part: Translation) -> Markup:
     pooled = [
         (name, *(f"{each:.2f}" for each in distances)) for name, distances in part.poolings.items()
     ]
-    pooled.append(("the network's answer", *(f"{each:.2f}" for each in part.outputs)))
+    pooled.append(
+        (
+            "the network's answer",
+            *(wording.number(each) if np.isnan(each) else f"{each:.2f}" for each in part.outputs),
+        )
+    )
     pixels = [str(k) for k in range(largest + 1)]
     return section(
         "Translation",
@@ -265,8 +275,9 @@ def translation(part: Translation) -> Markup:
         element(
             "p",
             "How far the features of a moved image are from the moved features, as a share of "
-            "their size. Without positions (the answer) what is asked for is that nothing changes. "
-            "Inside: positions that see no border.",
+            "their size, when the image moves down and right along a circle. Without positions "
+            "(the answer) what is asked for is that nothing changes. Inside: positions that see "
+            f"no border. Of {part.few:,} images, as all that follows.",
             class_="lead",
         ),
         table(("layer", "by 1 pixel", f"by {part.stride}", f"by {part.stride}, inside"), by_layer,
@@ -277,8 +288,9 @@ def translation(part: Translation) -> Markup:
         element("h3", "What poolings keep under small shifts"),
         element(
             "p",
-            f"How far a shift moves the pooled maps of {part.pooled}: 0 not at all, 1 as far as "
-            "another image is.",
+            f"How far a shift along a circle moves what is pooled of the maps of {part.pooled}, "
+            "where these are moved, and the answer, where the image is: 0 not at all, 1 as far as "
+            "another image is. Positions are not moved back.",
             class_="lead",
         ),
         table(("pixels", *pixels), pooled, ("name", *("number",) * len(pixels))),
@@ -301,9 +313,8 @@ def fields(layers: Sequence[FieldOfLayer]) -> Markup:
     shown = [layer for layer in layers if layer.influence is not None]
     return section(
         "Receptive fields",
-        "Pixels that can change a feature, exactly, and the Gaussian of how much they do (two "
-        "standard deviations to each side): deeper layers see more, and most of it from the "
-        "middle of their field.",
+        "Pixels that can change a feature, exactly, and the standard deviation in pixels of the "
+        "Gaussian that fits how much each does, at the middle of the map, over 16 images.",
         table(
             ("layer", "field", "stride", "σ as initialised", "σ trained", "R²"),
             rows,
@@ -320,10 +331,11 @@ def hierarchy(part: Hierarchy) -> Markup:
     rows = [
         (
             name_of(name),
+            f"{part.inputs[k]:,}",
             wording.value(probe),
             wording.interval(probe),
             wording.value(untrained),
-            wording.number(None if k == 0 else part.selectivity[k - 1], digits=2),
+            _selective(None if k == 0 else part.selectivity[k - 1]),
         )
         for k, (name, probe, untrained) in enumerate(
             zip(part.layers, part.probes, part.untrained, strict=True)
@@ -338,11 +350,13 @@ def hierarchy(part: Hierarchy) -> Markup:
         "Hierarchy",
         f"A linear classifier on the features of each layer, learned from {train:,} train images: "
         "what later layers add shows as accuracy that the same layers do not have as initialised. "
-        f"On {test:,} test images. Selectivity: how far units prefer one class.",
+        f"On {test:,} test images. Maps, and the pixels, are averaged over a grid so that no probe "
+        "has more than 1,024 inputs. Selectivity: how far units prefer one class, beside that of "
+        "classes dealt to the images anew. Likeness is of whole layers.",
         table(
-            ("layer", "probe", "interval", "as initialised", "selectivity"),
+            ("layer", "inputs", "probe", "interval", "as initialised", "selectivity"),
             rows,
-            ("name", "number", "number quiet", "number", "number quiet"),
+            ("name", "number quiet", "number", "number quiet", "number", "number quiet"),
         ),
         element("div", *figures, class_="charts"),
         _first_filters(part),
@@ -388,8 +402,8 @@ def units(shown: Sequence[Unit]) -> Markup:
         "What units answer to",
         "The most selective units of some layers: first the image made for the unit by gradient "
         "ascent, then the parts of test images, as large as its receptive field, at which it is "
-        "highest. A made image that moves a unit far more than any photograph shows what it adds "
-        "up, not what it has seen.",
+        "highest. What is made may move a unit far more than any image does, and may, where "
+        "ascent ends on a lower hill, move it less.",
         element("ol", *(_unit(unit) for unit in shown), class_="class-errors"),
     )
 
@@ -451,6 +465,10 @@ def learning(part: Learning) -> Markup:
         ),
         table(("layer", "as initialised", "trained"), reached, ("name", "number", "number")),
     )  # fmt: skip
+
+
+def _selective(pair: tuple[float, float] | None) -> str:
+    return wording.MISSING if pair is None else f"{pair[0]:.2f} (chance {pair[1]:.2f})"
 
 
 def _sides(pair: tuple[int, int] | None) -> str:

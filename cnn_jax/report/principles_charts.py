@@ -44,7 +44,7 @@ def accuracy_by_shift(accuracy: np.ndarray) -> Markup:
               for at, shift in chosen]  # fmt: skip
     still = float(accuracy[largest, largest])
     caption = (
-        f"from {wording.percent(low)} to {wording.percent(high)}; still {wording.percent(still)}"
+        f"from {wording.percent(low)} to {wording.percent(high)}; unmoved {wording.percent(still)}"
     )
     return _figure(
         "by-shift", "Accuracy by shift", caption,
@@ -158,6 +158,7 @@ def influence(name: str, values: np.ndarray) -> Markup:
 def _cells(values: np.ndarray, low: float, high: float) -> Markup:
     """A square for each value, as opaque as it is high."""
     shares = (values - low) / (high - low) if high > low else np.ones(values.shape)
+    shares = np.nan_to_num(shares, nan=-1.0)  # left open
     return _rectangles(shares, "right", least=0.06)
 
 
@@ -167,7 +168,7 @@ def _rectangles(shares: np.ndarray, kind: str, *, least: float) -> Markup:
     height, width = SIDE / rows, SIDE / columns
     parts = []
     for (i, j), share in np.ndenumerate(shares):
-        opacity = float(np.clip(least + (1 - least) * share, 0, 1))
+        opacity = float(np.clip(least + (1 - least) * share, 0, 1)) if share >= 0 else 0.0
         if opacity > 0:
             parts.append(
                 element(

@@ -14,12 +14,13 @@ def audits(found: Sequence[Explained]) -> str:
     some = [one.audit for one in found if one.audit is not None]
     if not some:
         return ""
-    rows = [("method", "weights", "left", "deletion", "insertion", "ROAD")]
+    rows = [("method", "weights", "left", "deletion", "insertion", "ROAD", "edges")]
     for audit in some:
         left = f"{100 * audit.randomisation.retained.value:.0f} %"
-        gains = [_gain(each) for each in (audit.deletion, audit.insertion, audit.road)]
-        rows.append((audit.method, audit.weights, left, gains[0], gains[1], gains[2]))
-    said = [f"{each.method}: {'; '.join(each.failures)}" for each in some if each.failures]
+        parts = (audit.deletion, audit.insertion, audit.road, audit.deletion_edges)
+        gains = [_gain(each) for each in parts]
+        rows.append((audit.method, audit.weights, left, gains[0], gains[1], gains[2], gains[3]))
+    said = [f"{each.method}: {why}" for each in some for why in each.failures]
     return "\n".join([aligned(rows), *said])
 
 

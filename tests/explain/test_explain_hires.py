@@ -78,3 +78,26 @@ def test_what_gives_no_maps_is_refused():
         hires_cam(model, variables, x, TARGET, at="head")
     with pytest.raises(ModelError, match="target 3 is no class"):
         hires_cam(model, variables, x, TARGET + 1, at="last")
+
+
+class Sampled(nn.Module):
+    """Each position of its maps sees one pixel, every fourth from the first on."""
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        x = nn.Conv(2, (1, 1), strides=4, padding="VALID", use_bias=False, name="maps")(image)
+        return nn.Dense(2, use_bias=False, name="head")(x.mean(axis=(1, 2)))
+
+
+def test_maps_lie_where_their_positions_look():
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(3, 16, 12, 1)), jnp.float32)
+    model = Sampled()
+    variables = model.init(jax.random.key(0), image)
+    found = hires_cam(model, variables, image, jnp.array([0, 1, 0], jnp.int32))
+    kernel = variables["params"]["maps"]["kernel"][0, 0, 0]
+    weights = (kernel[None] @ variables["params"]["head"]["kernel"])[0]  # of a pixel, by class
+    wanted = image[:, ::4, ::4, 0] * weights[jnp.array([0, 1, 0])][:, None, None] / 12
+    np.testing.assert_allclose(found[:, ::4, ::4], wanted, rtol=1e-5, atol=1e-7)
+    between = (found[:, 0, 0] + found[:, 0, 4]) / 2
+    np.testing.assert_allclose(found[:, 0, 2], between, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found[:, 15], found[:, 12], rtol=1e-5)  # beyond the last

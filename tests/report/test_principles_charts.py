@@ -25,7 +25,7 @@ def test_accuracy_by_shift_says_what_it_is_still():
     figure = charts.accuracy_by_shift(values)
     opacities = _opacities(figure, "right")
     assert len(opacities) == 9 and max(opacities) == opacities[4] == 1
-    assert min(opacities) == opacities[0] and "still 90.0" in figure
+    assert min(opacities) == opacities[0] and "unmoved 90.0" in figure
     assert len(_opacities(charts.accuracy_by_shift(np.ones((3, 3))), "right")) == 9
 
 
