@@ -22,9 +22,13 @@ def execute(path: Path, *, timeout: int = 300) -> nbformat.NotebookNode:
     """A notebook with the outputs of a fresh kernel; its file is left alone."""
     content = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as place:
-        done = NotebookClient(
-            content, timeout=timeout, cwd=place, coalesce_streams=True
-        ).execute()
+        client = NotebookClient(
+            content,
+            timeout=timeout,
+            coalesce_streams=True,
+            resources={"metadata": {"path": place}},
+        )
+        done = client.execute()
     for cell in done.cells:
         cell.metadata.pop("execution", None)  # times, which differ each time
     done.metadata = {"language_info": {"name": "python"}}

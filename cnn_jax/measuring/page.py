@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cnn_jax import environment
 from cnn_jax.errors import RunError
@@ -14,6 +15,7 @@ from cnn_jax.measuring.representing import hierarchy_of
 from cnn_jax.measuring.seeing import fields_of, sharing_of
 from cnn_jax.measuring.subject import Subject
 from cnn_jax.report import principles
+from cnn_jax.report.markup import Markup
 from cnn_jax.report.principles import PrinciplesPage, render
 from cnn_jax.report.render import Shown
 from cnn_jax.run import Run
@@ -101,17 +103,18 @@ def show(page: PrinciplesPage, part: str) -> Shown:
     Raises:
       RunError: there is no such part.
     """
-    parts = {
-        "sharing": lambda: principles.sharing(page.sharing),
-        "translation": lambda: principles.translation(page.translation),
-        "fields": lambda: principles.fields(page.fields),
-        "hierarchy": lambda: principles.hierarchy(page.hierarchy),
-        "units": lambda: principles.units(page.hierarchy.units),
-        "learning": lambda: principles.learning(page.learning),
+    parts: dict[str, tuple[Callable[..., Markup], Any, int]] = {
+        "sharing": (principles.sharing, page.sharing, 560),
+        "translation": (principles.translation, page.translation, 1000),
+        "fields": (principles.fields, page.fields, 640),
+        "hierarchy": (principles.hierarchy, page.hierarchy, 900),
+        "units": (principles.units, page.hierarchy.units, 760),
+        "learning": (principles.learning, page.learning, 760),
     }
     if part not in parts:
         raise RunError(f"no part {part!r}: choose one of {', '.join(parts)}")
-    return Shown(part, parts[part]())
+    section, of, height = parts[part]
+    return Shown(part, section(of), height)
 
 
 def _capital(text: str) -> str:

@@ -39,6 +39,10 @@ _SECTIONS = (
 )
 
 
+# Within a frame a page needs neither wide margins nor a line above its first section.
+_FRAMED = "main { padding: 8px 20px } section { margin: 0; padding: 0; border: 0 }"
+
+
 def render(page: Page) -> str:
     """The page as HTML with its style, charts and pictures inside.
 
@@ -78,7 +82,7 @@ class Shown:
     height: int = 640
 
     def _repr_html_(self) -> str:
-        page = document(self.title, [self.content])
+        page = document(self.title, [element("style", Markup(_FRAMED)), self.content])
         return element(
             "iframe",
             srcdoc=page,
