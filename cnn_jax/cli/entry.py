@@ -29,7 +29,7 @@ usage: cnn-jax COMMAND [...]          'cnn-jax COMMAND --help' has more
   predict    class and calibrated probability of image files
   report     write the page of a run again
   errors     the hardest examples in a folder to sort, which 'relabel' reads
-  explain    where in a picture it sees its class, and whether that can be trusted
+  explain    where a network sees its class, and whether that can be trusted
   principles what its layers share, see, keep under shifts and represent
   export     the weights, with all that is needed to use them
   data       what a data set holds
