@@ -14,6 +14,7 @@ import numpy as np
 from cnn_jax import environment, explain, models, nn
 from cnn_jax.errors import ModelError, RunError
 from cnn_jax.evaluation import Estimate
+from cnn_jax.explain.answers import logits_of
 from cnn_jax.explain.randomisation import Verdict
 from cnn_jax.new_images import source_of
 from cnn_jax.principles.layers import layers, main_layers
@@ -291,9 +292,7 @@ def _probability(run: Run, target: np.ndarray) -> explain.Probability:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _answers(model: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
-    outputs: Any = model.apply(variables, x, train=False)
-    logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
-    return jax.nn.softmax(logits)
+    return jax.nn.softmax(logits_of(model, variables)(x))
 
 
 def _from_the_answer_down(run: Run, shape: Sequence[int]) -> tuple[str, ...]:

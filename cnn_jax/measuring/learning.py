@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.errors import CnnJaxError
-from cnn_jax.measuring.subject import Subject, logits_of
+from cnn_jax.measuring.subject import Subject
 from cnn_jax.principles import activity, cross_entropy, gradient_error, gradient_norms
+from cnn_jax.principles.gradients import logits_in
 from cnn_jax.report.principles import Learning
 
 _IMAGES = 64  # whose gradient is measured
@@ -54,7 +55,7 @@ def _error(subject: Subject) -> float | None:
         if hasattr(model, "dtype"):
             model = model.clone(dtype=jnp.float64)
         outputs: Any = model.apply(with_fixed, jnp.asarray(seen), train=False)
-        if logits_of(outputs).dtype != jnp.float64:
+        if logits_in(outputs).dtype != jnp.float64:
             raise _SinglePrecisionError
         return cross_entropy(outputs, jnp.asarray(labels[:_CHECKED]))
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.measuring.subject import Subject, logits_of
+from cnn_jax.measuring.subject import Subject
 from cnn_jax.principles import (
     POOLINGS,
     accuracy_by_rotation,
@@ -19,6 +19,7 @@ from cnn_jax.principles import (
     shift_consistency,
     shift_distances,
 )
+from cnn_jax.principles.gradients import logits_in
 from cnn_jax.principles.translation import Border
 from cnn_jax.report.principles import Translation
 
@@ -111,7 +112,7 @@ def _answers(subject: Subject, few: jax.Array) -> np.ndarray:
     variables = subject.trained
 
     def logits(x: jax.Array) -> Any:
-        return logits_of(subject.model.apply(variables, x, train=False))
+        return logits_in(subject.model.apply(variables, x, train=False))
 
     largest = min(_POOLED, min(subject.image_shape[:2]) - 1)
     try:

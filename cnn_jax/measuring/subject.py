@@ -142,11 +142,6 @@ class Subject:
         return {path: np.concatenate([part[path] for part in parts]) for path in at}
 
 
-def logits_of(outputs: Any) -> Any:
-    """The logits of a model's output, be it a dict with them, in whatever dtype they are."""
-    return outputs["logits"] if isinstance(outputs, Mapping) else outputs
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _tapped(model: nn.Module, at: tuple[str, ...], variables: Any, x: jax.Array) -> dict[str, Any]:
     return nn.tap(model, variables, x, at=at, train=False)[1]

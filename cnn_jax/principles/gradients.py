@@ -37,9 +37,14 @@ class GradientNorm:
         return self.gradient / self.parameters if self.parameters else float("nan")
 
 
+def logits_in(outputs: Any) -> Any:
+    """The logits of a model's output, or of those in a dict, in whatever dtype they are."""
+    return outputs["logits"] if isinstance(outputs, Mapping) else outputs
+
+
 def cross_entropy(outputs: Any, labels: jax.Array) -> jax.Array:
     """Mean softmax cross-entropy of logits `[B, K]`, or of those of a dict, in nats."""
-    logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
+    logits = logits_in(outputs)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
     return -chosen.mean()
 
