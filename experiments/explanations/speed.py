@@ -20,9 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import binom  # type: ignore[attr-defined]
 
 from cnn_jax import environment, explain, models
+from cnn_jax.bench.statistics import LEVEL, median_interval
 from cnn_jax.evaluation import Estimate
 from cnn_jax.explain.answers import logits_of
 from experiments.results import Row
@@ -73,9 +73,9 @@ def rows(images: int, steps: int, pairs: int) -> Iterator[Row]:
             seconds[which] = time.perf_counter() - start
         ratios.append(seconds[ours] / seconds[plain])
         print(f"{seconds[ours]:.1f} s beside {seconds[plain]:.1f} s: {ratios[-1]:.3f}", flush=True)
-    low, high, level = _around_the_median(ratios)
+    low, high = median_interval(ratios)
     ratio = Estimate(
-        float(np.median(ratios)), low, high, pairs, "median, order statistics", level=level
+        float(np.median(ratios)), low, high, pairs, "median, order statistics", level=LEVEL
     )
     yield row_of(
         ratio,
@@ -89,16 +89,6 @@ def rows(images: int, steps: int, pairs: int) -> Iterator[Row]:
         seed="0",
         **here(),
     )
-
-
-def _around_the_median(values: list[float], level: float = 0.95) -> tuple[float, float, float]:
-    """The narrowest pair of order statistics that holds the median so surely; NaN if none does."""
-    ordered, n = sorted(values), len(values)
-    for k in range(n // 2, 0, -1):
-        sure = 1 - 2 * float(binom.cdf(k - 1, n, 0.5))
-        if sure >= level:
-            return ordered[k - 1], ordered[n - k], sure
-    return float("nan"), float("nan"), level
 
 
 def main(arguments: list[str] | None = None) -> int:
