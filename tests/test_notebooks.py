@@ -8,6 +8,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 pytestmark = [
     pytest.mark.notebooks,
+    pytest.mark.timeout(900),  # a slow machine, or a busy one
     # Jupyter's own, about event loops and sockets at exit.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -25,7 +26,7 @@ def test_it_runs_and_gives_what_is_committed(notebook, monkeypatch):
     from build import execute
 
     committed = nbformat.read(notebook, as_version=4)
-    done = execute(notebook, timeout=200)
+    done = execute(notebook, timeout=600)
     errors = [
         output["text"]
         for cell in done.cells
