@@ -12,7 +12,7 @@ from cnn_jax.errors import CnnJaxError
 from cnn_jax.measuring.subject import Subject
 from cnn_jax.principles import activity, cross_entropy, gradient_error, gradient_norms
 from cnn_jax.principles.gradients import logits_in
-from cnn_jax.report.principles import Learning
+from cnn_jax.report.principles_parts import Learning
 
 _IMAGES = 64  # whose gradient is measured
 _CHECKED = 4  # through which backpropagation is held against differences

@@ -21,7 +21,7 @@ from cnn_jax.principles import (
 )
 from cnn_jax.principles.gradients import logits_in
 from cnn_jax.principles.translation import Border
-from cnn_jax.report.principles import Translation
+from cnn_jax.report.principles_parts import Translation
 
 DEGREES = tuple(range(0, 50, 5))
 _LARGEST = 3  # pixels of the shifts under which accuracy is measured

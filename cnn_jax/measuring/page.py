@@ -16,7 +16,8 @@ from cnn_jax.measuring.seeing import fields_of, sharing_of
 from cnn_jax.measuring.subject import Subject
 from cnn_jax.report import principles
 from cnn_jax.report.markup import Markup
-from cnn_jax.report.principles import PrinciplesPage, render
+from cnn_jax.report.principles import render
+from cnn_jax.report.principles_parts import PrinciplesPage
 from cnn_jax.report.render import Shown
 from cnn_jax.run import Run
 from cnn_jax.training.devices import numerics

@@ -25,7 +25,7 @@ from cnn_jax.principles.layers import Layer
 from cnn_jax.principles.patches import cut
 from cnn_jax.principles.probes import grid_means
 from cnn_jax.report.pictures import viewable
-from cnn_jax.report.principles import Hierarchy, Unit
+from cnn_jax.report.principles_parts import Hierarchy, Unit
 
 _UNITS = 3  # of each layer that are shown
 _PATCHES = 5

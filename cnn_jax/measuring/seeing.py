@@ -8,7 +8,7 @@ from typing import Any
 from cnn_jax.errors import ModelError
 from cnn_jax.measuring.subject import Subject
 from cnn_jax.principles import EffectiveField, effective_field, receptive_fields
-from cnn_jax.report.principles import FieldOfLayer, SharedLayer
+from cnn_jax.report.principles_parts import FieldOfLayer, SharedLayer
 
 _IMAGES = 16  # over which effective fields are averaged
 

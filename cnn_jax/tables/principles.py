@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnn_jax.report.principles import Hierarchy
+from cnn_jax.report.principles_parts import Hierarchy
 from cnn_jax.tables.layout import aligned
 
 
