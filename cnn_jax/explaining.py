@@ -157,9 +157,7 @@ def explain_run(
     """
     _check(run)
     classifier = run.classifier
-    if of_class is not None and of_class not in classifier.classes:
-        known = ", ".join(classifier.classes)
-        raise ModelError(f"no class {of_class!r}: choose one of {known}")
+    _check_class(run, of_class)
     explain.method(method)
     source, ids = source_of(images, classifier.image_shape, run.recipe.data.fit)
     pixels = np.stack([source[i] for i in range(len(source))])
@@ -315,6 +313,12 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def _check_class(run: Run, name: str | None) -> None:
+    if name is not None and name not in run.classifier.classes:
+        known = ", ".join(run.classifier.classes)
+        raise ModelError(f"no class {name!r}: choose one of {known}")
+
+
 def _check(run: Run) -> None:
     if run.regions or run.recognises or run.info["data"]["kind"] != "class":
         raise RunError(f"{run.shown!r} does not tell classes of images apart: name a run that does")
@@ -345,15 +349,17 @@ def explain_by(
     Raises:
       RunError, DataError, ModelError: as `explain_run`; every method was refused.
     """
+    _check(run)
+    _check_class(run, options.get("of_class"))
+    for name in methods:
+        explain.method(name)
     found, refused = [], {}
     for name in methods:
         reporter(name.replace("_", " "))
         try:
             found.append(explain_run(run, images, method=name, **options))
         except ModelError as error:
-            if len(methods) == 1 or str(error).startswith("no class"):
-                raise
             refused[name] = str(error)
     if not found:
-        raise ModelError(f"no method can explain {run.shown!r}: {next(iter(refused.values()))}")
+        raise ModelError(f"{run.shown!r} cannot be explained so: {next(iter(refused.values()))}")
     return found, refused

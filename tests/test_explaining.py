@@ -127,6 +127,12 @@ def test_what_cannot_be_explained(run):
         explaining.explain_run(run, pixels, method="magic")
     with pytest.raises(ModelError, match="no class 'middle'"):
         explaining.explain_run(run, pixels, of_class="middle")
+    for names, options, message in [
+        (("saliency", "magic"), {}, "no method 'magic'"),
+        (("saliency", "rise"), {"of_class": "middle"}, "no class 'middle'"),
+    ]:
+        with pytest.raises(ModelError, match=message):
+            explaining.explain_by(run, pixels, names, **options)
     with pytest.raises(RunError, match="8 validation images"):
         explaining.audit_method(run, "saliency", images=4)
 
