@@ -16,7 +16,7 @@ from cnn_jax.errors import CnnJaxError
 from cnn_jax.recipe import Recipe
 
 FOLDER = Path(__file__).parents[1] / "docs" / "uses"
-PAGES = sorted(path.stem for path in FOLDER.glob("*.md") if path.stem != "README")
+PAGES = sorted(path.stem for path in FOLDER.glob("*.md"))
 
 
 def commands(page):
@@ -61,7 +61,9 @@ def test_every_option_is_one(page, helped):
 
 def test_every_link_of_every_page_leads_somewhere():
     root = FOLDER.parents[1]
+    generated = root / "docs" / "generated"
     pages = [root / "README.md", *root.glob("experiments/**/README.md"), *root.glob("docs/**/*.md")]
+    pages = [page for page in pages if generated not in page.parents]
     for page in pages:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
             if "://" not in link:
@@ -69,9 +71,9 @@ def test_every_link_of_every_page_leads_somewhere():
 
 
 def test_there_is_a_page_for_each_use():
-    index = (FOLDER / "README.md").read_text("utf-8")
+    index = FOLDER.with_suffix(".md").read_text("utf-8")
     assert PAGES == ["faces", "inspection", "inventory", "medical", "objects"]
-    assert all(f"({page}.md)" in index for page in PAGES)
+    assert all(f"(uses/{page}.md)" in index for page in PAGES)
 
 
 class Pictures:

@@ -40,7 +40,7 @@ usage: cnn-jax COMMAND [...]          'cnn-jax COMMAND --help' has more
 examples: cnn-jax train --data FOLDER   which holds a folder of images a class"""
 
 # Command -> the module that holds the function of that name.
-_COMMANDS = {
+COMMANDS = {
     "train": "train",
     "sweep": "sweep",
     "lr-range": "lr_range",
@@ -114,13 +114,13 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"cnn_jax {metadata.version('cnn_jax')}")
         return 0
     name, rest = arguments[0], arguments[1:]
-    if name not in _COMMANDS:
+    if name not in COMMANDS:
         raise UsageError(
-            f"no command {name!r}{fields.nearest(name, list(_COMMANDS))} "
-            f"(commands: {', '.join(_COMMANDS)})"
+            f"no command {name!r}{fields.nearest(name, list(COMMANDS))} "
+            f"(commands: {', '.join(COMMANDS)})"
         )
     keep_freed_memory()  # where it cannot be done, all works as well, but slower
     command: Callable[[list[str]], int] = getattr(
-        importlib.import_module(f"cnn_jax.cli.{_COMMANDS[name]}"), name.replace("-", "_")
+        importlib.import_module(f"cnn_jax.cli.{COMMANDS[name]}"), name.replace("-", "_")
     )
     return command(rest)

@@ -98,7 +98,7 @@ class Fate:
         return order[:limit]
 
     def given_name(self, index: int) -> str:
-        """What the example at a position was given: a class name, or label names joined by `; `."""
+        """What the example at a position was given: a class name, or the names of labels."""
         return self._name(self.given[index])
 
     def predicted_name(self, index: int) -> str:

@@ -88,7 +88,12 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """Which network: a name that `cnn-jax models` lists, and its own options."""
+    """Which network.
+
+    Attributes:
+      name: one that `cnn-jax models` lists.
+      options: fields of that network by name, `--model.options.widths '[16, 32]'`.
+    """
 
     name: str = "compact"
     options: Mapping[str, Any] = field(default_factory=dict)
