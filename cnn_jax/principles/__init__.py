@@ -29,6 +29,7 @@ from cnn_jax.principles.translation import (
     equivariance,
     shift,
     shift_consistency,
+    turn,
 )
 
 __all__ = [
@@ -67,4 +68,5 @@ __all__ = [
     "shift_consistency",
     "shift_distances",
     "top_patches",
+    "turn",
 ]

@@ -239,13 +239,23 @@ def accuracy_by_shift(
     return np.array([[accuracy(y, x) for x in steps] for y in steps])
 
 
+def turn(images: np.ndarray, degrees: float) -> np.ndarray:
+    """Images `[B, H, W, C]` turned counterclockwise about their middle, of the same dtype.
+
+    Linear between pixels; what enters is zero.
+    """
+    turned = rotate(images.astype(np.float32), degrees, axes=(2, 1), reshape=False, order=1)
+    if np.issubdtype(images.dtype, np.integer):
+        turned = np.rint(turned)
+    return np.asarray(turned, images.dtype)
+
+
 def accuracy_by_rotation(
     predict: Predict, images: np.ndarray, labels: np.ndarray, degrees: Sequence[float]
 ) -> np.ndarray:
-    """float `[D]`: accuracy when all images are turned counterclockwise about their middle.
+    """float `[D]`: accuracy when all images are turned, as `turn` does.
 
-    Linear between pixels; what enters is zero. No layer of a usual network is made to be
-    equivariant to it: what it withstands it has learned.
+    No layer of a usual network is made to be equivariant to it: what it withstands it has learned.
 
     Args:
       predict: from images, as they are given, to logits `[B, K]`.
@@ -258,10 +268,7 @@ def accuracy_by_rotation(
     _check(images, 1, labels)
     found = []
     for angle in degrees:
-        turned = rotate(images.astype(np.float32), angle, axes=(2, 1), reshape=False, order=1)
-        if np.issubdtype(images.dtype, np.integer):
-            turned = np.rint(turned)
-        answers = _predicted(predict, turned.astype(images.dtype)).argmax(axis=1)
+        answers = _predicted(predict, turn(images, angle)).argmax(axis=1)
         found.append(float((answers == labels).mean()))
     return np.array(found)
 

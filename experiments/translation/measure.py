@@ -65,13 +65,13 @@ def load(folder: str) -> Dataset:
     return data.few_shots(data.load(DATA, data_dir=folder), SHOTS, seed=0)
 
 
-def trained(dataset: Dataset, out: Path, downsample: str, seeds: int) -> Population:
-    """The population in a folder, or a new one.
+def trained(dataset: Dataset, out: Path, overrides: Mapping[str, Any], seeds: int) -> Population:
+    """The population in a folder, or a new one, by `LEARNING` and what is overridden.
 
     Raises:
       ResultsError: what lies there was trained otherwise.
     """
-    recipe = Recipe().override({**LEARNING, "model.options": {**NETWORK, "downsample": downsample}})
+    recipe = Recipe().override({**LEARNING, **overrides})
     if not (out / "population.json").exists():
         return train_population(recipe, data=dataset, seeds=seeds, out=out)
     population = Population.load(out, data=dataset)
@@ -104,7 +104,8 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
         yield row(f"{baseline.name} on pixels", "accuracy", accuracy)
     found: dict[str, dict[str, list[float]]] = {}
     for name, downsample in METHODS.items():
-        population = trained(dataset, out / downsample, downsample, seeds)
+        options = {**NETWORK, "downsample": downsample}
+        population = trained(dataset, out / downsample, {"model.options": options}, seeds)
         found[name] = measured(population, dataset)
         for metric, values in found[name].items():
             yield row(

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from cnn_jax import data
-from experiments.translation import measure
+from experiments.translation import augmented, measure
 
 
 @pytest.fixture
@@ -62,3 +62,37 @@ def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
         half = stats.t.ppf(0.95, 9) * gains.std(ddof=1) / np.sqrt(10)
         within = abs(gains.mean()) + half < 0.005
         assert (measure.equivalence(gains, 0.005) < 0.05) == within
+
+
+@pytest.mark.slow
+def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(
+    made, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(augmented, "PATH", tmp_path / "results.csv")
+    monkeypatch.setattr(measure, "load", lambda folder: made)
+    learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
+    monkeypatch.setattr(measure, "LEARNING", learning)
+    alone = functools.partial(measure.train_population, strategy="loop")
+    monkeypatch.setattr(measure, "train_population", alone)
+    arguments = ["--data-dir", "-", "--out", str(tmp_path / "runs"), "--seeds", "2"]
+    assert augmented.main(arguments) == 0
+    with open(tmp_path / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
+    of = {name for name, _ in kept}
+    assert len(kept) == 5 * 7 and "nearest neighbour on pixels" in of
+    gain = kept["learned with shifts and turns minus learned as they are", "accuracy"]
+    plain, other = (kept[name, "accuracy"] for name in augmented.METHODS)
+    assert gain == pytest.approx(other - plain)
+    # A pattern in noise is told by its pixels until it is moved.
+    assert kept["nearest neighbour on pixels", "accuracy"] > 0.9
+    assert kept["nearest neighbour on pixels", "shifted 6 px accuracy"] < 0.7
+
+
+def test_what_is_shown_is_moved_in_every_direction():
+    images = np.zeros((2, 28, 28, 1), np.uint8)
+    images[:, 14, 14] = 255
+    shown = augmented.shown(images)
+    assert [len(some) for some in shown.values()] == [2, 16, 16, 16, 4, 4, 4]
+    places = {tuple(np.argwhere(image[..., 0])[0] - 14) for image in shown["shifted 6 px accuracy"]}
+    assert places == {(6 * y, 6 * x) for y, x in augmented.DIRECTIONS}

@@ -182,3 +182,10 @@ def test_what_cannot_be_asked():
         aliasing_energy(IMAGES, 0)
     with pytest.raises(ModelError, match="downsample='aps' must be one of stride, blur, polyphase"):
         network(downsample="aps")
+
+
+def test_a_quarter_turn_is_exact_and_counterclockwise():
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 6, 2)).astype(np.uint8)
+    np.testing.assert_array_equal(principles.turn(images, 0), images)
+    np.testing.assert_array_equal(principles.turn(images, 90), np.rot90(images, axes=(1, 2)))
+    assert principles.turn(images.astype(np.float32) / 255, 30).dtype == np.float32
