@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax.augment import Augment, cutmix, cutout, example_keys, flip, mixup, translate
 from cnn_jax.augment.batch import Purpose
@@ -19,7 +20,7 @@ KEY = jax.random.key(7)
 
 def compiled(transform, *static):
     """Jitted, as in the training step; also far faster than one operation at a time."""
-    run = jax.jit(
+    run = quick(
         lambda key, batch: transform(example_keys(key, len(batch["label"])), batch, *static)
     )
     return lambda batch, key=KEY: run(key, batch)
@@ -123,7 +124,7 @@ def test_cutmix_pastes_a_box_of_the_partner_and_says_its_exact_share():
 def test_of_mixup_and_cutmix_each_example_takes_one():
     batch = batch_of(400)
     both, mixed, pasted = (
-        jax.jit(Augment(**fields))(KEY, batch)
+        quick(Augment(**fields))(KEY, batch)
         for fields in ({"mixup": 0.4, "cutmix": 1.0}, {"mixup": 0.4}, {"cutmix": 1.0})
     )
     is_mixed, is_pasted = (
@@ -137,7 +138,7 @@ def test_of_mixup_and_cutmix_each_example_takes_one():
 
 def test_an_alternating_flip_shows_each_example_once_each_way_in_two_epochs():
     batch = {**batch_of(64), "index": jnp.arange(64, dtype=jnp.int32)[::-1]}
-    augment = jax.jit(Augment(flip="alternating"))
+    augment = quick(Augment(flip="alternating"))
 
     def seen(epoch, rows, step):
         part = {name: values[rows] for name, values in batch.items()}
@@ -166,13 +167,13 @@ def test_an_alternating_flip_shows_each_example_once_each_way_in_two_epochs():
 )
 def test_recorded_runs_stay_reproducible(fields, image, mask):
     """Results of version 0.1.0; they move and clear pixels, so every bit is fixed."""
-    out = jax.jit(Augment(**fields))(KEY, recorded_batch())
+    out = quick(Augment(**fields))(KEY, recorded_batch())
     assert zlib.crc32(np.asarray(out["image"]).tobytes()) == image
     assert zlib.crc32(np.asarray(out["mask"]).tobytes()) == mask
 
 
 def test_recorded_mixup_stays_reproducible():
-    out = jax.jit(Augment(mixup=0.4))(KEY, recorded_batch())
+    out = quick(Augment(mixup=0.4))(KEY, recorded_batch())
     shares = [
         0.0076267,
         0.3978305,
@@ -201,8 +202,8 @@ EVERYTHING = {
     "padding": "reflect", "flip": True, "flip_vertical": True, "brightness": 0.4, "contrast": 0.4,
     "saturation": 0.4, "hue": 0.1, "blur": 0.6, "noise": 0.05, "cutout": 3, "erase": 0.5,
 }  # fmt: skip
-ALL = jax.jit(Augment(**EVERYTHING))
-MIXED = jax.jit(Augment(**EVERYTHING, mixup=0.4, cutmix=1.0))
+ALL = quick(Augment(**EVERYTHING))
+MIXED = quick(Augment(**EVERYTHING, mixup=0.4, cutmix=1.0))
 
 
 def test_everything_together_stays_in_range_and_float32():
@@ -224,7 +225,7 @@ def test_an_example_is_augmented_alike_beside_any_others():
 
 def test_an_example_is_augmented_alike_in_a_batch_of_any_size():
     """What happens to an example follows from its position, not from what is behind it."""
-    augment = jax.jit(Augment(translate=2, padding="reflect", flip=True, cutout=3, erase=0.5))
+    augment = quick(Augment(translate=2, padding="reflect", flip=True, cutout=3, erase=0.5))
     batch = batch_of(12)
     whole = augment(KEY, batch)
     front = augment(KEY, {name: rows[:5] for name, rows in batch.items()})
@@ -249,13 +250,13 @@ def test_parts_of_a_batch_are_what_they_were_in_the_whole():
         parts = [jax.tree.map(lambda x, k=k: x[k::3], augment(key, batch)) for k in range(3)]
         return jax.tree.map(lambda *x: jnp.stack(x, axis=1).reshape(-1, *x[0].shape[1:]), *parts)
 
-    whole = jax.jit(augment)(KEY, batch)
-    for name, rows in jax.jit(in_parts)(KEY, batch).items():
+    whole = quick(augment)(KEY, batch)
+    for name, rows in quick(in_parts)(KEY, batch).items():
         np.testing.assert_allclose(rows, whole[name], atol=1e-6)
 
 
 def test_one_key_one_result():
-    batch = batch_of(8, channels=3)
+    batch = batch_of(12, channels=3)
     np.testing.assert_array_equal(ALL(KEY, batch)["image"], ALL(KEY, batch)["image"])
     other = ALL(jax.random.key(8), batch)["image"]
     assert not np.array_equal(ALL(KEY, batch)["image"], other)
@@ -263,8 +264,8 @@ def test_one_key_one_result():
 
 def test_switching_one_on_leaves_the_draws_of_the_others():
     batch = batch_of(32)
-    shifted = jax.jit(Augment(translate=2))(KEY, batch)["image"]
-    both = jax.jit(Augment(translate=2, flip=True))(KEY, batch)["image"]
+    shifted = quick(Augment(translate=2))(KEY, batch)["image"]
+    both = quick(Augment(translate=2, flip=True))(KEY, batch)["image"]
     same = (both == shifted).all(axis=(1, 2, 3)) | (both == shifted[:, :, ::-1]).all(axis=(1, 2, 3))
     assert bool(same.all())
 
@@ -290,7 +291,7 @@ def test_a_volume_is_shifted_mirrored_and_cut_along_all_three_axes():
     batch["mask"] = (batch["image"][..., 0] * 255).astype(jnp.uint8)
     augment = Augment(translate=1, flip=True, flip_vertical=True, flip_depth=True)
     augment.check((6, 7, 8, 1))
-    moved = jax.jit(augment)(KEY, batch)
+    moved = quick(augment)(KEY, batch)
     np.testing.assert_array_equal((moved["image"][..., 0] * 255).astype(jnp.uint8), moved["mask"])
     seen = dict.fromkeys(range(3), 0)
     for before, after in zip(batch["image"], moved["image"], strict=True):
@@ -310,7 +311,7 @@ def test_a_volume_is_shifted_mirrored_and_cut_along_all_three_axes():
         for axis, sign in enumerate(found[0][1]):
             seen[axis] += sign == -1
     assert all(8 < times < 32 for times in seen.values())
-    cut = np.asarray(jax.jit(Augment(cutout=3))(KEY, batch)["image"]) == 0
+    cut = np.asarray(quick(Augment(cutout=3))(KEY, batch)["image"]) == 0
     assert cut.sum(axis=(1, 2, 3, 4)).max() == 27
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage, stats
+from small import quick
 
 from cnn_jax.augment import Augment, affine, example_keys
 
@@ -22,7 +23,7 @@ def images(n=4, height=9, width=12, channels=2):
 
 
 def apply(image, maps, padding="zero", **more):
-    return jax.jit(lambda b: affine.apply(b, maps, padding))({"image": jnp.asarray(image), **more})
+    return quick(lambda b: affine.apply(b, maps, padding))({"image": jnp.asarray(image), **more})
 
 
 def random_map(n, seed=1):
@@ -90,7 +91,7 @@ def test_the_identity_is_exact_for_any_shape_and_nothing_leaves_the_range(
     height, width, channels, padding
 ):
     image = images(2, height, width, channels)
-    run = jax.jit(lambda image, at: affine.apply({"image": image}, [at], padding)["image"])
+    run = quick(lambda image, at: affine.apply({"image": image}, [at], padding)["image"])
     same = run(image, affine.rotation(jnp.zeros(2, jnp.float32)))
     np.testing.assert_array_equal(same, image)
     moved = run(image, random_map(2))
@@ -103,7 +104,7 @@ def test_an_image_that_is_its_own_mask_stays_so():
     mask[:, 6:15, 5:12] = 1
     batch = {"image": jnp.asarray(mask[..., None], jnp.float32), "mask": jnp.asarray(mask)}
     augment = Augment(rotate=180, scale=0.3, shear=20, crop=0.5, translate=3, flip=True)
-    moved = jax.jit(augment)(KEY, batch)
+    moved = quick(augment)(KEY, batch)
     image, mask = np.asarray(moved["image"][..., 0]), np.asarray(moved["mask"])
     assert mask.any(axis=(1, 2)).all()
     sure = np.abs(image - 0.5) > 0.45

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
+from small import quick
 
 from cnn_jax.augment import Augment
 from cnn_jax.augment.copying import copy_paste
@@ -34,7 +35,7 @@ def moved(x, up, left, shift):
     return np.roll(x, shift, (0, 1))
 
 
-PASTED = jax.jit(copy_paste, static_argnums=2)
+PASTED = quick(copy_paste, static_argnums=2)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -90,7 +91,7 @@ def test_so_many_images_get_a_copy():
 def test_padding_is_copied_nowhere():
     batch = {**batch_of(), "valid": jnp.arange(N) < 5}
     other = {**batch, "image": batch["image"].at[5:].set(1.0), "mask": batch["mask"].at[5:].set(2)}
-    augment = jax.jit(Augment(flip=True, copy_paste=1.0))
+    augment = quick(Augment(flip=True, copy_paste=1.0))
     found, beside = (augment(jax.random.key(3), one) for one in (batch, other))
     for name in ("image", "mask"):
         np.testing.assert_array_equal(found[name][:5], beside[name][:5])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.ndimage import label
+from small import quick
 
 from cnn_jax.augment import Augment
 from cnn_jax.augment.defects import (
@@ -25,7 +26,7 @@ SHAPES = (blob, pieces, line, bite, band)
 
 @functools.cache
 def drawn(shape, height=48, width=60):
-    return np.asarray(jax.jit(jax.vmap(lambda key: shape(key, height, width)))(KEYS))
+    return np.asarray(quick(jax.vmap(lambda key: shape(key, height, width)))(KEYS))
 
 
 def images(n=64, size=(48, 60), channels=1):
@@ -33,10 +34,12 @@ def images(n=64, size=(48, 60), channels=1):
     return jnp.asarray(rng.uniform(0.2, 0.8, (n, *size, channels)), jnp.float32)
 
 
-@jax.jit
+damage_with = quick(jax.vmap(damaged))  # of one size, so that it is compiled once
+
+
 def damage(keys, images):
     """With the texture of the next image."""
-    return jax.vmap(damaged)(keys, images, jnp.roll(images, -1, axis=0))
+    return damage_with(keys, images, jnp.roll(images, -1, axis=0))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -107,7 +110,7 @@ def test_what_is_marked_is_what_can_be_seen(channels):
 def test_an_image_depends_on_its_key_and_the_other_image_alone():
     before = images()
     after, where = damage(KEYS, before)
-    alone, own = jax.jit(damaged)(KEYS[5], before[5], before[6])
+    alone, own = quick(damaged)(KEYS[5], before[5], before[6])
     np.testing.assert_allclose(alone, after[5], atol=1e-6)
     np.testing.assert_array_equal(own, where[5])
     others, _ = damage(KEYS[::-1], before)
@@ -116,19 +119,19 @@ def test_an_image_depends_on_its_key_and_the_other_image_alone():
 
 def test_shades_of_grey():
     """Texture of an image of one grey shows nothing; shades do."""
-    grey = jnp.full((64, 32, 32, 1), 0.5, jnp.float32)
+    grey = jnp.full((64, 48, 60, 1), 0.5, jnp.float32)
     after, where = damage(KEYS, grey)
     levels = np.asarray(after)[np.asarray(where)]
     assert 0.1 < levels.min() < 0.35 and 0.53 < levels.max() < 0.59  # 0.5 -+ 0.5 (0.65, 0.15)
-    black, seen = map(np.asarray, damage(KEYS, jnp.zeros((64, 32, 32, 1), jnp.float32)))
+    black, seen = map(np.asarray, damage(KEYS, jnp.zeros_like(grey)))
     assert 0.1 < black.max() < 0.16 and not black[..., 0][~seen].max() > 0.03  # lighter alone
 
 
 def test_textures_come_from_the_other_image():
     """What is red there is red here, wherever it was moved."""
-    grey = jnp.full((64, 32, 32, 3), 0.5, jnp.float32)
-    red = jnp.asarray(np.full((64, 32, 32, 3), (0.9, 0.1, 0.1)), jnp.float32)
-    after, where = (np.asarray(x) for x in jax.jit(jax.vmap(damaged))(KEYS, grey, red))
+    grey = jnp.full((64, 48, 60, 3), 0.5, jnp.float32)
+    red = jnp.asarray(np.full((64, 48, 60, 3), (0.9, 0.1, 0.1)), jnp.float32)
+    after, where = (np.asarray(x) for x in damage_with(KEYS, grey, red))
     textured = [i for i in range(64) if np.ptp(after[i], axis=-1).max() > 0.05]
     assert 15 < len(textured) < 50  # one in two
     for i in textured:
@@ -145,14 +148,16 @@ def masked(n=64, seed=2):
 
 def test_a_mask_marks_what_was_marked_and_what_was_made():
     batch = masked()
-    after = jax.jit(lambda keys: add_defects(keys, batch, 0.7))(KEYS)
-    changed, where = (np.asarray(x) for x in some_damaged(KEYS, batch["image"], None, 0.7))
+    defective = quick(add_defects)
+    after = defective(KEYS, batch, 0.7)
+    wanted = quick(some_damaged, static_argnums=2)(KEYS, batch["image"], None, 0.7)
+    changed, where = map(np.asarray, wanted)
     np.testing.assert_allclose(after["image"], changed, atol=1e-6)
     np.testing.assert_array_equal(after["mask"], where | np.asarray(batch["mask"], bool))
     assert after["mask"].dtype == jnp.uint8
     same = (np.asarray(after["image"]) == np.asarray(batch["image"])).all(axis=(1, 2, 3))
     assert 0.15 < same.mean() < 0.5 and not where[same].any()
-    none = add_defects(KEYS, batch, 0.0)
+    none = defective(KEYS, batch, 0.0)
     for name, rows in batch.items():
         np.testing.assert_array_equal(none[name], rows)
 
@@ -161,7 +166,7 @@ def test_padding_gives_no_texture():
     """The last valid image takes that of the first, whatever lies behind it."""
     batch = {**masked(16), "valid": jnp.arange(16) < 5}
     other = {**batch, "image": batch["image"].at[5:].set(1.0)}
-    augment = jax.jit(Augment(flip=True, defects=1.0))
+    augment = quick(Augment(flip=True, defects=1.0))
     found, beside = (augment(jax.random.key(3), one) for one in (batch, other))
     alone = augment(jax.random.key(3), {name: rows[:5] for name, rows in batch.items()})
     for name in ("image", "mask"):

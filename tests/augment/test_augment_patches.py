@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax.augment import Augment, window_of
 from cnn_jax.errors import RecipeError
@@ -30,7 +31,7 @@ def corners(out, shape):
 @pytest.mark.parametrize("shape", [(20, 13), (5, 20, 13)])
 def test_a_patch_is_a_window_and_its_mask_the_same_window(shape):
     batch = batch_of(50, shape, marked=[tuple(n // 2 for n in shape)])
-    out = jax.jit(Augment(patch=9))(KEY, batch)
+    out = quick(Augment(patch=9))(KEY, batch)
     window = window_of((*shape, 1), 9)
     assert window == (9, 9) if len(shape) == 2 else (5, 9, 9)
     assert out["image"].shape == (50, *window, 1) and out["mask"].shape == (50, *window)
@@ -43,13 +44,13 @@ def test_a_patch_is_a_window_and_its_mask_the_same_window(shape):
 def test_places_are_uniform_and_as_often_as_asked_around_a_marked_pixel():
     shape = (16, 16)
     batch = batch_of(4000, shape, marked=[(0, 0), (12, 3)])
-    seen = corners(jax.jit(Augment(patch=8, patch_marked=0.5))(KEY, batch), shape)
+    seen = corners(quick(Augment(patch=8, patch_marked=0.5))(KEY, batch), shape)
     counts = {place: int((seen == place).all(axis=1).sum()) for place in ((0, 0), (8, 0), (4, 4))}
     # Half of the patches lie around one of two marked pixels, cut off at the border: (0, 0) and
     # (8, 0). The others are anywhere among 9 x 9 places, 25 each on average.
     for place, expected in (((0, 0), 1025), ((8, 0), 1025), ((4, 4), 25)):
         assert abs(counts[place] - expected) < 5 * np.sqrt(expected)
-    nothing = corners(jax.jit(Augment(patch=8))(KEY, batch_of(4000, shape)), shape)
+    nothing = corners(quick(Augment(patch=8))(KEY, batch_of(4000, shape)), shape)
     places, times = np.unique(nothing, axis=0, return_counts=True)
     assert len(places) == 81 and ((times - 4000 / 81) ** 2).sum() / (4000 / 81) < 125  # chi^2
 

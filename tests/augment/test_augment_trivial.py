@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
+from small import quick
 
 from cnn_jax.augment import affine, example_keys, trivial
 from cnn_jax.augment.trivial import Operation
 
 PIXELS = (np.random.default_rng(0).beta(2, 3, (40, 36, 3)) * 200 + 20).astype(np.uint8)
-COLOUR = jax.jit(trivial.colour)
+COLOUR = quick(trivial.colour)
 
 PILLOW = {
     Operation.IDENTITY: lambda p, s: p,

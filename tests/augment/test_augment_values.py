@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage, stats
+from small import quick
 
 from cnn_jax.augment import blur, colour, erase, example_keys, noise
 from cnn_jax.augment.blurring import gaussian
@@ -92,19 +93,19 @@ def test_blur_is_scipys_gaussian_and_none_at_zero():
 
 def test_blur_and_noise_draw_their_strength_for_each_image():
     image = jnp.full((300, 24, 24, 1), 0.5, jnp.float32)
-    noisy = jax.jit(lambda k: noise(k, {"image": image}, 0.1))(example_keys(KEY, 300))["image"]
+    noisy = quick(lambda k: noise(k, {"image": image}, 0.1))(example_keys(KEY, 300))["image"]
     sigma = np.asarray(noisy - 0.5).std(axis=(1, 2, 3))
     assert stats.kstest(sigma, stats.uniform(0, 0.1).cdf).pvalue > 1e-3
     normal = (np.asarray(noisy[..., 0]) - 0.5)[sigma > 0.03] / sigma[sigma > 0.03, None, None]
     assert stats.kstest(normal.ravel()[::7], stats.norm.cdf).pvalue > 1e-3
     point = jnp.zeros((300, 15, 15, 1), jnp.float32).at[:, 7, 7].set(1)
-    peak = jax.jit(lambda k: blur(k, {"image": point}, 1.0))(example_keys(KEY, 300))["image"]
+    peak = quick(lambda k: blur(k, {"image": point}, 1.0))(example_keys(KEY, 300))["image"]
     assert len(np.unique(np.asarray(peak[:, 7, 7, 0]).round(4))) > 200
 
 
 def test_erasing_fills_a_rectangle_of_the_right_size_in_the_right_number_of_images():
     image = jnp.full((800, 20, 25, 3), 0.5, jnp.float32)  # 0.5 is no k / 255
-    erased = jax.jit(lambda k: erase(k, {"image": image}, 0.3))(example_keys(KEY, 800))["image"]
+    erased = quick(lambda k: erase(k, {"image": image}, 0.3))(example_keys(KEY, 800))["image"]
     holes = np.asarray(erased != 0.5).all(axis=-1)
     chosen = holes.any(axis=(1, 2))
     assert stats.binomtest(int(chosen.sum()), 800, 0.3).pvalue > 1e-3

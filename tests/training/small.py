@@ -1,5 +1,6 @@
 """A small problem that the tests of training share."""
 
+import functools
 import os
 import signal
 
@@ -26,6 +27,7 @@ PLAIN = {
 QUICK = {"xla_backend_optimization_level": 0}
 if jax.__version_info__ < (0, 11):  # later compilers have no other way, and refuse the name
     QUICK["xla_cpu_use_fusion_emitters"] = False
+quick = functools.partial(jax.jit, compiler_options=QUICK)
 
 
 class Tiny(nn.Module):
