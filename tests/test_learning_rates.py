@@ -52,6 +52,7 @@ def test_a_range_that_is_none_is_refused():
 
 def test_the_command_prints_curve_and_suggestion(capsys):
     options = ["--batch-size", "128", "--model.options.widths", "[8]", "--steps", "40"]
+    options += ["--model.options.units", "1"]
     assert main(["lr-range", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("suggested learning rate") and "--learning-rate" in lines[-1]

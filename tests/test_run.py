@@ -200,7 +200,7 @@ def test_a_run_goes_on_from_another_folder_and_finds_data_that_moved(tmp_path, m
         shade = rng.integers(0, 60, (8, 8)) + 120 * (k % 2)
         Image.fromarray(shade.astype(np.uint8)).save(folder / f"{k}.png")
     monkeypatch.chdir(tmp_path)
-    small = {"model.options.widths": [4], "epochs": 3}
+    small = {"model.options": {"widths": [4], "units": 1}, "epochs": 3}
     run = cnn_jax.train(data="pictures", out="run", reporter=Interrupting(after=1), **small)
     assert run.status == "interrupted" and run.shown == "run"
     (tmp_path / "elsewhere").mkdir()

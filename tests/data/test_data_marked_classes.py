@@ -96,7 +96,7 @@ def test_a_recipe_tells_the_kinds_of_defects_apart(tmp_path):
         "data.regions_by_class": True,
         "data.folds": 2,
         "model.name": "unet",
-        "model.options": {"widths": [4, 8]},
+        "model.options": {"widths": [4, 8], "units": 1},
         "train.epochs": 1,
         "train.batch_size": 6,
     }

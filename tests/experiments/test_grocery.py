@@ -13,7 +13,7 @@ from experiments.inventory import grocery, new_products
 
 PRODUCTS = (("Gala", "Apple"), ("Fuji", "Apple"), ("Milk", "Milk"), ("Lime", "Lime"))
 
-SHORT = {"train.epochs": 2, "train.batch_size": 16, "model.options": {"widths": [4, 8]}}
+SHORT = {"train.epochs": 2, "train.batch_size": 16, "model.options": {"widths": [4, 8], "units": 1}}
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ def test_labelled_scenes_are_no_part_of_the_test(found):
     assert len(chosen) > 1
 
 
-SHORT = {"train.epochs": 1, "model.options": {"stride": 2, "widths": [8, 16]}}
+SHORT = {"train.epochs": 1, "model.options": {"stride": 2, "widths": [8, 16], "units": 1}}
 
 
 def test_a_few_labelled_scenes(folder, tmp_path, monkeypatch):
