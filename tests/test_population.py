@@ -96,9 +96,11 @@ def test_the_folder_itself_is_no_run(seeds):
 @pytest.mark.parametrize(
     ("strategy", "select"),
     [
-        *(("loop", "last"), ("loop", "best"), ("vmap", "best"), ("map", "best")),
+        *(("loop", "last"), ("vmap", "best")),
+        pytest.param("loop", "best", marks=pytest.mark.slow),
         pytest.param("vmap", "last", marks=pytest.mark.slow),
         pytest.param("map", "last", marks=pytest.mark.slow),
+        pytest.param("map", "best", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_and_resumed_it_is_as_if_it_never_was(strategy, select, tmp_path):
@@ -133,7 +135,7 @@ class Pressing(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_within_an_epoch_and_resumed_on_other_devices(devices, tmp_path):
     """Three members, so that two devices are filled up with a fourth."""
     options = {"seeds": 3, "strategy": "vmap", "train.chunk_steps": 1, "epochs": 3}
@@ -177,7 +179,7 @@ def test_a_signal_at_the_end_of_a_member_stops_before_the_next(tmp_path):
     assert begun.status == "finished" and len(begun.members) == 3
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path):
     broken = {"broken": {"optimizer.learning_rate": 1e30}}
     population = train(tmp_path / "p", members={**broken, **MEMBERS}, strategy=strategy)
@@ -196,7 +198,7 @@ def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path
     assert failed.status == "failed" and list(failed.failures) == ["broken", "b"]
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_members_end_each_for_itself(strategy, tmp_path):
     """Patience ends one before the other; what is kept is its own last state."""
     rates = {f"rate-{rate:g}": {"optimizer.learning_rate": rate} for rate in (0.01, 3.0, 30.0)}
@@ -210,7 +212,7 @@ def test_members_end_each_for_itself(strategy, tmp_path):
         assert run.info["selected"] == expected
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
     whole = data.from_arrays(*pictures(45), groups=np.arange(45) // 3, name="squares")
     options = {"epochs": 2, "loss.logit_adjustment": 1.0}  # each fold has priors of its own
@@ -333,7 +335,8 @@ def test_more_than_memory_holds(tmp_path, monkeypatch):
 
 
 def test_the_command_line(capsys, tmp_path):
-    small = ["--model.options.widths", "[4]", "--epochs", "1", "--seeds", "2"]
+    small = ["--model.options.widths", "[4]", "--model.options.units", "1"]
+    small += ["--epochs", "1", "--seeds", "2"]
     assert main(["train", "digits", *small, "--out", "a"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "2 members, strategy " in lines[1]
@@ -379,7 +382,8 @@ def test_folds_are_no_ensemble(tmp_path):
 
 
 def test_ensembles_on_the_command_line(capsys, tmp_path):
-    small = ["--model.options.widths", "[4]", "--epochs", "1", "--strategy", "loop"]
+    small = ["--model.options.widths", "[4]", "--model.options.units", "1"]
+    small += ["--epochs", "1", "--strategy", "loop"]
     assert main(["train", "digits", *small, "--seeds", "2", "--out", "a"]) == 0
     capsys.readouterr()
     assert main(["evaluate", "a"]) == 0

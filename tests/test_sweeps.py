@@ -69,7 +69,7 @@ def test_settings_are_judged_by_the_mean_over_seeds(found):
     assert "it was chosen for that figure, so expect less" in found.summary()
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_a_trial_is_what_training_alone_gives(strategy, tmp_path):
     found = sweep(tmp_path / "s", strategy=strategy)
     trial = next(t for t in found.trials if t.point == {"optimizer.learning_rate": 0.1, "seed": 1})
@@ -81,7 +81,7 @@ def test_a_trial_is_what_training_alone_gives(strategy, tmp_path):
     assert trial.accuracy == run.history[-1]["validation_accuracy"]
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "map"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_the_test_part_is_never_looked_at(strategy, tmp_path, monkeypatch):
     from cnn_jax.training.feed import Feed
 
@@ -97,7 +97,7 @@ def test_the_test_part_is_never_looked_at(strategy, tmp_path, monkeypatch):
     assert set(seen) == {tuple(small_set(40).splits["validation"].ids)}
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_halving_drops_two_in_three(strategy, tmp_path):
     vary = {"optimizer.learning_rate": Range(1e-4, 0.3, log=True)}
     options = {"search": "adaptive", "trials": 12, "batch": 9, "epochs": 9}
@@ -198,7 +198,7 @@ class PressingChunks(Silent):
 
 def test_data_may_vary_between_batches(tmp_path):
     vary = {"data.validation": [0.2, 0.3], "data.split_seed": [0, 1]}
-    options = {"model.options.widths": [4], "reporter": Silent(), "batch": 1}
+    options = {"model.options": {"widths": [4], "units": 1}, "reporter": Silent(), "batch": 1}
     found = cnn_jax.sweep("digits", vary, epochs=1, out=tmp_path / "s", **options)
     assert [trial.state for trial in found.trials] == ["done"] * 4
 
@@ -440,7 +440,8 @@ def test_without_optuna(monkeypatch, tmp_path):
 
 
 def test_the_command_line(capsys, tmp_path):
-    small = ["--model.options.widths", "[4]", "--epochs", "1", "--strategy", "loop", "--out", "s"]
+    small = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
+    small += ["--strategy", "loop", "--out", "s"]
     vary = ["--vary", "learning_rate=0.01,0.1", "--vary", "seed=0..1"]
     assert main(["sweep", "digits", *vary, *small]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -470,7 +471,7 @@ def test_the_same_data_elsewhere_are_the_same_study(tmp_path):
     for part, name in (("train", "train"), ("validation", "val"), ("test", "test")):
         arrays[f"{name}_images"] = np.repeat(whole.splits[part].images, 3, axis=3)
         arrays[f"{name}_labels"] = whole.splits[part].targets["label"][:, None]
-    options = {"epochs": 1, "model.options.widths": [4], "reporter": Silent()}
+    options = {"epochs": 1, "model.options": {"widths": [4], "units": 1}, "reporter": Silent()}
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     found = []
     for place in ("here", "there"):
