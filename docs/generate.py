@@ -146,15 +146,14 @@ def _entries(module: str, items: dict[str, Any]) -> str:
 def _room_page(room: str) -> str:
     module = importlib.import_module(f"cnn_jax.{room}")
     items = {name: getattr(module, name) for name in _public(module)}
-    own = {name: item for name, item in items.items() if _is_ours(item)}
+    own = {name: item for name, item in items.items() if _is_ours(item, room)}
     others = sorted(set(items) - set(own))
     text = f"# `cnn_jax.{room}`: {ROOMS[room]}\n\n"
     text += f"```{{eval-rst}}\n.. automodule:: cnn_jax.{room}\n```\n\n"
     text += _entries(f"cnn_jax.{room}", own)
     if others:
-        text += (
-            f"\nFlax's and JAX's own, under the same name: {', '.join(f'`{n}`' for n in others)}.\n"
-        )
+        listed = ", ".join(f"`{name}`" for name in others)
+        text += f"\nOf Flax, JAX or `cnn_jax.ops`, by the same name: {listed}.\n"
     return text
 
 
@@ -169,9 +168,12 @@ def _public(module: ModuleType) -> list[str]:
     return [name for name in names if not inspect.ismodule(getattr(module, name))]
 
 
-def _is_ours(item: Any) -> bool:
-    home = getattr(item, "__module__", None)
-    return home is None or home.split(".")[0] not in ("flax", "jax", "jaxlib", "optax")
+def _is_ours(item: Any, room: str) -> bool:
+    """Whether it has its place in the room: not Flax's or JAX's own, nor that of `ops` in `nn`."""
+    home = getattr(item, "__module__", None) or ""
+    if room == "nn" and home.startswith("cnn_jax.ops"):
+        return False
+    return home.split(".")[0] not in ("flax", "jax", "jaxlib", "optax")
 
 
 def _runs_page() -> str:

@@ -41,8 +41,8 @@ def test_its_python_is_python(page):
 @pytest.mark.notebooks
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_it_runs(page, capsys):
-    space = {"__name__": page.stem}
+def test_it_runs(page, tmp_path, capsys):
+    space = {"__name__": page.stem, "__file__": str(tmp_path / "page.py")}
     for block in blocks(page):
         exec(compile(block, str(page), "exec"), space)
     assert "Traceback" not in capsys.readouterr().err

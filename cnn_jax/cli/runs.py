@@ -64,6 +64,8 @@ def evaluate(arguments: list[str]) -> int:
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
+    # Each a function of predictions; its name has to be in FIGURES, too, and in the usage.
+    of_predictions = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}
     command = shlex.join(["cnn-jax", "evaluate", *arguments])
     if PopulationFolder.is_one(options.run):
         return _evaluate_population(options, command)
@@ -82,8 +84,8 @@ def evaluate(arguments: list[str]) -> int:
         figures = hierarchy_metrics(answers, hierarchy, temperature=run.temperature)
     if options.figures == "retrieval":
         figures = retrieval_metrics(run.embeddings(options.split))
-    elif options.figures != "usual":
-        of = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}[options.figures]
+    elif options.figures in of_predictions:
+        of = of_predictions[options.figures]
         if options.figures == "ordinal":
             order = " < ".join(run.info["data"]["classes"])
             print(f"cnn-jax: taken to be in this order: {order}", file=sys.stderr)

@@ -231,7 +231,10 @@ def for_each(function: Callable[[int], _Result], count: int) -> list[_Result]:
         files = counted(len(failed), "damaged image file", "damaged image files")
         shown = "; ".join(sorted(failed.values())[:_NAMED])
         more = f"; and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-        raise DataError(f"{files} must be replaced or removed: {shown}{more}")
+        raise DataError(
+            f"{files} must be replaced or removed (or left out, by --data.unreadable leave-out): "
+            f"{shown}{more}"
+        )
     return results
 
 

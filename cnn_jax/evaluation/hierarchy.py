@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cnn_jax.errors import EvaluationError
+from cnn_jax.evaluation.classification import interval_of_share
 from cnn_jax.evaluation.estimate import Estimate
-from cnn_jax.evaluation.intervals import bootstrap
+from cnn_jax.evaluation.intervals import Units, bootstrap
 from cnn_jax.evaluation.predictions import Predictions
 from cnn_jax.evaluation.weighted import mean_statistic, ratio
 
@@ -174,4 +175,7 @@ def hierarchy_metrics(
         resamples=resamples,
         seed=seed,
     )
-    return {name: replace(figure, percent=name in right) for name, figure in found.items()}
+    units = Units.of(len(predictions), predictions.groups)
+    for name in right:
+        found[name] = replace(interval_of_share(found[name], units), percent=True)
+    return found

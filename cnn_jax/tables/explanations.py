@@ -16,7 +16,7 @@ def audits(found: Sequence[Explained]) -> str:
         return ""
     rows = [("method", "weights", "left", "deletion", "insertion", "ROAD", "edges")]
     for audit in some:
-        left = f"{100 * audit.randomisation.retained.value:.0f} %"
+        left = f"{round(100 * audit.randomisation.retained.value)} %"
         parts = (audit.deletion, audit.insertion, audit.road, audit.deletion_edges)
         gains = [_gain(each) for each in parts]
         rows.append((audit.method, audit.weights, left, gains[0], gains[1], gains[2], gains[3]))

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from cnn_jax import train
 from cnn_jax.cli import main
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation import Hierarchy, Predictions, hierarchy_metrics
+from cnn_jax.evaluation import (
+    Hierarchy,
+    Predictions,
+    classification_metrics,
+    hierarchy_metrics,
+)
 from cnn_jax.training.progress import Silent
 
 CLASSES = ("cat", "dog", "frog", "ship", "lorry")
@@ -169,3 +175,16 @@ def test_the_command(tmp_path, capsys):
     assert "no further target" in capsys.readouterr().err
     # The test part was not used for what was refused.
     assert (run.path / "test_use.csv").read_text() == used
+
+
+def test_a_share_has_one_interval_wherever_it_is_asked_for():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 24)
+    p = 0.6 * np.eye(5)[labels] + 0.4 * rng.dirichlet(np.ones(5), 24)
+    p[0] = np.roll(p[0], 1)
+    predictions = predictions_of(p, labels)
+    found, usual = hierarchy_metrics(predictions, TREE), classification_metrics(predictions)
+    assert found["accuracy"] == usual["accuracy"]
+    for figure in (found["accuracy"], found["accuracy_realm"]):
+        exact = binomtest(round(24 * figure.value), 24).proportion_ci(method="exact")
+        assert (figure.low, figure.high) == pytest.approx((exact.low, exact.high))
