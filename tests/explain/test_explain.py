@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import models, nn
 from cnn_jax.errors import ModelError
@@ -26,7 +27,7 @@ def linear(height=9, width=7, channels=2, classes=3):
 def test_single_pixels_give_the_terms_of_a_sum_and_all_of_them_the_whole():
     f, w = linear()
     x, target, fill = images(), jnp.array([2, 0, 1]), jnp.array([0.3, -0.2])
-    heat = jax.jit(lambda x: occlusion(f, x, target, side=1, stride=1, fill=fill))(x)
+    heat = quick(lambda x: occlusion(f, x, target, side=1, stride=1, fill=fill))(x)
     moved = np.asarray(x, np.float64) - np.asarray(fill)
     terms = np.stack([(w[..., t] * m).sum(axis=-1) for t, m in zip(target, moved, strict=True)])
     np.testing.assert_allclose(heat, terms, atol=2e-5)
@@ -109,7 +110,7 @@ def test_the_layer_is_chosen_and_maps_are_as_large_as_the_image():
         assert last_maps(model, variables, shape) == expected
     model, x = models.create("compact", num_classes=3, image_size=20, widths=(4, 8)), images(2, 20)
     variables = models.initialize(model, jax.random.key(0), x.shape[1:])
-    heat = jax.jit(lambda v, x: grad_cam(model, v, x, jnp.array([0, 2])))(variables, x)
+    heat = quick(lambda v, x: grad_cam(model, v, x, jnp.array([0, 2])))(variables, x)
     assert heat.shape == x.shape[:3] and float(heat.min()) >= 0
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
@@ -55,7 +56,7 @@ def test_of_a_linear_function_they_are_its_weights(dtype, atol):
     with jax.enable_x64(dtype == np.float64):
         f, w = linear(dtype)
         x = jnp.asarray(draw(*SHAPE), dtype)
-        heat = jax.jit(lambda x: gradient(f, x, TARGET))(x)
+        heat = quick(lambda x: gradient(f, x, TARGET))(x)
         assert heat.dtype == dtype
         np.testing.assert_allclose(heat, w, atol=atol)
         np.testing.assert_allclose(gradient_times_input(f, x, TARGET), w * x, atol=atol)
@@ -80,7 +81,7 @@ def test_half_precision_is_handed_over_in_single():
 def test_noise_depends_neither_on_chunks_nor_on_the_other_images():
     f, x, key = network(jnp.float32), jnp.asarray(draw(*SHAPE), jnp.float32), jax.random.key(4)
 
-    @jax.jit
+    @quick
     def smoothed(x):
         def of(x, target, at_once, sigma=0.5):
             return smooth_grad(f, x, target, key, samples=7, sigma=sigma, at_once=at_once)
@@ -103,7 +104,7 @@ def test_the_error_of_smoothing_falls_with_the_root_of_the_samples():
     sigma, x = 0.5, jnp.asarray(draw(1, 8, 8, 4), jnp.float32)
     f = lambda x: (x**3).sum(axis=(1, 2, 3))[:, None]  # noqa: E731
     one = lambda key: smooth_grad(f, x, np.array([0]), key, samples=16, sigma=sigma)  # noqa: E731
-    drawn = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(5), 256))
+    drawn = quick(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(5), 256))
     exact = 3 * (np.asarray(x, np.float64) ** 2 + sigma**2)
     errors = np.asarray(drawn, np.float64) - exact
     # Var 3 (x + e)^2 = 36 x^2 s^2 + 18 s^4, over n, is what remains.
@@ -139,7 +140,7 @@ def test_a_class_that_is_none_is_refused_or_nan():
         target = np.array([0, bad, 1], np.int32)
         with pytest.raises(ModelError, match=f"target {bad} is no class: there are 4, from 0 to 3"):
             gradient(f, x, target)
-        heat = jax.jit(lambda x, t: gradient(f, x, t))(x, target)
+        heat = quick(lambda x, t: gradient(f, x, t))(x, target)
         assert np.isnan(heat[1]).any() and np.isfinite(heat[0]).all()
 
 

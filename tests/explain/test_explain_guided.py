@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import models, nn
 from cnn_jax.errors import ModelError
@@ -58,7 +59,7 @@ def test_two_layers_by_hand(dtype, atol):
     x = draw(*SHAPE)
     with jax.enable_x64(dtype == np.float64):
         named = jax.tree.map(lambda w: w.astype(dtype), weights(jnp.float32))
-        run = jax.jit(lambda v, x, t: guided_backpropagation(TwoLayers(), v, x, t))
+        run = quick(lambda v, x, t: guided_backpropagation(TwoLayers(), v, x, t))
         heat = run({"params": named}, jnp.asarray(x, dtype), TARGET)
         assert heat.dtype == dtype
         np.testing.assert_allclose(heat, by_hand(x), atol=atol)
@@ -119,7 +120,7 @@ def test_a_network_of_ours():
     x = jnp.asarray(draw(2, 12, 12, 3), jnp.float32)
     variables = models.initialize(model, jax.random.key(0), x.shape[1:])
     target = jnp.array([0, 2])
-    guided, plain = jax.jit(
+    guided, plain = quick(
         lambda v, x: (
             guided_backpropagation(model, v, x, target),
             gradient(lambda x: model.apply(v, x), x, target),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
@@ -43,7 +44,7 @@ def drawn(pooled, dtype):
 def test_over_the_maps_it_sums_to_the_logit_less_its_bias(pooled, dtype, atol):
     with jax.enable_x64(dtype == np.float64):
         model, variables, x = drawn(pooled, dtype)
-        heat, cam = jax.jit(
+        heat, cam = quick(
             lambda v, x: (
                 hires_cam(model, v, x, TARGET, at="last"),
                 grad_cam(model, v, x, TARGET, at="last", positive=False),

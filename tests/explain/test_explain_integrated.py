@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
@@ -35,7 +36,7 @@ def test_they_add_up_to_the_change_of_the_answer(dtype, atol):
             jnp.asarray(draw(*SHAPE), dtype),
             jnp.asarray(draw(*SHAPE[1:], seed=5), dtype),
         )
-        found = jax.jit(lambda x: integrated_gradients(f, x, TARGET, baseline=start, steps=48))(x)
+        found = quick(lambda x: integrated_gradients(f, x, TARGET, baseline=start, steps=48))(x)
         assert found.attributions.dtype == found.gap.dtype == dtype and int(found.steps) == 48
         change = chosen(f(x)) - chosen(f(jnp.broadcast_to(start, SHAPE)))
         total = np.asarray(found.attributions).sum(axis=(1, 2, 3))
@@ -130,7 +131,7 @@ def test_a_pixel_alone_that_changes_the_answer_gets_the_change():
     """Sensitivity (a); here the gradient at the image is 0, for f is flat there."""
     f = lambda x: 1 - nn.relu(1 - x.sum(axis=(1, 2, 3)))[:, None]  # noqa: E731
     x = jnp.zeros((1, 3, 3, 1)).at[0, 1, 2, 0].set(2.0)
-    found = jax.jit(lambda x: integrated_gradients(f, x, np.array([0]), steps=200))(x)
+    found = quick(lambda x: integrated_gradients(f, x, np.array([0]), steps=200))(x)
     heat = np.array(found.attributions)
     np.testing.assert_allclose(heat[0, 1, 2, 0], 1, atol=0.01)
     np.testing.assert_allclose(found.gap, abs(heat.sum() - 1), atol=1e-5)
@@ -143,13 +144,13 @@ def test_steps_are_doubled_until_the_gap_is_small():
     f = network(np.float32)
     x, start = (jnp.asarray(draw(*SHAPE, seed=seed), jnp.float32) for seed in (0, 8))
 
-    @jax.jit
+    @quick
     def auto(tolerance):
         return integrated_gradients(
             f, x, TARGET, baseline=start, steps="auto", tolerance=tolerance, most=100
         )
 
-    @jax.jit
+    @quick
     def by_steps():
         return {
             n: integrated_gradients(f, x, TARGET, baseline=start, steps=n)
@@ -190,7 +191,7 @@ def test_where_the_answer_does_not_change_the_gap_is_over_the_mass():
 def test_chunks_and_baselines_of_any_shape():
     f, x = network(np.float32), jnp.asarray(draw(*SHAPE), jnp.float32)
 
-    @jax.jit
+    @quick
     def found(x):
         def of(start, at_once):
             return integrated_gradients(
@@ -215,9 +216,9 @@ def test_one_can_train_on_them():
         found = integrated_gradients(lambda x: f(x * scale), x, TARGET, steps=6, at_once=3)
         return (found.attributions**2).sum()
 
-    value = jax.jit(size)
+    value = quick(size)
     change = value(jnp.float32(1.01)) - value(jnp.float32(0.99))
-    slope = jax.jit(jax.grad(size))(jnp.float32(1.0))
+    slope = quick(jax.grad(size))(jnp.float32(1.0))
     np.testing.assert_allclose(slope, change / 0.02, rtol=1e-2)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import models, nn
 from cnn_jax.errors import ModelError
@@ -44,7 +45,7 @@ class Folded(nn.Module):
 
 
 def variables_of(model, bias=True):
-    tree = model.init(jax.random.key(0), jnp.zeros(SHAPE, jnp.float32))
+    tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(SHAPE, jnp.float32))
     leaves, structure = jax.tree.flatten(tree)
     rng = np.random.default_rng(1)
     drawn = jax.tree.unflatten(structure, [rng.normal(size=leaf.shape) for leaf in leaves])
@@ -91,7 +92,7 @@ def test_shares_by_hand(epsilon, dtype, atol):
     x = draw(*SHAPE)
     with jax.enable_x64(dtype == np.float64):
         variables = jax.tree.map(lambda v: v.astype(dtype), variables_of(Folded()))
-        found = jax.jit(lambda v, x, t: layer_relevance(Folded(), v, x, t, epsilon=epsilon))(
+        found = quick(lambda v, x, t: layer_relevance(Folded(), v, x, t, epsilon=epsilon))(
             variables, jnp.asarray(x, dtype), TARGET
         )
         assert found.dtype == dtype
@@ -118,7 +119,7 @@ def test_with_no_epsilon_it_is_gradient_times_input():
     x = jnp.asarray(draw(2, 12, 12, 3), jnp.float32)
     variables = models.initialize(model, jax.random.key(0), x.shape[1:])
     target = jnp.array([0, 3])
-    exact, plain, quiet = jax.jit(
+    exact, plain, quiet = quick(
         lambda v, x: (
             layer_relevance(model, v, x, target, epsilon=0.0),
             gradient_times_input(lambda x: model.apply(v, x), x, target),
@@ -180,8 +181,8 @@ class Pooling(nn.Module):
 
 def test_poolings_and_recomputed_layers_have_rules():
     model, x = Pooling(), jnp.asarray(draw(3, 9, 9, 2), jnp.float32)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    exact, plain, quiet = jax.jit(
+    variables = quick(model.init)(jax.random.key(0), x)
+    exact, plain, quiet = quick(
         lambda v, x: (
             layer_relevance(model, v, x, TARGET, epsilon=0.0),
             gradient_times_input(lambda x: model.apply(v, x), x, TARGET),

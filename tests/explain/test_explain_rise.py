@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax.errors import ModelError
 from cnn_jax.explain import rise
@@ -77,7 +78,7 @@ def test_it_is_the_mean_over_all_masks_and_its_error_falls_with_the_root_of_the_
     def one(key):
         return rise(logits, images, TARGET, key, samples=32, cells=2, keep=KEEP, at_once=64)
 
-    drawn = jax.jit(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(7), 1024))
+    drawn = quick(lambda keys: jax.lax.map(one, keys))(jax.random.split(jax.random.key(7), 1024))
     errors = (np.asarray(drawn, np.float64) - exact) / deviation
     for keys in (1, 4, 16, 64, 256, 1024):
         left = errors.reshape(-1, keys, *SHAPE[:3]).mean(axis=1) * np.sqrt(32 * keys)
@@ -89,7 +90,7 @@ def test_what_no_pixel_changes_is_everywhere_alike():
     with jax.enable_x64(True):
         x = jnp.asarray(draw(*SHAPE))
         same = lambda x: jnp.zeros((len(x), 4))  # noqa: E731
-        heat = jax.jit(lambda x: rise(same, x, TARGET, jax.random.key(0), samples=4096, cells=2))(x)
+        heat = quick(lambda x: rise(same, x, TARGET, jax.random.key(0), samples=4096, cells=2))(x)
         assert heat.dtype == jnp.float64 and heat.shape == SHAPE[:3]
         np.testing.assert_allclose(heat, 0.25, atol=4.5 * 0.25 / 64)
 
@@ -97,7 +98,7 @@ def test_what_no_pixel_changes_is_everywhere_alike():
 def test_masks_depend_neither_on_chunks_nor_on_the_other_images():
     x = jnp.asarray(draw(*SHAPE), jnp.float32)
 
-    @jax.jit
+    @quick
     def maps(x, key):
         def of(x, target, at_once):
             return rise(logits, x, target, key, samples=11, cells=3, at_once=at_once)
@@ -113,9 +114,9 @@ def test_masks_depend_neither_on_chunks_nor_on_the_other_images():
 def test_the_spot_that_is_looked_at_stands_out():
     x = jnp.ones((1, 14, 14, 1))
     sees = lambda x: jnp.stack([4 * x[:, 3:6, 9:12, 0].mean((1, 2)), jnp.ones(len(x))], 1)  # noqa: E731
-    heat = jax.jit(
-        lambda x: rise(sees, x, np.array([0]), jax.random.key(1), samples=1500, cells=5)
-    )(x)
+    heat = quick(lambda x: rise(sees, x, np.array([0]), jax.random.key(1), samples=1500, cells=5))(
+        x
+    )
     row, column = np.unravel_index(int(heat[0].argmax()), (14, 14))
     assert 2 <= row <= 6 and 8 <= column <= 12
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
@@ -29,7 +30,7 @@ class Net(nn.Module):
 
 IMAGE = jnp.asarray(np.random.default_rng(0).random((6, 8, 8, 2)), jnp.float32)
 VALID = jnp.arange(6) < 4
-VARIABLES = Net().init(jax.random.key(0), IMAGE, train=False)
+VARIABLES = quick(Net().init, static_argnames="train")(jax.random.key(0), IMAGE, train=False)
 
 
 def forward(patterns):
@@ -57,7 +58,7 @@ def kept_bytes(patterns):
 
 def test_outputs_statistics_and_gradients_are_the_same():
     def run(patterns):
-        return jax.jit(jax.value_and_grad(forward(patterns), has_aux=True))(VARIABLES["params"])
+        return quick(jax.value_and_grad(forward(patterns), has_aux=True))(VARIABLES["params"])
 
     # A submodule in another that matches, one alone, and a whole block.
     kept, again = run(()), run(("block1/norm.", "block0", "block0/conv0"))

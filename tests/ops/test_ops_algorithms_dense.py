@@ -11,6 +11,7 @@ import scipy.signal
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
+from small import quick
 
 from cnn_jax.ops.algorithms import banded, blocks, patches, phases, pointwise, taps, winograd
 from cnn_jax.ops.algorithms import stock as stock_algorithm
@@ -58,12 +59,18 @@ def stock(conv, lhs, rhs):
     return np.asarray(lax.conv_general_dilated_p.bind(lhs, rhs, **conv.params))
 
 
+def applied(names, conv, lhs, rhs):
+    """What each algorithm gives, as one program."""
+    return quick(lambda a, b: {name: ALGORITHMS[name].apply(conv, a, b) for name in names})(
+        lhs, rhs
+    )
+
+
 def agree(conv, lhs, rhs, names=ALGORITHMS, tolerance=1e-10):
     """Every algorithm that fits gives what stock gives; the names of those."""
     expected = stock(conv, lhs, rhs)
     fitting = [name for name in names if ALGORITHMS[name].fits(conv)]
-    for name in fitting:
-        found = ALGORITHMS[name].apply(conv, lhs, rhs)
+    for name, found in applied(fitting, conv, lhs, rhs).items():
         assert (found.shape, found.dtype) == (conv.out_shape, conv.out_dtype), name
         np.testing.assert_allclose(found, expected, tolerance, tolerance, err_msg=name)
     return fitting
@@ -134,10 +141,9 @@ def test_agrees_with_scipy():
         for n, c, o in itertools.product(range(2), range(3), range(2)):
             image, kernel = np.asarray(lhs)[n, ..., c], np.asarray(rhs)[..., c, o]
             expected[n, ..., o] += scipy.signal.correlate2d(image, kernel, "valid")
-        for name in ("winograd", "patches", "taps", "blocks", "banded"):
-            np.testing.assert_allclose(
-                ALGORITHMS[name].apply(conv, lhs, rhs), expected, 1e-12, 1e-12, err_msg=name
-            )
+        names = ("winograd", "patches", "taps", "blocks", "banded")
+        for name, found in applied(names, conv, lhs, rhs).items():
+            np.testing.assert_allclose(found, expected, 1e-12, 1e-12, err_msg=name)
 
 
 axis_of = st.fixed_dictionaries(

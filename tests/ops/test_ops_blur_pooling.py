@@ -5,6 +5,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import quick
 
 from cnn_jax import ops
 from cnn_jax.errors import ModelError
@@ -25,7 +26,7 @@ def test_blur_pool_is_scipys_correlation_and_strides(mode, scipys, strides, leng
     for axis in (1, 2):
         expected = scipy.ndimage.correlate1d(expected, binomial(length), axis, mode=scipys)
     expected = expected[:, :: strides[0], :: strides[1]]
-    ours = jax.jit(lambda x: ops.blur_pool(x, strides, length, mode))(x)
+    ours = quick(lambda x: ops.blur_pool(x, strides, length, mode))(x)
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
@@ -53,7 +54,7 @@ def test_any_sizes_and_the_adjoint(axes, length, mode):
         expected = np.moveaxis(windows @ binomial(length), axis, 0)[::stride]
         expected = np.moveaxis(expected, 0, axis)
 
-    @jax.jit  # one program a case: operation by operation there are dozens to compile
+    @quick  # one program a case: operation by operation there are dozens to compile
     def blurred_and_gradient(x, y):
         strides = tuple(stride for _, stride in axes)
         blurred, pull_back = jax.vjp(lambda x: ops.blur_pool(x, strides, length, mode), x)
@@ -74,7 +75,7 @@ def test_any_sizes_and_the_adjoint(axes, length, mode):
     mode=st.sampled_from(["reflect", "edge"]),
 )
 def test_a_constant_image_stays_constant(sizes, stride, length, mode):
-    blurred = jax.jit(lambda x: ops.blur_pool(x, stride, length, mode))
+    blurred = quick(lambda x: ops.blur_pool(x, stride, length, mode))
     y = blurred(np.full((1, *sizes, 2), 0.7, np.float32))
     assert y.shape == (1, *(-(-n // stride) for n in sizes), 2)
     np.testing.assert_allclose(y, 0.7, rtol=1e-6)
@@ -92,8 +93,8 @@ def test_an_even_filter_pads_the_odd_position_after():
 
 def test_blur_pool_keeps_bfloat16_and_has_a_gradient():
     x = jnp.ones((2, 1, 8, 8, 3), jnp.bfloat16)
-    assert ops.blur_pool(x, (2, 2)).dtype == jnp.bfloat16
-    total = jax.jit(jax.grad(lambda x: ops.blur_pool(x, (2, 2)).astype(jnp.float32).sum()))
+    assert quick(ops.blur_pool, static_argnums=1)(x, (2, 2)).dtype == jnp.bfloat16
+    total = quick(jax.grad(lambda x: ops.blur_pool(x, (2, 2)).astype(jnp.float32).sum()))
     gradient = total(x)
     # Each output hands out weights that sum to 1.
     np.testing.assert_allclose(gradient.astype(jnp.float32).sum(), 2 * 4 * 4 * 3)
