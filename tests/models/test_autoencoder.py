@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small import quick
 
 from cnn_jax import models, nn
 from cnn_jax.errors import ModelError
@@ -75,12 +76,12 @@ def test_every_parameter_learns_and_an_example_knows_no_other():
         )
         return (outputs["reconstruction"] * cotangent[: len(batch)]).sum(), outputs
 
-    grads, _ = jax.jit(lambda p, x: jax.grad(product, has_aux=True)(p, x, True))(
+    grads, _ = quick(lambda p, x: jax.grad(product, has_aux=True)(p, x, True))(
         variables["params"], batch
     )
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, path
-    apply = jax.jit(lambda x: model.apply(variables, x))
+    apply = quick(lambda x: model.apply(variables, x))
     whole, alone = apply(batch), apply(batch[1:2])
     for name, value in whole.items():
         np.testing.assert_allclose(alone[name], value[1:2], rtol=1e-5, atol=1e-6)
@@ -89,7 +90,7 @@ def test_every_parameter_learns_and_an_example_knows_no_other():
 def test_the_reconstruction_hangs_on_the_embedding_alone():
     model, batch = small(), images(2, 8, 8, 1)
     variables = models.initialize(model, jax.random.key(0), batch.shape[1:])
-    apply = jax.jit(lambda x, add: nn.tap(model, variables, x, add={"embedding": add})[0])
+    apply = quick(lambda x, add: nn.tap(model, variables, x, add={"embedding": add})[0])
     embedding = apply(batch, jnp.zeros((2, 16)))["embedding"]
     # The first image with the embedding of the second is the second's reconstruction.
     swapped = apply(batch, embedding[::-1] - embedding)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import quick
 from torch_weights import copy_to_torch, torch_layout
 
 from cnn_jax import models, nn
@@ -13,8 +14,6 @@ from cnn_jax.errors import ModelError
 
 NORMS = ("batch", "group")
 SHAPES = [(13, 10, 2), (5, 7, 6, 1)]  # odd and even sides, of an image and of a volume
-# The same bits at the lower level of optimisation, compiled sooner.
-FAST = {"xla_backend_optimization_level": 1}
 
 
 def small(**options):
@@ -46,7 +45,7 @@ def drawn(model, image_shape, seed=0):
 def gradients(model, variables, image, cotangent, train):
     """Logits, and the gradient of their product with `cotangent`, in one program."""
 
-    @jax.jit
+    @quick
     def step(variables, image, cotangent):
         def product(params):
             logits, _ = model.apply(
@@ -60,9 +59,7 @@ def gradients(model, variables, image, cotangent, train):
 
         return jax.grad(product, has_aux=True)(variables["params"])
 
-    grads, logits = step.lower(variables, image, cotangent).compile(FAST)(
-        variables, image, cotangent
-    )
+    grads, logits = step(variables, image, cotangent)
     return logits, grads
 
 
@@ -197,7 +194,7 @@ def test_the_answer_moves_with_the_image():
     model = small(widths=(2, 3, 4))
     variables = drawn(model, (72, 72, 1))
     image = images(1, 72, 72, 1)
-    apply = jax.jit(lambda x: model.apply(variables, x))
+    apply = quick(lambda x: model.apply(variables, x))
     step, size, border = 4, 64, 24
     still = apply(image[:, :size, :size])
 
@@ -220,7 +217,7 @@ def test_copies_under_vmap_are_those_one_by_one():
     def apply(variables):
         return model.apply(variables, image)
 
-    together, one = jax.jit(jax.vmap(apply))(stacked), jax.jit(apply)
+    together, one = quick(jax.vmap(apply))(stacked), quick(apply)
     for variables, logits in zip(members, together, strict=True):
         np.testing.assert_allclose(one(variables), logits, rtol=1e-5, atol=1e-5)
 
@@ -230,7 +227,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(norm):
     half, whole = small(norm=norm, dtype=jnp.bfloat16), small(norm=norm)
     variables = drawn(whole, (8, 7, 1))
     image = images(2, 8, 7, 1)
-    logits, expected = jax.jit(lambda v, x: (half.apply(v, x), whole.apply(v, x)))(variables, image)
+    logits, expected = quick(lambda v, x: (half.apply(v, x), whole.apply(v, x)))(variables, image)
     assert logits.dtype == jnp.float32
     assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
     _, taps = jax.eval_shape(
@@ -244,7 +241,7 @@ def test_padded_rows_change_nothing():
     variables = drawn(model, (6, 5, 1))
     image = images(3, 6, 5, 1)
 
-    @jax.jit
+    @quick
     def apply(image, valid):
         with nn.mask_padding(valid):
             return model.apply(variables, image, train=True, mutable=["batch_stats"])
@@ -262,7 +259,7 @@ def test_whole_channels_of_the_lowest_level_are_dropped():
     variables = drawn(model, (4, 6, 1))
     image = images(2, 4, 6, 1)
 
-    @jax.jit
+    @quick
     def apply(key):
         at = ("Dropout_0", "encoder2")
         _, taps = nn.tap(model, variables, image, at=at, train=True, rngs={"dropout": key})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import quick
 
 from cnn_jax import ops
 from cnn_jax.errors import ModelError
@@ -29,15 +30,17 @@ def test_it_takes_the_largest_component(axes, stride, order, draw):
     rng = np.random.default_rng(draw.draw(st.integers(0, 999)))
     x = rng.normal(size=(3, *sides, 2))
     with jax.enable_x64(True):
-        found = np.asarray(ops.adaptive_polyphase(jnp.asarray(x), stride, order=order))
+        largest = quick(lambda x: ops.adaptive_polyphase(x, stride, order=order))
+        found = np.asarray(largest(jnp.asarray(x)))
     np.testing.assert_array_equal(found, by_loops(x, stride, order))
 
 
 def test_what_moves_stays_the_same_and_no_strided_slice_does():
     x = np.random.default_rng(0).normal(size=(4, 12, 9, 3)).astype(np.float32)
-    whole = np.asarray(ops.adaptive_polyphase(jnp.asarray(x), 3))
+    largest = quick(lambda x: ops.adaptive_polyphase(x, 3))
+    whole = np.asarray(largest(jnp.asarray(x)))
     for shift in itertools.product(range(3), range(4)):
-        moved = np.asarray(ops.adaptive_polyphase(jnp.roll(x, shift, (1, 2)), 3))
+        moved = np.asarray(largest(jnp.asarray(np.roll(x, shift, (1, 2)))))
         for a, b in zip(moved, whole, strict=True):
             places = itertools.product(range(4), range(3))
             assert any((np.roll(b, place, (0, 1)) == a).all() for place in places)

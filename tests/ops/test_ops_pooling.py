@@ -4,9 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from small import quick
 
 from cnn_jax import ops
 from cnn_jax.errors import ModelError
+
+# What tests/conftest.py switches off; later compilers refuse the name.
+FUSING = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
 
 # shape, window, strides, padding
 CASES = [
@@ -38,8 +42,14 @@ def distinct(shape):
 
 
 def outputs_and_gradients(pool, x):
-    y, pull_back = jax.vjp(pool, x)
-    return y, pull_back(jnp.arange(1, y.size + 1, dtype=y.dtype).reshape(y.shape))[0]
+    """As one program: operation by operation there are dozens to compile."""
+
+    @quick
+    def both(x):
+        y, pull_back = jax.vjp(pool, x)
+        return y, pull_back(jnp.arange(1, y.size + 1, dtype=y.dtype).reshape(y.shape))[0]
+
+    return both(x)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -47,9 +57,7 @@ def outputs_and_gradients(pool, x):
 def test_max_pool_and_its_gradient_are_flaxs_ties_included(shape, window, strides, padding, dtype):
     x = with_ties(shape).astype(dtype)
     ours, theirs = (
-        jax.jit(lambda x, f=f: outputs_and_gradients(lambda x: f(x, window, strides, padding), x))(
-            x
-        )
+        outputs_and_gradients(lambda x, f=f: f(x, window, strides, padding), x)
         for f in (ops.max_pool, flax.linen.max_pool)
     )
     assert ours[0].dtype == ours[1].dtype == dtype
@@ -77,7 +85,7 @@ def test_avg_pool_and_its_gradient_are_flaxs(shape, window, strides, padding, co
 
 def test_avg_pool_keeps_bfloat16_and_sums_in_float32():
     x = jnp.ones((1, 32, 32, 2), jnp.bfloat16)
-    y = ops.avg_pool(x, (32, 32), (32, 32), "SAME", count_include_pad=False)
+    y = quick(lambda x: ops.avg_pool(x, (32, 32), (32, 32), "SAME", count_include_pad=False))(x)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y.astype(jnp.float32), 1)
 
@@ -130,7 +138,7 @@ def energy(pool):
 )
 def test_derivatives_of_all_kinds_are_the_stock_ones(derivative):
     x = distinct((1, 3, 4, 1)) / 8
-    ours, theirs = (jax.jit(derivative(energy(f)))(x) for f in (ops.max_pool, flax.linen.max_pool))
+    ours, theirs = (quick(derivative(energy(f)))(x) for f in (ops.max_pool, flax.linen.max_pool))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
@@ -152,11 +160,12 @@ def test_tangents_follow_the_value_that_gets_the_gradient():
 def test_max_pool_under_vmap_and_scan():
     x = with_ties((2, 3, 2, 5, 6, 3))
     gradient = jax.grad(energy(ops.max_pool))
-    alone = jnp.stack([jnp.stack([gradient(b) for b in a]) for a in x])
-    np.testing.assert_array_equal(jax.vmap(jax.vmap(gradient))(x), alone)
-    across = jax.vmap(jax.vmap(gradient, 0, 1), 1, 2)(x)
-    np.testing.assert_array_equal(jnp.moveaxis(across, (1, 2), (0, 1)), alone)
-    np.testing.assert_array_equal(jax.lax.map(gradient, x[0]), alone[0])
+    one = quick(gradient)
+    alone = np.stack([np.stack([one(b) for b in a]) for a in x])
+    np.testing.assert_array_equal(quick(jax.vmap(jax.vmap(gradient)))(x), alone)
+    across = quick(jax.vmap(jax.vmap(gradient, 0, 1), 1, 2))(x)
+    np.testing.assert_array_equal(np.moveaxis(across, (1, 2), (0, 1)), alone)
+    np.testing.assert_array_equal(quick(lambda x: jax.lax.map(gradient, x))(x[0]), alone[0])
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
@@ -229,7 +238,7 @@ def test_integers_are_refused():
 )
 @pytest.mark.parametrize("shape", [(2, 13, 10, 4), (5, 33, 20, 8), (3, 17, 31, 33)])
 def test_gradients_find_values_that_the_program_computes_twice(shape, window, strides):
-    """XLA may round what is pooled otherwise where the gradient looks for it."""
+    """XLA may round what is pooled otherwise where the gradient looks for it: as for users."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
 
@@ -240,7 +249,7 @@ def test_gradients_find_values_that_the_program_computes_twice(shape, window, st
         return (y * jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)).sum()
 
     ours, theirs = (
-        jax.jit(jax.grad(lambda x, f=f: pooled(f, x)))(x)
+        jax.jit(jax.grad(lambda x, f=f: pooled(f, x)), compiler_options=FUSING)(x)
         for f in (ops.max_pool, flax.linen.max_pool)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import export, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from small import quick
 
 from cnn_jax import ops
 
@@ -44,7 +45,7 @@ def assert_close(found, expected):
 
 @pytest.fixture(scope="module")
 def expected():
-    return jax.jit(of(lax.conv_general_dilated))(*images_and_kernel())
+    return quick(of(lax.conv_general_dilated))(*images_and_kernel())
 
 
 def test_eagerly(expected):
@@ -83,7 +84,7 @@ def test_inputs_over_two_devices(expected, sharded):
     x, k = images_and_kernel()
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec(*sharded)))
     k = jax.device_put(k, NamedSharding(mesh, PartitionSpec()))
-    assert_close(jax.jit(of(ops.conv_general_dilated))(x, k), expected)
+    assert_close(quick(of(ops.conv_general_dilated))(x, k), expected)
 
 
 def test_explicit_sharding(expected):
@@ -99,7 +100,7 @@ def test_explicit_sharding(expected):
         assert ours == stock
         gradients = of(ops.conv_general_dilated)
         assert jax.typeof(gradients(x, k)[1][0]) == jax.typeof(x)
-        assert_close(jax.jit(gradients)(x, k), expected)
+        assert_close(quick(gradients)(x, k), expected)
 
 
 def test_shard_map(expected):
@@ -113,7 +114,7 @@ def test_shard_map(expected):
     mapped = jax.shard_map(
         step, mesh=mesh, in_specs=(batch, whole), out_specs=(whole, (batch, whole))
     )
-    assert_close(jax.jit(mapped)(*images_and_kernel()), expected)
+    assert_close(quick(mapped)(*images_and_kernel()), expected)
 
 
 def test_members_inside_shard_map():
@@ -128,7 +129,7 @@ def test_members_inside_shard_map():
     mapped = jax.shard_map(
         population(ops.conv_general_dilated), mesh=mesh, in_specs=member, out_specs=member
     )
-    assert_close(jax.jit(mapped)(x, k), population(lax.conv_general_dilated)(x, k))
+    assert_close(quick(mapped)(x, k), population(lax.conv_general_dilated)(x, k))
 
 
 def operations(convolution, arguments, platform, kind=""):
