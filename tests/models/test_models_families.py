@@ -264,8 +264,8 @@ def test_plain_networks_take_images_of_any_size(name):
 
 
 def test_dropout_of_the_plain_networks_is_in_training_alone():
-    small = {"widths": (4, 4, 8, 8, 8), "width": 8, "batch_norm": True}
-    model = models.create("vgg16", num_classes=3, image_size=32, **small)
+    model = models.create("vgg16", num_classes=3, image_size=32, width=8, batch_norm=True)
+    model = model.clone(widths=(4, 4, 8, 8, 8))
     variables = models.initialize(model, jax.random.key(0), (32, 32, 3))
     assert "batch_stats" in variables
     image = images(32)

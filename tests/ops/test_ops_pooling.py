@@ -4,13 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from small import quick
+from small import fused, quick
 
 from cnn_jax import ops
 from cnn_jax.errors import ModelError
-
-# What tests/conftest.py switches off; later compilers refuse the name.
-FUSING = {"xla_cpu_use_fusion_emitters": True} if jax.__version_info__ < (0, 11) else {}
 
 # shape, window, strides, padding
 CASES = [
@@ -249,7 +246,6 @@ def test_gradients_find_values_that_the_program_computes_twice(shape, window, st
         return (y * jnp.sin(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)).sum()
 
     ours, theirs = (
-        jax.jit(jax.grad(lambda x, f=f: pooled(f, x)), compiler_options=FUSING)(x)
-        for f in (ops.max_pool, flax.linen.max_pool)
+        fused(jax.grad(lambda x, f=f: pooled(f, x)))(x) for f in (ops.max_pool, flax.linen.max_pool)
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)

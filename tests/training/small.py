@@ -24,10 +24,12 @@ PLAIN = {
 }
 
 # Compiler options for what is compiled to be run a few times: a third of the waiting.
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK, FUSED = {"xla_backend_optimization_level": 0}, {}
 if jax.__version_info__ < (0, 11):  # later compilers have no other way, and refuse the name
-    QUICK["xla_cpu_use_fusion_emitters"] = False
+    QUICK["xla_cpu_use_fusion_emitters"], FUSED["xla_cpu_use_fusion_emitters"] = False, True
 quick = functools.partial(jax.jit, compiler_options=QUICK)
+# As for users, where it matters how XLA rounds: tests/conftest.py has less optimised.
+fused = functools.partial(jax.jit, compiler_options=FUSED)
 
 
 class Tiny(nn.Module):

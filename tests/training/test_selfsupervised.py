@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import PLAIN, Tiny, batch_of, one, parts, small_set
+from small import PLAIN, Tiny, batch_of, fused, one, parts, small_set
 
 from cnn_jax.assembly import assemble_run
 from cnn_jax.augment import Augment
@@ -36,7 +36,7 @@ def numbered(n, height, width, channels=1):
     return {"image": jnp.asarray(images), "valid": jnp.ones(n, bool)}
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(fused, static_argnums=0)
 def prepare(task, batch, key):
     return task.prepare(batch, key=key)
 
@@ -196,7 +196,7 @@ def test_views_lie_side_by_side():
     augment = Augment(translate=2, flip=True, contrast=0.4)
     found = prepared(Contrastive(augment), batch)
     for view in (0, 1):
-        expected = jax.jit(augment)(jax.random.fold_in(KEY, view), batch)
+        expected = fused(augment)(jax.random.fold_in(KEY, view), batch)
         for name, rows in expected.items():
             np.testing.assert_array_equal(found[name][view::2], rows)
     assert (found["image"][0::2] != found["image"][1::2]).any(axis=(1, 2, 3)).all()
