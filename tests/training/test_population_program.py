@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import Tiny, small_set
+from small import QUICK, Tiny, quick, small_set
 
 from cnn_jax.assembly import assemble_run
 from cnn_jax.augment import Augment
@@ -40,7 +40,7 @@ def stacked(assembly, strategy, recipes, steps=1):
     count = assembly.placement.count
     state = assembly.placement.split(population.stack(states, count))
     every = PopulationFeed([feed] * len(recipes), feed.resident, assembly.placement)
-    run = make_population_chunk(assembly.step, strategy, assembly.placement)
+    run = make_population_chunk(assembly.step, strategy, assembly.placement, None, QUICK)
     seeds = [recipe.seed for recipe in recipes]
     chunks = every.train_chunks(seed=seeds, epoch=0, first_step=0, chunk_steps=steps)
     return run(state, feed.resident, next(chunks))
@@ -76,16 +76,31 @@ def test_a_step_of_each_member_is_that_of_its_own_run(strategy, devices):
         near(population.member(metrics, number), own_metrics)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+STEPS = {
+    "adamw": {"optimizer.name": "adamw", "optimizer.learning_rate": 0.01},
+    "muon": {"optimizer.name": "muon", "optimizer.clip_norm": 1.0},
+    "lars": {"optimizer.name": "lars", "optimizer.learning_rate": 1.0},
+    "sam": {
+        "optimizer.sam": 0.05,
+        "train.ema": 0.9,
+        "loss.focal": 2.0,
+        "loss.logit_adjustment": 1.0,
+    },
+    "mixed": {"augment.mixup": 0.4, "augment.cutmix": 1.0, "augment.policy": "trivial"},
+    "accumulated": {"train.accumulate": 2, "loss.class_weights": "balanced"},
+}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("strategy", "changes"),
     [
-        {"optimizer.name": "adamw", "optimizer.learning_rate": 0.01},
-        {"optimizer.name": "muon", "optimizer.clip_norm": 1.0},
-        {"optimizer.name": "lars", "optimizer.learning_rate": 1.0},
-        {"optimizer.sam": 0.05, "train.ema": 0.9, "loss.focal": 2.0, "loss.logit_adjustment": 1.0},
-        {"augment.mixup": 0.4, "augment.cutmix": 1.0, "augment.policy": "trivial"},
-        {"train.accumulate": 2, "loss.class_weights": "balanced"},
+        *(pytest.param("vmap", changes, id=f"vmap-{name}") for name, changes in STEPS.items()),
+        *(
+            pytest.param(
+                "map", changes, id=f"map-{name}", marks=[pytest.mark.slow] * (name != "sam")
+            )
+            for name, changes in STEPS.items()
+        ),
     ],
 )
 def test_every_kind_of_step_can_be_stacked(strategy, changes):
@@ -141,10 +156,10 @@ def test_augmentation_draws_are_those_of_the_single_runs_bit_for_bit():
         key = purpose_key(root, "augment", 3)
         return augment(key, batch, root=purpose_key(root, "flip"), epoch=1)["image"]
 
-    together = jax.jit(jax.vmap(augmented))(jnp.stack(roots))
-    in_turns = jax.jit(lambda roots: jax.lax.map(augmented, roots))(jnp.stack(roots))
+    together = quick(jax.vmap(augmented))(jnp.stack(roots))
+    in_turns = quick(lambda roots: jax.lax.map(augmented, roots))(jnp.stack(roots))
     for number, root in enumerate(roots):
-        own = np.asarray(jax.jit(augmented)(root))
+        own = np.asarray(quick(augmented)(root))
         np.testing.assert_array_equal(together[number], own)
         np.testing.assert_array_equal(in_turns[number], own)
 
