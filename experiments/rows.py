@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax import environment
+from cnn_jax.data import Dataset
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
 from cnn_jax.recipe import Recipe
@@ -33,6 +34,31 @@ def row_of(estimate: Estimate, **rest: Any) -> Row:
         covers=estimate.covers,
         method=estimate.method,
         **rest,
+    )
+
+
+def reported(
+    figure: Estimate, dataset: Dataset, experiment: str, metric: str, split: str, **rest: Any
+) -> Row:
+    """Print a figure, and make its row: measured in this process, on this data set.
+
+    Args:
+      figure: what was measured.
+      dataset: on what.
+      experiment, metric, split: as in `Row`.
+      **rest: `command`, `seed` and what else `Row` has.
+    """
+    seed = f", seed {rest['seed']}" if rest.get("seed") else ""
+    print(f"{experiment}, {split}: {metric} {figure}{seed}", flush=True)
+    return row_of(
+        figure,
+        experiment=experiment,
+        metric=metric,
+        split=split,
+        data=dataset.name,
+        data_digest=dataset.digest[:16],
+        **rest,
+        **here(),
     )
 
 

@@ -34,8 +34,7 @@ def test_there_are_pages_of_principles_and_of_what_can_be_added():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_python_is_python(page):
-    for block in blocks(page):
-        ast.parse(block, page.name)
+    assert [ast.parse(block, page.name) for block in blocks(page)]
 
 
 @pytest.mark.notebooks

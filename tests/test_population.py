@@ -212,7 +212,7 @@ def test_members_end_each_for_itself(strategy, tmp_path):
         assert run.info["selected"] == expected
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
     whole = data.from_arrays(*pictures(45), groups=np.arange(45) // 3, name="squares")
     options = {"epochs": 2, "loss.logit_adjustment": 1.0}  # each fold has priors of its own

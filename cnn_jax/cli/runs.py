@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from cnn_jax.segmenter import Segmenter
 
 
-FIGURES = ("usual", "medmnist", "ordinal", "retrieval", "corruptions")
+# Name -> the function of `cnn_jax.evaluation` that makes them of predictions.
+OF_PREDICTIONS = {"medmnist": "medmnist_figures", "ordinal": "ordinal_figures"}
+FIGURES = ("usual", *OF_PREDICTIONS, "retrieval", "corruptions")
 _EVALUATE = """\
 usage: cnn-jax evaluate RUN [options]
 
@@ -54,18 +56,10 @@ def evaluate(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.hierarchy and options.figures != "usual":
         raise UsageError("--hierarchy has figures of its own: leave out --figures")
-    from cnn_jax import tables
-    from cnn_jax.evaluation import (
-        hierarchy_metrics,
-        medmnist_figures,
-        ordinal_figures,
-        retrieval_metrics,
-    )
+    from cnn_jax import evaluation, tables
     from cnn_jax.population.folder import PopulationFolder
     from cnn_jax.run import Run
 
-    # Each a function of predictions; its name has to be in FIGURES, too, and in the usage.
-    of_predictions = {"medmnist": medmnist_figures, "ordinal": ordinal_figures}
     command = shlex.join(["cnn-jax", "evaluate", *arguments])
     if PopulationFolder.is_one(options.run):
         return _evaluate_population(options, command)
@@ -81,11 +75,11 @@ def evaluate(arguments: list[str]) -> int:
     figures = run.evaluate(options.split, command=command)
     if hierarchy is not None:
         answers = run.predictions(options.split)
-        figures = hierarchy_metrics(answers, hierarchy, temperature=run.temperature)
+        figures = evaluation.hierarchy_metrics(answers, hierarchy, temperature=run.temperature)
     if options.figures == "retrieval":
-        figures = retrieval_metrics(run.embeddings(options.split))
-    elif options.figures in of_predictions:
-        of = of_predictions[options.figures]
+        figures = evaluation.retrieval_metrics(run.embeddings(options.split))
+    elif options.figures in OF_PREDICTIONS:
+        of = getattr(evaluation, OF_PREDICTIONS[options.figures])
         if options.figures == "ordinal":
             order = " < ".join(run.info["data"]["classes"])
             print(f"cnn-jax: taken to be in this order: {order}", file=sys.stderr)

@@ -29,7 +29,7 @@ from cnn_jax.explaining import audit_method, maps_of
 from cnn_jax.recipe import Recipe
 from experiments.explanations import planted
 from experiments.results import Row
-from experiments.rows import append_each, check_alike, here, row_of
+from experiments.rows import append_each, check_alike, reported
 
 PATH = Path(__file__).with_name("results.csv")
 SHOTS, IMAGES = 200, 96
@@ -72,21 +72,10 @@ def rows(folder: str, out: Path, images: int = IMAGES) -> Iterator[Row]:
 
         def row(
             experiment: str, metric: str, figure: Estimate, note: str = "",
-            *, name: str = name, dataset: Dataset = dataset, split: str = split,
+            *, dataset: Dataset = dataset, split: str = split,
         ) -> Row:  # fmt: skip
-            print(f"{name} {experiment} {metric} {figure} {note}", flush=True)
-            return row_of(
-                figure,
-                experiment=experiment,
-                metric=metric,
-                command=COMMAND,
-                data=name,
-                data_digest=dataset.digest[:16],
-                split=split,
-                seed="0",
-                note=note,
-                **here(),
-            )
+            fixed = {"command": COMMAND, "seed": "0", "note": note}
+            return reported(figure, dataset, experiment, metric, split, **fixed)
 
         yield from _accuracies(run, row)
         for method in explain.METHODS:

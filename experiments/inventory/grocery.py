@@ -35,7 +35,7 @@ from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour, pixel_features
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import append_each, reported
 
 DATA = "grocery_store"
 PATH = Path(__file__).parent / "results.csv"
@@ -145,18 +145,7 @@ def rows(folder: str, out: Path) -> Iterator[Row]:
     else:
         run = train(Recipe().override(LEARNING), data=dataset, out=out)
     for experiment, metric, figure in measure(run, dataset, Path(folder) / DATA):
-        print(f"{experiment} {metric} {figure}", flush=True)
-        yield row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND,
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split="test",
-            seed="0",
-            **here(),
-        )
+        yield reported(figure, dataset, experiment, metric, "test", command=COMMAND, seed="0")
 
 
 def main(arguments: list[str] | None = None) -> int:

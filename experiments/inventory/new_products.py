@@ -48,7 +48,7 @@ from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import pixel_features
 from experiments.inventory.grocery import DATA, LEARNING, PATH, icons
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import append_each, reported
 
 FOLDS, DRAWS = 4, 10
 COPIES = 6  # of each icon in the train part: a sixth of what a product has of photographs
@@ -283,18 +283,9 @@ def rows(folder: str, out: Path, numbers: list[int], learn: str) -> Iterator[Row
         folds.append((fold, run))
     told = ",".join(map(str, numbers))
     for experiment, metric, figure in measure(folds):
-        print(f"{experiment} {metric} {figure}", flush=True)
-        yield row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(told, learn),
-            data=DATA,
-            data_digest=whole.digest[:16],
-            split=f"new products, {len(numbers)} of {FOLDS} folds, learned from {learn}",
-            seed="0",
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(told, learn), "seed": "0"}
+        split = f"new products, {len(numbers)} of {FOLDS} folds, learned from {learn}"
+        yield reported(figure, whole, experiment, metric, split, **fixed)
 
 
 def main(arguments: list[str] | None = None) -> int:

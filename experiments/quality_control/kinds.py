@@ -43,7 +43,7 @@ from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.quality_control.tiles import DATA, PATH
 from experiments.quality_control.tiles import LEARNING as OF_DETECTOR
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import append_each, reported
 
 FOLDS, SIZE = 5, 96
 # As the detector learns, but for these, which were chosen on the validation part of fold 1: Dice in
@@ -125,18 +125,9 @@ def rows(splitting: str, folder: str, out: Path, folds: list[int]) -> Iterator[R
         return
     pooled = {name: out_of_fold(each) for name, each in found.items()}
     for experiment, metric, figure in figures(pooled, out_of_fold_masks(masks)):
-        print(f"{experiment} {metric} {figure}", flush=True)
-        yield row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(splitting),
-            data=DATA,
-            data_digest=whole.digest[:16],
-            split=f"by {splitting}{'' if splitting == 'scene' else ', LEAKS'}, {FOLDS} folds",
-            seed="0",
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(splitting), "seed": "0"}
+        split = f"by {splitting}{'' if splitting == 'scene' else ', LEAKS'}, {FOLDS} folds"
+        yield reported(figure, whole, experiment, metric, split, **fixed)
 
 
 def figures(

@@ -34,7 +34,7 @@ from cnn_jax.population import Population
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import Baseline, logistic_regression, nearest_neighbour
 from experiments.results import ResultsError, Row
-from experiments.rows import check_alike, command_of_seeds, here, row_of
+from experiments.rows import check_alike, command_of_seeds, reported
 from experiments.sharing.hog import hog_and_svm
 from experiments.sharing.networks import multiply_adds, networks, parameters
 
@@ -115,18 +115,8 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     rivals = networks(dataset.image_shape, len(dataset.classes["label"]))
 
     def row(experiment: str, split: str, metric: str, figure: Estimate, seed: str) -> Row:
-        print(f"{experiment}, {split}: {metric} {figure}", flush=True)
-        return row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(seeds),
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split=split,
-            seed=seed,
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(seeds), "seed": seed}
+        return reported(figure, dataset, experiment, metric, split, **fixed)
 
     for name, network in rivals.items():
         for metric, count in (("parameters", parameters), ("multiply-adds", multiply_adds)):

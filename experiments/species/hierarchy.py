@@ -25,7 +25,7 @@ from cnn_jax.evaluation import Estimate, Hierarchy, Predictions, hierarchy_metri
 from cnn_jax.recipe import resolve
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import Row
-from experiments.rows import check_alike, command_of_seeds, here, row_of
+from experiments.rows import check_alike, command_of_seeds, reported
 
 DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
 TREE = Path(__file__).with_name("cifar10_kinds.csv")
@@ -66,18 +66,9 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     dataset, tree = load(folder)
 
     def row(experiment: str, metric: str, figure: Estimate, seed: int) -> Row:
-        print(f"{experiment} {metric} {figure}, seed {seed}", flush=True)
-        return row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(seeds),
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split=f"{SHOTS} of each class, test",
-            seed=str(seed),
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(seeds), "seed": str(seed)}
+        split = f"{SHOTS} of each class, test"
+        return reported(figure, dataset, experiment, metric, split, **fixed)
 
     fewer = data.few_shots(dataset, SHOTS, seed=0)
     for baseline in (nearest_neighbour(fewer), logistic_regression(fewer)):

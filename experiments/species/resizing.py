@@ -27,7 +27,7 @@ from cnn_jax.data import Dataset
 from cnn_jax.evaluation import Estimate, classification_metrics, over_seeds
 from cnn_jax.recipe import resolve
 from experiments.results import Row
-from experiments.rows import command_of_seeds, here, row_of
+from experiments.rows import command_of_seeds, reported
 from experiments.species.hierarchy import DATA, LEARNING, PATH, SHOTS, load, trained
 
 SIZES = (16, 24, 32)
@@ -46,18 +46,8 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     dataset, _ = load(folder)
 
     def row(experiment: str, metric: str, figure: Estimate, seed: int, split: str) -> Row:
-        print(f"{experiment} {metric} {figure}, seed {seed}", flush=True)
-        return row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(seeds),
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split=split,
-            seed=str(seed),
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(seeds), "seed": str(seed)}
+        return reported(figure, dataset, experiment, metric, split, **fixed)
 
     whole, small = METHODS
     test = f"{SHOTS} of each class, small images first, test"

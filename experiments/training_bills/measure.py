@@ -25,7 +25,7 @@ from cnn_jax.bench.statistics import median_interval
 from cnn_jax.evaluation import Estimate
 from cnn_jax.recipe import resolve
 from experiments.results import Row
-from experiments.rows import append_each, here, row_of
+from experiments.rows import append_each, reported
 
 DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
 COMMAND = 'python -m experiments.training_bills.measure {} --data-dir "$CNN_JAX_DATA" --steps {}'
@@ -64,18 +64,9 @@ def rows(recipe: str, folder: str, steps: int) -> Iterator[Row]:
     nan = float("nan")
     petaflop = Estimate(3 * forward * images / 1e15, nan, nan, images, "counted")
     for metric, figure in (("hours, projected", hours), ("PFLOP of a training", petaflop)):
-        print(f"{recipe} {metric} {figure}", flush=True)
-        yield row_of(
-            figure,
-            experiment=recipe,
-            metric=metric,
-            command=COMMAND.format(recipe, steps),
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split=f"{train.epochs} epochs of {len(dataset.splits['train'])} images",
-            seed="0",
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(recipe, steps), "seed": "0"}
+        split = f"{train.epochs} epochs of {len(dataset.splits['train'])} images"
+        yield reported(figure, dataset, recipe, metric, split, **fixed)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from cnn_jax.evaluation.weighted import mean_statistic
 from cnn_jax.principles import shift, turn
 from cnn_jax.training.baselines import Baseline, logistic_regression, nearest_neighbour
 from experiments.results import Row
-from experiments.rows import command_of_seeds, here, row_of
+from experiments.rows import command_of_seeds, reported
 from experiments.translation import measure
 
 PATH = Path(__file__).with_name("results.csv")
@@ -80,19 +80,11 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     images, labels = test.read_images(chosen), test.targets["label"][chosen]
     each = shown(images)
 
+    split = f"{measure.SHOTS} of each class, {len(chosen)} test images shifted and turned"
+
     def row(experiment: str, metric: str, figure: Estimate, seed: str = "") -> Row:
-        print(f"{experiment} {metric} {figure}", flush=True)
-        return row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(seeds),
-            data=measure.DATA,
-            data_digest=dataset.digest[:16],
-            split=f"{measure.SHOTS} of each class, {len(chosen)} test images shifted and turned",
-            seed=seed,
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(seeds), "seed": seed}
+        return reported(figure, dataset, experiment, metric, split, **fixed)
 
     for baseline in (nearest_neighbour, logistic_regression):
         for metric, some in each.items():

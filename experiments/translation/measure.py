@@ -34,7 +34,7 @@ from cnn_jax.principles import shift_consistency
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
 from experiments.results import ResultsError, Row
-from experiments.rows import check_alike, command_of_seeds, here, row_of
+from experiments.rows import check_alike, command_of_seeds, reported
 
 DATA, PATH = "mnist", Path(__file__).with_name("results.csv")
 SHOTS, IMAGES, LARGEST, DRAWS = 200, 1_000, 7, 2
@@ -86,18 +86,9 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     dataset = load(folder)
 
     def row(experiment: str, metric: str, figure: Estimate) -> Row:
-        print(f"{experiment} {metric} {figure}", flush=True)
-        return row_of(
-            figure,
-            experiment=experiment,
-            metric=metric,
-            command=COMMAND.format(seeds),
-            data=DATA,
-            data_digest=dataset.digest[:16],
-            split=f"{SHOTS} of each class, test",
-            seed=f"0..{seeds - 1}",
-            **here(),
-        )
+        fixed = {"command": COMMAND.format(seeds), "seed": f"0..{seeds - 1}"}
+        split = f"{SHOTS} of each class, test"
+        return reported(figure, dataset, experiment, metric, split, **fixed)
 
     for baseline in (nearest_neighbour(dataset), logistic_regression(dataset)):
         accuracy = classification_metrics(baseline.predictions["test"])["accuracy"]

@@ -54,7 +54,7 @@ def test_rows_are_of_both_networks_and_of_every_method(tmp_path, monkeypatch):
     )
     small = planted.load(train=40, others=24)
     monkeypatch.setattr(planted, "load", lambda: small)
-    monkeypatch.setattr(measure, "digits", lambda folder: small)
+    monkeypatch.setattr(measure, "digits", lambda folder: small.replace(name="mnist"))
     monkeypatch.setattr(planted, "evidence_of_test", lambda: rng.random((24, 32, 32)) < 0.5)
     found = list(measure.rows("-", tmp_path, images=8))
     metrics = {(row.data, row.experiment, row.metric) for row in found}

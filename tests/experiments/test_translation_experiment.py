@@ -25,21 +25,34 @@ def made():
     return data.from_arrays(images, labels, test=part(8), validation=part(4), name="mnist")
 
 
-@pytest.mark.slow
-def test_every_row_and_what_it_says(made, tmp_path, monkeypatch, capsys):
-    path = tmp_path / "results.csv"
-    monkeypatch.setattr(measure, "PATH", path)
+@pytest.fixture
+def run(made, tmp_path, monkeypatch):
+    """Runs one of the two commands, short; returns its rows."""
     monkeypatch.setattr(measure, "load", lambda folder: made)
-    monkeypatch.setattr(measure, "NETWORK", {**measure.NETWORK, "widths": (4, 8)})
     learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
     monkeypatch.setattr(measure, "LEARNING", learning)
     # one program for each method, rather than several to choose from
     alone = functools.partial(measure.train_population, strategy="loop")
     monkeypatch.setattr(measure, "train_population", alone)
-    arguments = ["--data-dir", "-", "--out", str(tmp_path / "runs"), "--seeds", "2"]
-    assert measure.main(arguments) == 0
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+
+    def rows(command, seeds=2):
+        path = tmp_path / "results.csv"
+        monkeypatch.setattr(command, "PATH", path)
+        arguments = ["--data-dir", "-", "--out", str(tmp_path / "runs"), "--seeds", str(seeds)]
+        if status := command.main(arguments):
+            return status
+        with open(path, newline="") as file:
+            found = list(csv.DictReader(file))
+        path.unlink()
+        return found
+
+    return rows
+
+
+@pytest.mark.slow
+def test_every_row_and_what_it_says(run, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "NETWORK", {**measure.NETWORK, "widths": (4, 8)})
+    rows = run(measure)
     value = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
     for metric in ("consistency", "untrained consistency"):
         assert value["adaptive polyphase sampling", metric] == 1
@@ -49,9 +62,9 @@ def test_every_row_and_what_it_says(made, tmp_path, monkeypatch, capsys):
     assert gain == pytest.approx(both)
     assert 0 <= value["blur pooling minus strided convolutions", "p of no equivalence"] <= 1
     assert ("nearest neighbour on pixels", "accuracy") in value
-    path.unlink()
+    assert {r["data"] for r in rows} == {"mnist"} and all(r["commit"] for r in rows)
     capsys.readouterr()
-    assert measure.main([*arguments[:-1], "3"]) == 2
+    assert run(measure, seeds=3) == 2
     assert "keeps 2 seeds, not 3" in capsys.readouterr().err
 
 
@@ -65,19 +78,8 @@ def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
 
 
 @pytest.mark.slow
-def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(
-    made, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(augmented, "PATH", tmp_path / "results.csv")
-    monkeypatch.setattr(measure, "load", lambda folder: made)
-    learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
-    monkeypatch.setattr(measure, "LEARNING", learning)
-    alone = functools.partial(measure.train_population, strategy="loop")
-    monkeypatch.setattr(measure, "train_population", alone)
-    arguments = ["--data-dir", "-", "--out", str(tmp_path / "runs"), "--seeds", "2"]
-    assert augmented.main(arguments) == 0
-    with open(tmp_path / "results.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(run):
+    rows = run(augmented)
     kept = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
     of = {name for name, _ in kept}
     assert len(kept) == 5 * 7 and "nearest neighbour on pixels" in of
