@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cnn_jax import data
+from cnn_jax import data, environment
 from cnn_jax.evaluation import Estimate
 from experiments.rows import reported
 
@@ -17,6 +17,8 @@ def test_a_row_says_what_was_measured_where_and_on_what(capsys):
     )
     assert (row.value, row.low, row.high, row.n, row.method) == (0.5, 0.4, 0.6, 12, "Wilson")
     assert (row.data_digest, row.seed, row.command) == (dataset.digest[:16], "3", "run")
-    assert row.hardware and row.commit and "jax=" in row.versions
+    assert row.hardware and "jax=" in row.versions
+    # Nothing outside a git checkout, as in a copy of the sources.
+    assert row.commit == environment.commit()
     said = capsys.readouterr().out
     assert said == "a network, test: accuracy 50.00 % [40.0, 60.0], n = 12, seed 3\n"
