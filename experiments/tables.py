@@ -39,9 +39,14 @@ def number(value: float) -> str:
 
 
 def figure(row: Row) -> str:
-    """`98.06 % [96.0, 99.1]` for accuracies, `0.0712 [0.0600, 0.0824]` otherwise."""
+    """`98.06 % [96.0, 99.1]` for accuracies, `0.0712 [0.0600, 0.0824]` otherwise.
+
+    Of an experiment called `this minus that`, differences: `+4.17 points [2.0, 6.3]`.
+    """
     percent = row.metric.endswith("accuracy")
     value = f"{100 * row.value:.2f} %" if percent else number(row.value)
+    if " minus " in row.experiment:
+        value = f"{100 * row.value:+.2f} points" if percent else number(row.value)
     if math.isnan(row.low):
         return f"{value} [no interval]"
     low, high = (f"{100 * end:.1f}" if percent else number(end) for end in (row.low, row.high))

@@ -53,7 +53,7 @@ def test_two_runs(capsys, runs):
     status, out, _ = run(capsys, "compare", a, b)
     lines = out.splitlines()
     assert status == 0 and lines[0].startswith("A  ") and "accuracy 9" in lines[0]
-    assert "A - B  1" in out and "over test sets: Tango; paired" in out
+    assert "A - B  +1" in out and "over test sets: Tango; paired" in out
     assert "McNemar, exact: difference 0.1" in out
     assert "A is better than B. One run each: another seed" in out
     assert "A is worse than B." in run(capsys, "compare", b, a)[1]

@@ -252,7 +252,7 @@ def test_commands_on_it_say_what_it_is(run, tmp_path, capsys):
     shutil.copytree(run.path, tmp_path / "b")
     assert main(["compare", "a", "b"]) == 0
     out = capsys.readouterr().out
-    assert "A - B  0.00 % [no interval], n = 190" in out and "a  eer" in out
+    assert "A - B  +0.00 points [no interval], n = 190" in out and "a  eer" in out
     for command in (["errors", "a"], ["decide", "a"], ["predict", "a", "x.png"]):
         if command[0] == "predict":
             (tmp_path / "x.png").write_bytes(b"")

@@ -173,7 +173,7 @@ def test_runs_that_segment_are_compared(known, capsys):
     out = capsys.readouterr().out
     dice = [segmentation_metrics(Run.load(x).masks("test"))["dice"].value for x in (a, b)]
     assert [f"dice {value:.4f}" in out for value in dice] == [True, True]
-    assert f"A - B  {dice[0] - dice[1]:.4f} [" in out and "(BCa); paired" in out
+    assert f"A - B  {dice[0] - dice[1]:+.4f} [" in out and "(BCa); paired" in out
     assert "A is better than B. One run each: another seed" in out
     last = Run.load(a).test_uses[-1]
     assert len(Run.load(a).test_uses) == uses + 1 and last["command"].startswith("cnn-jax compare")

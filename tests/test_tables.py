@@ -87,6 +87,8 @@ def test_seeds_that_do_not_fit_are_not_averaged(odd):
         ({"metric": "images_per_second", "value": 53421.4, "low": 1e4, "high": 6e4},
          "53\u202f421 [10\u202f000, 60\u202f000]"),
         ({"low": math.nan, "high": math.nan}, "98.06 % [no interval]"),
+        ({"experiment": "a minus b", "value": 0.0417, "low": -0.02, "high": 0.063},
+         "+4.17 points [-2.0, 6.3]"),
     ],
 )  # fmt: skip
 def test_figures(values, expected):

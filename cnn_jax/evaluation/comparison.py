@@ -107,7 +107,8 @@ def difference_of(
     )[metric]
     if of_a.note:
         estimate = add_note(estimate, of_a.note)
-    estimate = replace(add_note(estimate, "paired"), n=of_a.n, percent=of_a.percent)
+    estimate = add_note(estimate, "paired")
+    estimate = replace(estimate, n=of_a.n, percent=of_a.percent, difference=True)
     if not (isinstance(a, Predictions) and isinstance(b, Predictions)):
         return estimate
     if metric == "accuracy" and a.kind != "multilabel" and estimate.unit == "example":

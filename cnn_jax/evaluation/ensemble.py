@@ -150,7 +150,7 @@ def ensemble_gain(
     return Gain(
         ensemble=classification_metrics(whole_ensemble, level=level)[metric],
         members=float(np.mean([statistic(whole)[0] for statistic in alone])),
-        difference=replace(paired, percent=metric in IN_PERCENT),
+        difference=replace(paired, percent=metric in IN_PERCENT, difference=True),
     )
 
 

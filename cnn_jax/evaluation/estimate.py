@@ -28,6 +28,8 @@ class Estimate:
         set; another seed might be drawn) or `both`.
       n_seeds: number of independently trained models behind the value.
       percent: whether it prints as per cent.
+      difference: whether it is one figure minus another: it prints with its sign, and in
+        percentage points where the two are in per cent.
     """
 
     value: float
@@ -40,14 +42,17 @@ class Estimate:
     covers: Covers = "test-set"
     n_seeds: int = 1
     percent: bool = False
+    difference: bool = False
 
     def __str__(self) -> str:
-        """As `98.06 % [96.0, 99.1], n = 360`."""
+        """As `98.06 % [96.0, 99.1], n = 360`; a difference `+4.17 points [2.0, 6.3], n = 360`."""
+        sign = "+" if self.difference else ""
         if self.percent:
-            text, ends = f"{100 * self.value:.2f} %", (100 * self.low, 100 * self.high)
+            unit = "points" if self.difference else "%"
+            text, ends = f"{100 * self.value:{sign}.2f} {unit}", (100 * self.low, 100 * self.high)
             interval = f"[{ends[0]:.1f}, {ends[1]:.1f}]"
         else:
-            text = f"{self.value:.4f}"
+            text = f"{self.value:{sign}.4f}"
             interval = f"[{self.low:.4f}, {self.high:.4f}]"
         if math.isnan(self.low) or math.isnan(self.high):
             interval = "[no interval]"

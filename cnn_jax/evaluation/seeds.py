@@ -23,7 +23,12 @@ from cnn_jax.evaluation.predictions import Predictions
 
 
 def over_seeds(
-    values: Sequence[float] | np.ndarray, n: int, *, level: float = 0.95, percent: bool = False
+    values: Sequence[float] | np.ndarray,
+    n: int,
+    *,
+    level: float = 0.95,
+    percent: bool = False,
+    difference: bool = False,
 ) -> Estimate:
     """Mean of one figure of several runs on the same examples, with its interval over seeds.
 
@@ -36,6 +41,7 @@ def over_seeds(
       n: examples behind each.
       level: confidence level.
       percent: whether it prints as per cent.
+      difference: whether the values are differences.
 
     Raises:
       EvaluationError: no values, or one that is not finite.
@@ -51,7 +57,7 @@ def over_seeds(
         low, high, method = mean - half, mean + half, "Student's t"
         if np.ptp(runs) == 0:  # two or three seeds may agree by chance: that is no certainty
             low, high, method = math.nan, math.nan, "no interval: all seeds agree"
-    return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent)
+    return Estimate(mean, low, high, n, method, level, "seed", "seed", k, percent, difference)
 
 
 def over_seeds_and_test_sets(
@@ -210,6 +216,7 @@ class Spread:
             covers=covers,
             n_seeds=self.n_seeds,
             percent=self.percent,
+            difference=len(self.of_seeds) > 1,
         )
 
 

@@ -261,7 +261,7 @@ def rows(faces: Faces, scores: Mapping[str, PairScores]) -> Iterator[Row]:
             yield row_of(estimate, experiment=of, metric=metric, note=extra, **common)
         if of != "network":
             gains = np.subtract(accuracies["network"].values, accuracy.values)
-            gain = over_seeds(gains, len(pairs), percent=True)
+            gain = over_seeds(gains, len(pairs), percent=True, difference=True)
             note = "interval over the ten folds, not over seeds"
             experiment = f"network, minus {of}"
             yield row_of(gain, experiment=experiment, metric="accuracy", note=note, **common)

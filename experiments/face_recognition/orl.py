@@ -19,6 +19,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def rows(protocol: str, folder: str, splits: int) -> Iterator[Row]:
                 if beside is None or not of.startswith("network"):
                     continue
                 gains = [a.value - b.value for a, b in zip(estimates, beside, strict=True)]
-                gain = _mean(estimates, gains)
+                gain = replace(_mean(estimates, gains), difference=True)
                 yield row_of(gain, experiment=f"{of}, minus {baseline}", metric=metric, **common)
 
 

@@ -87,7 +87,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
         for metric in (name for name in grouped if name in plain):
             figure = grouped[metric]
             difference = figure.value - plain[metric].value
-            one = over_seeds([difference], figure.n, percent=figure.percent)
+            one = over_seeds([difference], figure.n, percent=figure.percent, difference=True)
             yield row(" minus ".join(reversed(found)), metric, one, seed)
 
 

@@ -57,7 +57,8 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
             run = trained(dataset, out / f"{('whole', 'small')[number]}-{seed}", seed, changes)
             found[name] = classification_metrics(run.predictions("test"))["accuracy"]
             yield row(name, "accuracy", found[name], seed, test)
-        gain = over_seeds([found[small].value - found[whole].value], found[whole].n, percent=True)
+        change = found[small].value - found[whole].value
+        gain = over_seeds([change], found[whole].n, percent=True, difference=True)
         yield row(f"{small} minus {whole}", "accuracy", gain, seed, test)
     for name, ratio in step_times(dataset).items():
         yield row(

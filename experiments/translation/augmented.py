@@ -109,7 +109,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     plain, augmented = METHODS
     for metric, values in found[augmented].items():
         gains = np.subtract(values, found[plain][metric])
-        figure = over_seeds(gains, len(labels), percent=True)
+        figure = over_seeds(gains, len(labels), percent=True, difference=True)
         yield row(f"{augmented} minus {plain}", metric, figure, f"0..{seeds - 1}")
 
 

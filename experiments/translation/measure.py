@@ -106,7 +106,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     for other in others:
         for metric, values in found[other].items():
             gains = np.subtract(values, found[plain][metric])
-            gain = over_seeds(gains, images_behind(metric, dataset), percent=True)
+            gain = over_seeds(gains, images_behind(metric, dataset), percent=True, difference=True)
             yield row(f"{other} minus {plain}", metric, gain)
             if metric == "accuracy":
                 p = equivalence(gains, MARGIN)

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,9 @@ def test_prints_value_interval_and_n():
     assert str(percent) == "98.06 % [96.0, 99.1], n = 360"
     plain = Estimate(0.51234, 0.4, 0.6, 12, "bootstrap (percentile)", n_seeds=3)
     assert str(plain) == "0.5123 [0.4000, 0.6000], n = 12, 3 seeds"
+    gain = replace(percent, value=0.0417, low=-0.02, high=0.063, difference=True)
+    assert str(gain) == "+4.17 points [-2.0, 6.3], n = 360"
+    assert str(replace(plain, difference=True)).startswith("+0.5123 [0.4000, 0.6000]")
     assert "[no interval]" in str(Estimate(0.5, math.nan, math.nan, 1, "no interval"))
 
 
