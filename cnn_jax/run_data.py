@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cnn_jax import data
 from cnn_jax.data import Dataset
+from cnn_jax.data.locate import locate
 from cnn_jax.errors import DataError, MissingDataError
 from cnn_jax.evaluation import Hierarchy
 from cnn_jax.recipe import Recipe
@@ -42,6 +44,26 @@ def load_data(recipe: Recipe) -> Dataset:
         unreadable=d.unreadable,
     )
     return label_data(recipe, dataset)
+
+
+def parts_of(
+    recipe: Recipe, ids: Mapping[str, Collection[str]], images: Sequence[Path]
+) -> dict[str, int]:
+    """How many of some image files are a run's own, by part; of copies elsewhere nothing is known.
+
+    Args:
+      recipe: names the data.
+      ids: of the examples of each part, as the run recorded them.
+      images: paths.
+    """
+    try:
+        place = locate(recipe.data.source, recipe.data.root).path
+    except DataError:
+        return {}
+    folder = (place.parent if place.is_file() else place).resolve()
+    part_of = {folder / name: part for part, names in ids.items() for name in names}
+    found = Counter(part_of.get(image.resolve()) for image in images)
+    return {part: found[part] for part in ids if found[part]}
 
 
 def load_again(recipe: Recipe) -> Dataset:

@@ -296,8 +296,21 @@ def test_predict_compares_with_the_folders(capsys, digits, trained, tmp_path):
     losses = [record["loss"] for record in records]
     assert len(losses) == 60 and losses == sorted(losses, reverse=True)
     right = sum(record["right"] for record in records)
-    _, out, _ = run(capsys, *asked)
-    assert out.splitlines()[-1].startswith(f"accuracy {100 * right / 60:.2f} % [")
+    _, out, err = run(capsys, *asked)
+    assert out.splitlines()[-1].startswith(f"accuracy {100 * right / 60:.2f} % [") and not err
     shutil.move(tmp_path / rows[0]["label"], tmp_path / "a cat")
     status, _, err = run(capsys, *asked)
     assert status == 2 and "'a cat' among the images' folders is no class" in err
+
+
+def test_predict_tells_images_that_were_learned_from(capsys, digits, trained, tmp_path):
+    folder, _ = digits
+    with open(folder / "clean.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for part, n in (("train", 3), ("validation", 1), ("test", 2)):
+        for row in [row for row in rows if row["split"] == part][:n]:
+            (tmp_path / row["label"]).mkdir(exist_ok=True)
+            (tmp_path / row["label"] / row["path"]).symlink_to(folder / row["path"])
+    status, out, err = run(capsys, "predict", str(trained), str(tmp_path), "--labels")
+    assert status == 0 and "n = 6" in out.splitlines()[-1]
+    assert "of the 6 images the run has 3 in train and 1 in validation" in err

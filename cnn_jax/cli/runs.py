@@ -190,7 +190,24 @@ def predict(arguments: list[str]) -> int:
 
     answers, _, bad = of_readable(images, predicted)
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
+    if options.labels and isinstance(source, Run):
+        _name_known(source, images)
     return name_unreadable(bad)
+
+
+def _name_known(run: Run, images: list[Path]) -> None:
+    """Say on stderr how many of the images the run has learned from, or was chosen by."""
+    from cnn_jax.run_data import parts_of
+
+    parts = ("train", "validation")
+    known = parts_of(run.recipe_here, {part: run.ids(part) for part in parts}, images)
+    if known:
+        which = " and ".join(f"{n:,} in {part}" for part, n in known.items())
+        print(
+            f"cnn-jax: of the {len(images):,} images the run has {which}: the accuracy on them is "
+            "not that on new images",
+            file=sys.stderr,
+        )
 
 
 def _segment(segmenter: Segmenter, images: list[Path], options: argparse.Namespace) -> int:

@@ -130,6 +130,8 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
 def read_groups(folder: Path, ids: Sequence[str]) -> np.ndarray | None:
     """str `[N]`: the group of each image by the folder's `groups.csv` (`path,group`), or None.
 
+    A damaged file that is not listed stands alone: whoever reads it stops, or leaves it out.
+
     Raises:
       DataError: the file is not such a table, or does not list every image.
     """
@@ -149,6 +151,9 @@ def read_groups(folder: Path, ids: Sequence[str]) -> np.ndarray | None:
     if len(groups) != len(rows) - 1:
         raise DataError(f"{str(path)!r} lists a path more than once")
     missing = [name for name in ids if name not in groups]
+    damaged = unreadable(folder / name for name in missing)
+    groups |= {name: name for name in missing if folder / name in damaged}
+    missing = [name for name in missing if name not in groups]
     if missing:
         raise DataError(f"{str(path)!r} lacks {len(missing)} images: {some_of(missing)}")
     return np.array([groups[name] for name in ids], dtype=np.str_)

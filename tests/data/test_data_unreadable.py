@@ -120,3 +120,19 @@ def test_a_part_of_which_nothing_is_left(folder):
         path.write_text("no picture")
     with pytest.raises(DataError, match="none of the 24 images of the train part can be read"):
         load(str(folder), unreadable="leave-out")
+
+
+def test_groups_need_not_name_what_is_left_out(folder):
+    listed = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))]
+    table = folder / "groups.csv"
+    lines = [f"{name},{name[-6:-4]}" for name in listed if name not in BAD or name.endswith("gif")]
+    table.write_text("\n".join(["path,group", *lines]))
+    with pytest.raises(DataError, match="3 damaged image files must be replaced"):
+        load(str(folder))
+    dataset = load(str(folder), unreadable="leave-out")
+    assert set(dataset.unread) == set(BAD)
+    names = {name for split in dataset.splits.values() for name in split.groups.tolist()}
+    assert names == {f"{n:02}" for n in range(12)}
+    table.write_text("\n".join(["path,group", *lines[1:]]))
+    with pytest.raises(DataError, match=r"lacks 1 images: 'blue/00\.png'"):
+        load(str(folder), unreadable="leave-out")
