@@ -62,6 +62,7 @@ html_theme = "furo"
 html_title = "cnn_jax"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(ROOT / "docs" / "_static" / "scorer.js")
 html_additional_pages = {"index": "forward.html"}  # the address without a page
 templates_path = ["_templates"]
 html_show_sphinx = False

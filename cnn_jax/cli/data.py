@@ -55,7 +55,7 @@ def data(arguments: list[str]) -> int:
     if options.audit:
         page = options.out or f"{safe_name(dataset.name)}-audit.html"
         print(tables.audit(audit.audit(dataset, page)))
-        print(f"pictures of the pairs: {page}")
+        print(f"page of the audit: {page}")
     if options.to_tfds:
         from cnn_jax.data import write_tfds
 

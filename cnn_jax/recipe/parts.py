@@ -18,8 +18,12 @@ class DataRecipe:
       image_size: height and width in pixels; None keeps or chooses one (see `data.load`).
       channels: 1 or 3; None follows the images.
       fit: how an image of another shape is fitted: `crop`, `pad` or `stretch`.
-      label, path_column, split_column, group_column: columns of a table, by name or by
-        position from 0; None finds them. Of a TFDS set: label and group_column, features.
+      label: column of a table with the class, by name or by position from 0; None finds it. Of a
+        TFDS set, a feature.
+      path_column: column with each image's path, in the same way.
+      split_column: column with each image's part, in the same way.
+      group_column: column with what must not be divided, such as a patient, in the same way. Of a
+        TFDS set, a feature.
       validation: fraction of the training part held out where the source has no
         validation part.
       split_seed: seed of the splits we make; not the seed of the run, so that runs
@@ -122,8 +126,8 @@ class AugmentRecipe:
       padding: what geometry uncovers: `zero` (black; in masks background) or `reflect`.
       flip: mirror left and right with probability 1/2; `alternating` mirrors at random in
         the first epoch and every other epoch from then on (Jordan 2024).
-      flip_vertical, flip_depth: mirror top and bottom, or the slices of a volume, with
-        probability 1/2.
+      flip_vertical: mirror top and bottom, with probability 1/2.
+      flip_depth: mirror the slices of a volume, with probability 1/2.
       brightness, contrast, saturation: factor in [1 - x, 1 + x], as in Pillow.
       hue: turn of the colour circle either way, from 0 to 0.5.
       blur: standard deviation of a Gaussian, pixels.
@@ -197,7 +201,8 @@ class LossRecipe:
         None for the published one: 1.35, 0.35, 0.5, 0.4.
       margins: m1, m2, m3 of `combined`, cos(m1 theta + m2) - m3.
       adaface_h: of a standard deviation of norms, how many are a whole margin.
-      magface_norms, magface_margins: of MagFace, the margin at the least norm and at the most.
+      magface_norms: of MagFace, the least norm and the most.
+      magface_margins: of MagFace, the margins (radians) at these two norms.
       magface_regulariser: weight of what favours large norms.
       scale: of a margin: factor of the cosines. With few classes a smaller one learns easier.
       straight_through: whether a margin changes the loss but not the gradient of the cosine, as
