@@ -23,7 +23,7 @@ from cnn_jax.evaluation import (
     embeddings_type,
     predictions_type,
 )
-from cnn_jax.programs import hyper_of
+from cnn_jax.programs import hyper_of, program_of, shared
 from cnn_jax.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 from cnn_jax.shapes import abstract_state, check_signature, check_sizes, logits_shape
 from cnn_jax.tasks import check_sampling, check_segmentation, make_task
@@ -39,9 +39,9 @@ from cnn_jax.training.segmentation import Segmentation, pixel_logits
 from cnn_jax.training.state import State, create_state, purpose_key
 from cnn_jax.training.step import (
     ApplyFn,
+    LinenApply,
     RunChunk,
     TrainStep,
-    linen_apply,
     make_eval_step,
     make_run_chunk,
 )
@@ -88,7 +88,8 @@ class Assembly:
 
     def initial_states(self, recipes: Sequence[Recipe]) -> list[State]:
         """The state before the first step of each of several recipes with one program."""
-        initialize = models.initializer(self.model, self.dataset.image_shape)
+        shape = self.dataset.image_shape
+        initialize = shared(models.initializer, self.model, self.model, shape)
         states = []
         for recipe in recipes:
             key = jax.random.key(recipe.seed)
@@ -274,7 +275,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     check_sizes(recipe.train.sizes, model, template, image_shape)
     if own and isinstance(task, Recognition):  # of a named one `build_model` sees to it
         check_embeds(task, model, template, image_shape)
-    eval_step = make_eval_step(apply, task, preprocess)
+    seen = apply, task, preprocess
+    eval_step = shared(make_eval_step, model, *seen)
     views = recipe.train.views
     step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
     options = compiler_options_of(recipe)
@@ -288,9 +290,9 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         feeds=feeds,
         apply=apply,
         step=step,
-        run_chunk=make_run_chunk(step, options),
+        run_chunk=shared(make_run_chunk, model, step, tuple(options.items())),
         eval_step=eval_step,
-        final_step=eval_step if views == "one" else make_eval_step(apply, task, preprocess, views),
+        final_step=eval_step if views == "one" else shared(make_eval_step, model, *seen, views),
         template=template,
         optimizer=optimizer,
         compiler_options=options,
@@ -308,10 +310,10 @@ def train_step(
 ) -> TrainStep:
     """One step of training a model on the batches of a feed, as the recipe says."""
     return TrainStep(
-        apply=linen_apply(model, remat=recipe.train.remat),
+        apply=LinenApply(model, tuple(recipe.train.remat)),
         task=task,
         optimizer=optimizer,
-        schedule=_schedule(recipe),
+        schedule=_schedule(program_of(recipe)),
         augment=augment,
         preprocess=preprocess,
         steps_per_epoch=feed.steps,
@@ -324,20 +326,31 @@ def train_step(
 
 def evaluating(recipe: Recipe, model: nn.Module, image_shape: tuple[int, ...]) -> ApplyFn:
     """The model as it is evaluated: where it was trained on patches, by windows of their size."""
-    whole = linen_apply(model)
+    whole = LinenApply(model)
     if not recipe.augment.patch:
         return whole
-    window = window_of(image_shape, recipe.augment.patch)
+    return _Windows(whole, window_of(image_shape, recipe.augment.patch))
 
-    def apply(
-        variables: Mapping[str, Any], image: jax.Array, train: bool, rngs: dict[str, jax.Array]
+
+@dataclass(frozen=True)
+class _Windows:
+    """An apply function that works through an image by windows; see `windows.slide`."""
+
+    whole: ApplyFn
+    window: tuple[int, ...]
+
+    def __call__(
+        self,
+        variables: Mapping[str, Any],
+        image: jax.Array,
+        train: bool,
+        rngs: dict[str, jax.Array],
     ) -> tuple[Any, Any]:
         def logits(patch: jax.Array) -> jax.Array:
-            return pixel_logits(whole(variables, patch, train, rngs)[0])
+            return pixel_logits(self.whole(variables, patch, train, rngs)[0])
 
-        return slide(logits, image, window), {k: v for k, v in variables.items() if k != "params"}
-
-    return apply
+        others = {name: value for name, value in variables.items() if name != "params"}
+        return slide(logits, image, self.window), others
 
 
 def check_embeds(

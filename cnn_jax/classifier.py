@@ -17,11 +17,12 @@ from cnn_jax.data.reading import some_of
 from cnn_jax.errors import DataError, EvaluationError, ModelError, RunError
 from cnn_jax.evaluation import Predictions, log_probabilities
 from cnn_jax.new_images import answers_for
+from cnn_jax.programs import shared
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep
 from cnn_jax.training.preprocess import Preprocess
-from cnn_jax.training.step import linen_apply, make_eval_step
+from cnn_jax.training.step import LinenApply, make_eval_step
 from cnn_jax.training.task import Classification
 
 EMBEDDING_SIZE = 128  # of a model that has none of its own, for margin losses
@@ -185,10 +186,9 @@ class Classifier:
 
     @functools.cached_property
     def _eval_step(self) -> EvalStep:
-        task = Classification(len(self.classes))
-        return make_eval_step(
-            linen_apply(self.model), task, self.preprocess, self.recipe.train.views
-        )
+        apply, task = LinenApply(self.model), Classification(len(self.classes))
+        views = self.recipe.train.views
+        return shared(make_eval_step, self.model, apply, task, self.preprocess, views)
 
     @functools.cached_property
     def _placement(self) -> Placement:

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from cnn_jax import fields
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cnn_jax import fields, nn
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import margin_softmax, metric_learning, optimizers, schedules
+
+T = TypeVar("T")
+_KEPT = 32  # of a training there are four: its first state, its steps and two evaluations
+
+
+def shared(make: Callable[..., T], model: nn.Module, *arguments: Any) -> T:
+    """`make(*arguments)`, which was made before in this process where the arguments are equal.
+
+    So another training of the same network on images of the same shape, with another seed, rate
+    or data of the same statistics, is not traced and compiled again. The last 32 are kept. A
+    module of the user's own is taken anew each time: functions that it calls may have been
+    defined again since, as in a notebook, which no comparison sees.
+
+    Args:
+      make: a function without effects, of values that are compared.
+      model: the network that is compiled.
+      *arguments: of `make`; the model in them, too.
+    """
+    if type(model).__module__.partition(".")[0] != __package__:
+        return make(*arguments)
+    made: T = _made(make, *arguments)
+    return made
+
+
+@functools.lru_cache(maxsize=_KEPT, typed=True)
+def _made(make: Callable[..., Any], *arguments: Any) -> Any:
+    return make(*arguments)
 
 
 def hyper_of(recipe: Recipe) -> dict[str, float]:

@@ -17,6 +17,7 @@ from cnn_jax.classifier import build_model
 from cnn_jax.data.decode import restore_values
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.new_images import answers_for, sizes_of
+from cnn_jax.programs import shared
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.devices import Placement, place
 from cnn_jax.training.evaluate import EvalStep
@@ -184,7 +185,8 @@ class Segmenter:
     @functools.cached_property
     def _eval_step(self) -> EvalStep:
         apply = evaluating(self.recipe, self.model, self.image_shape)
-        return make_eval_step(apply, Segmentation(self.regions), self.preprocess)
+        task = Segmentation(self.regions)
+        return shared(make_eval_step, self.model, apply, task, self.preprocess)
 
     @functools.cached_property
     def _placement(self) -> Placement:

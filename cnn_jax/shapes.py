@@ -13,13 +13,13 @@ import numpy as np
 
 from cnn_jax import nn
 from cnn_jax.errors import CnnJaxError, ModelError, RecipeError
-from cnn_jax.programs import hyper_of
+from cnn_jax.programs import hyper_of, program_of, shared
 from cnn_jax.recipe import Recipe
 from cnn_jax.training import optimizers
 from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.sizes import shape_of
 from cnn_jax.training.state import State, create_state
-from cnn_jax.training.step import linen_apply
+from cnn_jax.training.step import LinenApply
 
 
 def logits_shape(
@@ -44,7 +44,7 @@ def abstract_state(
       ModelError: the model does not take such images or does not return such logits.
       RecipeError: a pattern matches no parameter, or no submodule.
     """
-    variables = _abstract_variables(model, image_shape, shape)
+    variables = shared(_abstract_variables, model, model, image_shape, shape)
     if recipe.train.remat:
         check_remat(model, recipe.train.remat, variables, image_shape)
     return state_for(recipe, variables)
@@ -56,7 +56,8 @@ def state_for(recipe: Recipe, variables: Any) -> tuple[State, Optimizer]:
     Raises:
       RecipeError: a pattern matches no parameter.
     """
-    optimizer = optimizers.make_optimizer(recipe.optimizer, variables["params"])
+    # Without the scalars that the step reads from its state: recipes that differ in them share it.
+    optimizer = optimizers.make_optimizer(program_of(recipe).optimizer, variables["params"])
 
     def create(variables: Any) -> State:
         opt_state = optimizer.init(variables["params"])
@@ -148,7 +149,7 @@ def _abstract_outputs(
 ) -> Any:
     """Shapes of what the model returns for a batch of 2."""
     image = jax.ShapeDtypeStruct((2, *image_shape), np.float32)
-    apply = linen_apply(model, remat=remat)
+    apply = LinenApply(model, tuple(remat))
 
     def outputs(variables: Any, image: jax.Array) -> Any:
         return apply(variables, image, train, {"dropout": jax.random.key(0)})[0]

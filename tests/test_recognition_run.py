@@ -29,7 +29,7 @@ from cnn_jax.run_data import resolve_data
 from cnn_jax.training.baselines import pixel_features
 from cnn_jax.training.progress import Silent
 from cnn_jax.training.recognition import Recognition
-from cnn_jax.training.step import eval_of, linen_apply
+from cnn_jax.training.step import LinenApply, eval_of
 from cnn_jax.training.task import innermost, reweighted
 
 SMALL = {
@@ -110,7 +110,7 @@ def test_retrieval_figures_of_a_run(run, monkeypatch, capsys):
 
 def test_the_mirror_image_is_added_before_normalising(run):
     assembly, images = run.assembly, run.dataset.splits["test"].images[:5]
-    network = linen_apply(run.model)
+    network = LinenApply(run.model)
     evaluated = eval_of(network, assembly.task, assembly.preprocess, "mirror")
     found = evaluated(run.variables, {}, {"image": images, "index": np.arange(5)})["embeddings"]
     seen = [

@@ -25,7 +25,7 @@ from cnn_jax.training.optimizers import Optimizer
 from cnn_jax.training.preprocess import fit_preprocess
 from cnn_jax.training.selfsupervised import Contrastive, CutPaste, Reconstruction, Rotation
 from cnn_jax.training.state import Batch, PyTree, State, purpose_key
-from cnn_jax.training.step import linen_apply, make_run_chunk, over_batches
+from cnn_jax.training.step import LinenApply, make_run_chunk, over_batches
 from cnn_jax.training.synthetic import Synthetic
 
 Objective = Literal["rotation", "cutpaste", "contrastive", "reconstruction", "synthetic"]
@@ -65,7 +65,7 @@ def assemble(
             ("validation", recipe.train.eval_batch_size),
         )
     }
-    apply = linen_apply(model)
+    apply = LinenApply(model)
     key = purpose_key(jax.random.key(recipe.seed), "validation")
     evaluate = validation_of(apply, task, preprocess, key)
     template, optimizer = _abstract(recipe, model, evaluate, dataset)

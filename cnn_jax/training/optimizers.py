@@ -28,14 +28,13 @@ class Optimizer:
 
     Attributes:
       recipe: which optimizer; of its numbers only those that change the structure count.
-      decayed: path -> whether weight decay (and LARS's trust ratio) applies, for every
-        parameter.
-      muon: path -> whether Muon moves it, for every parameter.
+      decayed: paths of the parameters to which weight decay (and LARS's trust ratio) applies.
+      muon: paths of those that Muon moves, where it is asked for.
     """
 
     recipe: OptimizerRecipe
-    decayed: Mapping[str, bool]
-    muon: Mapping[str, bool]
+    decayed: frozenset[str]
+    muon: frozenset[str]
 
     def init(self, params: PyTree) -> PyTree:
         """State of the optimizer for `params`."""
@@ -100,16 +99,16 @@ class Optimizer:
     def _decay(self, hyper: Mapping[str, Any]) -> optax.GradientTransformation:
         return optax.add_decayed_weights(hyper["weight_decay"], mask=self._tree(self.decayed))
 
-    def _tree(self, values: Mapping[str, bool]) -> Callable[[PyTree], PyTree]:
-        """Of parameters, the tree of their values; what optax has masked stays masked."""
+    def _tree(self, chosen: frozenset[str]) -> Callable[[PyTree], PyTree]:
+        """Of parameters, the tree of which are chosen; what optax has masked stays masked."""
 
         def tree(params: PyTree) -> PyTree:
             flat = flax.traverse_util.flatten_dict(params, sep="/")
-            chosen = {
-                path: leaf if isinstance(leaf, optax.MaskedNode) else values[path]
+            values = {
+                path: leaf if isinstance(leaf, optax.MaskedNode) else path in chosen
                 for path, leaf in flat.items()
             }
-            return flax.traverse_util.unflatten_dict(chosen, sep="/")
+            return flax.traverse_util.unflatten_dict(values, sep="/")
 
         return tree
 
@@ -132,11 +131,7 @@ def make_optimizer(recipe: OptimizerRecipe, params: PyTree) -> Optimizer:
             "optimizer.name is muon, but the network has no kernel of a convolution left for "
             "it: choose sgd or adamw"
         )
-    return Optimizer(
-        recipe,
-        decayed={path: path not in excluded for path in paths},
-        muon={path: path in kernels for path in paths},
-    )
+    return Optimizer(recipe, decayed=frozenset(paths) - excluded, muon=frozenset(kernels))
 
 
 def _matched(field: str, patterns: Sequence[str], paths: Sequence[str]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,31 +40,37 @@ _Rest = tuple[PyTree, Metrics]
 _Carry = tuple[PyTree, PyTree, Metrics]
 
 
-def linen_apply(model: nn.Module, *, remat: Sequence[str] = ()) -> ApplyFn:
+@dataclass(frozen=True)
+class LinenApply:
     """The apply function of a Flax Linen module.
 
-    In training the insides of submodules whose paths match `remat` are computed again in
-    the backward pass; see `nn.recompute`.
+    Attributes:
+      model: the module.
+      remat: in training the insides of submodules whose paths match are computed again in the
+        backward pass; see `nn.recompute`.
     """
 
-    def apply(
+    model: nn.Module
+    remat: tuple[str, ...] = ()
+
+    def __call__(
+        self,
         variables: Mapping[str, PyTree],
         image: jax.Array,
         train: bool,
         rngs: dict[str, jax.Array],
     ) -> tuple[Any, PyTree]:
+        """The model's outputs, and its new state; see `ApplyFn`."""
         collections = [name for name in variables if name != "params"]
         if not train:
-            return model.apply(variables, image, train=False), {
+            return self.model.apply(variables, image, train=False), {
                 name: variables[name] for name in collections
             }
-        with nn.recompute(remat) if remat else contextlib.nullcontext():
-            outputs, updated = model.apply(
+        with nn.recompute(self.remat) if self.remat else contextlib.nullcontext():
+            outputs, updated = self.model.apply(
                 variables, image, train=True, rngs=rngs, mutable=collections
             )
         return outputs, {name: updated[name] for name in collections}
-
-    return apply
 
 
 @dataclass(frozen=True)
@@ -273,15 +279,15 @@ def chunk_of(train_step: Callable[..., tuple[State, Metrics]]) -> RunChunk:
 
 def make_run_chunk(
     train_step: Callable[..., tuple[State, Metrics]],
-    compiler_options: Mapping[str, Any] | None = None,
+    compiler_options: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
 ) -> RunChunk:
     """K steps as one compiled call; see `chunk_of`. The state is donated.
 
     Args:
       train_step: one step, a pure function.
-      compiler_options: of XLA, for this function alone.
+      compiler_options: of XLA, for this function alone: names and values.
     """
-    options = dict(compiler_options) if compiler_options else None
+    options = dict(compiler_options) or None
     return jax.jit(
         chunk_of(train_step), donate_argnums=0, static_argnames="side", compiler_options=options
     )
