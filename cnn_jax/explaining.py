@@ -60,11 +60,6 @@ class Audit:
         return self.randomisation.verdict
 
     @property
-    def faithful(self) -> bool:
-        """Whether deletion, insertion and ROAD are all surely better than a random order."""
-        return min(self.deletion.low, self.insertion.low, self.road.low) > 0
-
-    @property
     def failures(self) -> tuple[str, ...]:
         """What is wrong, a sentence each; none if the method can be trusted as far as is known."""
         said = []
@@ -155,25 +150,48 @@ def explain_run(
       ModelError: no such method or class, or one that this network's layers do not allow.
       DataError: images that cannot be read, or those of the audit.
     """
+    explain.method(method)
+    asked = _ask(run, images, of_class)
+    controls = functools.partial(Controls.of, run, audit_images, seed) if audited else None
+    return _explained(run, asked, method, controls, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Images, as the network is given them, and the class of each that is explained."""
+
+    ids: tuple[str, ...]
+    pixels: np.ndarray
+    chosen: np.ndarray
+    probabilities: np.ndarray
+
+
+def _ask(run: Run, images: Images, of_class: str | None) -> _Asked:
     _check(run)
     classifier = run.classifier
     _check_class(run, of_class)
-    explain.method(method)
     source, ids = source_of(images, classifier.image_shape, run.recipe.data.fit)
     pixels = np.stack([source[i] for i in range(len(source))])
-    answers = classifier.predict(pixels)
-    chosen = answers.probabilities.argmax(axis=1)
+    probabilities = classifier.predict(pixels).probabilities
+    chosen = probabilities.argmax(axis=1)
     if of_class is not None:
         chosen = np.full(len(pixels), classifier.classes.index(of_class))
+    return _Asked(tuple(ids), pixels, chosen, probabilities[np.arange(len(pixels)), chosen])
+
+
+def _explained(
+    run: Run, asked: _Asked, method: str, controls: Callable[[], Controls] | None, seed: int
+) -> Explained:
+    """Maps by one method, and its audit where there are controls."""
     environment.enable_compile_cache()
     with numerics(run.recipe.train.precision):
-        maps = maps_of(run, method, run.variables, pixels, chosen, seed=seed)
-        audit = audit_method(run, method, images=audit_images, seed=seed) if audited else None
+        maps = maps_of(run, method, run.variables, asked.pixels, asked.chosen, seed=seed)
+        audit = None if controls is None else audit_method(run, method, controls(), seed=seed)
     return Explained(
-        ids=tuple(ids),
-        images=pixels,
-        classes=tuple(classifier.classes[k] for k in chosen.tolist()),
-        probabilities=answers.probabilities[np.arange(len(pixels)), chosen],
+        ids=asked.ids,
+        images=asked.pixels,
+        classes=tuple(run.classifier.classes[k] for k in asked.chosen.tolist()),
+        probabilities=asked.probabilities,
         maps=maps,
         method=method,
         audit=audit,
@@ -211,65 +229,109 @@ def _maps(
     return explain.method(method).of(model, variables, x, target, key)
 
 
-def audit_method(run: Run, method: str, *, images: int = AUDITED, seed: int = 0) -> Audit:
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """The images of an audit, and what the orders do on them that explain nothing.
+
+    They are the same for every method. Areas are float64 `[N]`; see `explain.Curve`.
+
+    Attributes:
+      pixels: as they are kept `[N, H, W, C]`, of the validation part, each class in its share.
+      groups: of each, or None.
+      target: int `[N]`, the likeliest class of each.
+      x: float32 `[N, H, W, C]`, as the network sees them.
+      probability: of the targets, of images as the network sees them.
+      fresh: variables whose weights are drawn anew.
+      random_deletion, random_insertion: areas of a random order.
+      random_road: float64 `[N]`, as `explain.road`, of a random order.
+      edge_deletion: areas of the order of an edge detector.
+    """
+
+    pixels: np.ndarray
+    groups: np.ndarray | None
+    target: np.ndarray
+    x: np.ndarray
+    probability: explain.Probability
+    fresh: Mapping[str, Any]
+    random_deletion: np.ndarray
+    random_insertion: np.ndarray
+    random_road: np.ndarray
+    edge_deletion: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, images: int = AUDITED, seed: int = 0) -> Controls:
+        """From so many validation images of a run, or from all where they are fewer.
+
+        Raises:
+          RunError, DataError: as `explain_run`; or fewer than 8 validation images.
+        """
+        _check(run)
+        split = run.dataset.splits.get("validation")
+        if split is None or len(split) < 8 or images < 8:
+            raise RunError(
+                f"an audit needs 8 validation images at least: {run.dataset.name!r} has "
+                f"{0 if split is None else len(split)}, and {images} are wanted; --no-audit does "
+                "without"
+            )
+        rows = stratified_subset(np.asarray(split.targets["label"]), images)
+        pixels = split.read_images(rows)
+        target = run.classifier.logits(pixels)[1].argmax(axis=1)
+        x = np.asarray(run.classifier.preprocess(jnp.asarray(pixels)))
+        key, shape = jax.random.key(run.recipe.seed + 1), tuple(run.dataset.image_shape)
+        probability, random = _probability(run, target), explain.random_maps(x, seed)
+        return cls(
+            pixels=pixels,
+            groups=None if split.groups is None else split.groups[rows],
+            target=target,
+            x=x,
+            probability=probability,
+            fresh=models.initialize(run.model, key, shape),
+            random_deletion=explain.deletion(probability, x, random, seed=seed).area,
+            random_insertion=explain.insertion(probability, x, random, seed=seed).area,
+            random_road=explain.road(probability, x, random, seed=seed),
+            edge_deletion=explain.deletion(probability, x, explain.edges(x), seed=seed).area,
+        )
+
+
+def audit_method(
+    run: Run, method: str, controls: Controls | None = None, *, seed: int = 0
+) -> Audit:
     """Audit a method on the network of a run, by images of its validation part.
 
     Args:
       run: as `explain_run`.
       method: one of `explain.METHODS`.
-      images: how many, each class in its share.
+      controls: of this run and seed; None to take `AUDITED` images.
       seed: of what is drawn.
 
     Raises:
       RunError, ModelError, DataError: as `explain_run`; or fewer than 8 validation images.
     """
-    _check(run)
-    split = run.dataset.splits.get("validation")
-    if split is None or len(split) < 8 or images < 8:
-        raise RunError(
-            f"an audit needs 8 validation images at least: {run.dataset.name!r} has "
-            f"{0 if split is None else len(split)}, and {images} are wanted; --no-audit does "
-            "without"
-        )
-    rows = stratified_subset(np.asarray(split.targets["label"]), images)
-    pixels = split.read_images(rows)
-    groups = None if split.groups is None else split.groups[rows]
-    logits = run.classifier.logits(pixels)[1]
-    target = logits.argmax(axis=1)
-    shape = tuple(run.dataset.image_shape)
-    fresh = models.initialize(run.model, jax.random.key(run.recipe.seed + 1), shape)
+    given = Controls.of(run, seed=seed) if controls is None else controls
+    x, probability = given.x, given.probability
     randomisation = explain.randomisation_check(
         lambda variables, x, c: maps_of(run, method, variables, x, c, seed=seed),
         run.variables,
-        fresh,
-        pixels,
-        target,
-        _from_the_answer_down(run, shape),
-        groups=groups,
+        given.fresh,
+        given.pixels,
+        given.target,
+        _from_the_answer_down(run, tuple(run.dataset.image_shape)),
+        groups=given.groups,
         seed=seed,
     )
-    maps = maps_of(run, method, run.variables, pixels, target, seed=seed)
-    x = np.asarray(run.classifier.preprocess(jnp.asarray(pixels)))
-    probability = _probability(run, target)
-    random, edges = explain.random_maps(x, seed), explain.edges(x)
-
-    def area(curve: Any, order: np.ndarray) -> np.ndarray:
-        found: np.ndarray = curve(probability, x, order, seed=seed).area
-        return found
-
-    paired = functools.partial(explain.paired_gain, groups=groups, seed=seed)
-    deleted = area(explain.deletion, maps)
+    maps = maps_of(run, method, run.variables, given.pixels, given.target, seed=seed)
+    deleted = explain.deletion(probability, x, maps, seed=seed).area
+    inserted = explain.insertion(probability, x, maps, seed=seed).area
+    road = explain.road(probability, x, maps, seed=seed)
+    paired = functools.partial(explain.paired_gain, groups=given.groups, seed=seed)
     return Audit(
         method=method,
-        images=len(pixels),
+        images=len(given.pixels),
         randomisation=randomisation,
-        deletion=paired(area(explain.deletion, random), deleted),
-        insertion=paired(area(explain.insertion, maps), area(explain.insertion, random)),
-        road=paired(
-            explain.road(probability, x, maps, seed=seed),
-            explain.road(probability, x, random, seed=seed),
-        ),
-        deletion_edges=paired(area(explain.deletion, edges), deleted),
+        deletion=paired(given.random_deletion, deleted),
+        insertion=paired(inserted, given.random_insertion),
+        road=paired(road, given.random_road),
+        deletion_edges=paired(given.edge_deletion, deleted),
     )
 
 
@@ -332,16 +394,18 @@ def explain_by(
     images: Images,
     methods: Sequence[str],
     *,
+    of_class: str | None = None,
+    audited: bool = True,
+    audit_images: int = AUDITED,
+    seed: int = 0,
     reporter: Callable[[str], None] = lambda _: None,
-    **options: Any,
 ) -> tuple[list[Explained], dict[str, str]]:
     """Explain by several methods; those that the network's layers do not allow are told apart.
 
     Args:
-      run, images: as `explain_run`.
+      run, images, of_class, audited, audit_images, seed: as `explain_run`.
       methods: their names.
       reporter: is told which comes next.
-      **options: as `explain_run`.
 
     Returns:
       What each method found, and method -> why it was refused.
@@ -349,15 +413,15 @@ def explain_by(
     Raises:
       RunError, DataError, ModelError: as `explain_run`; every method was refused.
     """
-    _check(run)
-    _check_class(run, options.get("of_class"))
     for name in methods:
         explain.method(name)
+    asked = _ask(run, images, of_class)
+    once = functools.cache(functools.partial(Controls.of, run, audit_images, seed))
     found, refused = [], {}
     for name in methods:
         reporter(name.replace("_", " "))
         try:
-            found.append(explain_run(run, images, method=name, **options))
+            found.append(_explained(run, asked, name, once if audited else None, seed))
         except ModelError as error:
             refused[name] = str(error)
     if not found:

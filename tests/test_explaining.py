@@ -50,16 +50,12 @@ def test_maps_are_those_of_the_method_and_of_the_likeliest_class(run):
 
 @pytest.fixture(scope="module")
 def audit(run):
-    return explaining.audit_method(run, "gradient_times_input", images=24)
+    return explaining.audit_method(run, "gradient_times_input", explaining.Controls.of(run, 24))
 
 
 def test_an_audit_is_of_its_parts(run, audit):
     assert audit.images == 24 and audit.randomisation.layers == ("head", "stage2", "stage1")
-    assert audit.deletion.n == 24 and audit.faithful == (
-        min(audit.deletion.low, audit.insertion.low, audit.road.low) > 0
-    )
-    split = run.dataset.splits["validation"]
-    assert len(split) >= 24
+    assert audit.deletion.n == 24 and len(run.dataset.splits["validation"]) >= 24
 
 
 def _estimate(low, high):
@@ -134,7 +130,23 @@ def test_what_cannot_be_explained(run):
         with pytest.raises(ModelError, match=message):
             explaining.explain_by(run, pixels, names, **options)
     with pytest.raises(RunError, match="8 validation images"):
-        explaining.audit_method(run, "saliency", images=4)
+        explaining.Controls.of(run, 4)
+
+
+def test_controls_are_measured_once_for_all_methods(run, audit, monkeypatch):
+    made = []
+    of = explaining.Controls.of.__func__
+    monkeypatch.setattr(
+        explaining.Controls, "of", classmethod(lambda *given: made.append(given) or of(*given))
+    )
+    pixels = run.dataset.splits["test"].read_images(np.arange(2))
+    names = ("saliency", "gradient_times_input")
+    found, _ = explaining.explain_by(run, pixels, names, audit_images=24)
+    assert len(made) == 1
+    assert found[1].audit.deletion == audit.deletion and found[1].audit.road == audit.road
+    alone = explaining.explain_run(run, pixels, method="saliency", audit_images=24)
+    assert alone.audit.insertion == found[0].audit.insertion and len(made) == 2
+    np.testing.assert_array_equal(alone.maps, found[0].maps)
 
 
 def test_a_map_on_a_picture():
@@ -175,6 +187,7 @@ def test_the_command(run, tmp_path, capsys):
 
 def test_the_command_with_an_audit(run, audit, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(explaining, "audit_method", lambda *_, **__: audit)
+    monkeypatch.setattr(explaining.Controls, "of", lambda *_: None)
     picture = tmp_path / "one.png"
     Image.fromarray(run.dataset.splits["test"].read_images(np.arange(1))[0]).save(picture)
     out = tmp_path / "why"

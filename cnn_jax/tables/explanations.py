@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from cnn_jax.evaluation import Estimate
@@ -21,7 +22,8 @@ def audits(found: Sequence[Explained]) -> str:
         gains = [_gain(each) for each in parts]
         rows.append((audit.method, audit.weights, left, gains[0], gains[1], gains[2], gains[3]))
     said = [f"{each.method}: {why}" for each in some for why in each.failures]
-    return "\n".join([aligned(rows), *said])
+    wrapped = [textwrap.fill(text, 79, subsequent_indent="  ") for text in said]
+    return "\n".join([aligned(rows), *wrapped])
 
 
 def _gain(gain: Estimate) -> str:

@@ -25,7 +25,7 @@ from cnn_jax import Run, data, explain, train
 from cnn_jax.data import Dataset
 from cnn_jax.errors import ModelError
 from cnn_jax.evaluation import Estimate, classification_metrics, paired_difference
-from cnn_jax.explaining import audit_method, maps_of
+from cnn_jax.explaining import Controls, audit_method, maps_of
 from cnn_jax.recipe import Recipe
 from experiments.explanations import planted
 from experiments.results import Row
@@ -78,8 +78,9 @@ def rows(folder: str, out: Path, images: int = IMAGES) -> Iterator[Row]:
             return reported(figure, dataset, experiment, metric, split, **fixed)
 
         yield from _accuracies(run, row)
+        controls = Controls.of(run, images)
         for method in explain.METHODS:
-            yield from _audited(run, method, images, row)
+            yield from _audited(run, method, controls, row)
         if name == "planted":
             yield from _pointing(run, row)
 
@@ -96,9 +97,9 @@ def _accuracies(run: Run, row: Measure) -> Iterator[Row]:
         yield row(f"the network minus {name}", "test accuracy", gain, "")
 
 
-def _audited(run: Run, method: str, images: int, row: Measure) -> Iterator[Row]:
+def _audited(run: Run, method: str, controls: Controls, row: Measure) -> Iterator[Row]:
     try:
-        found = audit_method(run, method, images=images)
+        found = audit_method(run, method, controls)
     except ModelError as error:
         print(f"{method}: {error}", flush=True)
         return
