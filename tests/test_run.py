@@ -332,7 +332,7 @@ class Screen:
 
 
 def test_progress_fits_a_narrow_terminal(monkeypatch):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((40, 24)))
     screen = Screen()
     console = Console(10, screen)
     row = {
