@@ -80,7 +80,7 @@ def row_of(audit: Audit) -> dict[str, Any]:
         ("deletion_edges", audit.deletion_edges),
     ):
         row |= {name: gain.value, f"{name}_low": gain.low, f"{name}_high": gain.high}
-    return {**row, "failures": "; ".join(audit.failures)}
+    return {**row, "gap": audit.gap, "failures": "; ".join(audit.failures)}
 
 
 def _page(

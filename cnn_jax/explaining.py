@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from cnn_jax import environment, explain, models, nn
 from cnn_jax.errors import ModelError, RunError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from cnn_jax.run import Run
 
 AUDITED = 48  # validation images by which a method is audited
+LARGEST_GAP = 0.05  # of a map that has to add up, what may be missing of the sum
 _AT_ONCE = 16  # images that are explained in one call; fixed, so that it compiles once
 
 
@@ -44,6 +46,8 @@ class Audit:
       insertion: how much faster it comes back.
       road: see `explain.road`, less that of a random order.
       deletion_edges: as `deletion`, against the order of an edge detector.
+      gap: of a method whose maps have to add up to the change of the logit, the share of it that
+        is missing, or too much: the median over images; else None.
     """
 
     method: str
@@ -53,6 +57,7 @@ class Audit:
     insertion: Estimate
     road: Estimate
     deletion_edges: Estimate
+    gap: float | None = None
 
     @property
     def weights(self) -> Verdict:
@@ -92,6 +97,11 @@ class Audit:
             said.append(f"by {_listed(worse)} it is not surely better than a random order")
         if self.deletion_edges.low <= 0:
             said.append("by deletion it is not surely better than an edge detector")
+        if self.gap is not None and self.gap > LARGEST_GAP:
+            said.append(
+                f"its maps do not add up to the answer: {100 * self.gap:.0f} % are missing or too "
+                "much (the median), so its path wants more steps"
+            )
         return tuple(said)
 
 
@@ -245,6 +255,7 @@ class Controls:
       random_deletion, random_insertion: areas of a random order.
       random_road: float64 `[N]`, as `explain.road`, of a random order.
       edge_deletion: areas of the order of an edge detector.
+      change: float64 `[N]`, the logit of each target less that of the mean image.
     """
 
     pixels: np.ndarray
@@ -257,6 +268,7 @@ class Controls:
     random_insertion: np.ndarray
     random_road: np.ndarray
     edge_deletion: np.ndarray
+    change: np.ndarray
 
     @classmethod
     def of(cls, run: Run, images: int = AUDITED, seed: int = 0) -> Controls:
@@ -290,6 +302,7 @@ class Controls:
             random_insertion=explain.insertion(probability, x, random, seed=seed).area,
             random_road=explain.road(probability, x, random, seed=seed),
             edge_deletion=explain.deletion(probability, x, explain.edges(x), seed=seed).area,
+            change=_logits_of(run, x, target) - _logits_of(run, np.zeros_like(x), target),
         )
 
 
@@ -332,27 +345,45 @@ def audit_method(
         insertion=paired(inserted, given.random_insertion),
         road=paired(road, given.random_road),
         deletion_edges=paired(given.edge_deletion, deleted),
+        gap=_gap(maps, given.change) if explain.METHODS[method].complete else None,
     )
+
+
+def _gap(maps: np.ndarray, change: np.ndarray) -> float:
+    """The median of |sum of a map - change| / |change|."""
+    left = np.abs(maps.sum(axis=(1, 2), dtype=np.float64) - change)
+    return float(np.median(left / np.maximum(np.abs(change), np.finfo(np.float32).eps)))
 
 
 def _probability(run: Run, target: np.ndarray) -> explain.Probability:
     """The probability of each image's class, of images as the network sees them."""
-    model, variables = run.model, run.variables
 
     def of(x: np.ndarray) -> np.ndarray:
-        found = [
-            np.asarray(_answers(model, variables, jnp.asarray(x[i : i + 64], jnp.float32)))
-            for i in range(0, len(x), 64)
-        ]
-        p: np.ndarray = np.concatenate(found)[np.arange(len(x)), target]
-        return p
+        found: np.ndarray = softmax(_all_logits(run, x), axis=1)[np.arange(len(x)), target]
+        return found
 
     return of
 
 
+def _logits_of(run: Run, x: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """float64 `[N]`: of each image's class."""
+    found: np.ndarray = _all_logits(run, x)[np.arange(len(x)), target]
+    return found
+
+
+def _all_logits(run: Run, x: np.ndarray) -> np.ndarray:
+    """float64 `[N, K]`, of images as the network sees them."""
+    model, variables = run.model, run.variables
+    found = [
+        np.asarray(_answers(model, variables, jnp.asarray(x[i : i + 64], jnp.float32)), np.float64)
+        for i in range(0, len(x), 64)
+    ]
+    return np.concatenate(found)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _answers(model: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
-    return jax.nn.softmax(logits_of(model, variables)(x))
+    return logits_of(model, variables)(x)
 
 
 def _from_the_answer_down(run: Run, shape: Sequence[int]) -> tuple[str, ...]:

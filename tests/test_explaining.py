@@ -77,6 +77,9 @@ def test_what_is_wrong_is_said(audit):
     )
     edge = with_((-0.1, 0.1), deletion_edges=(-0.1, 0.1))
     assert "an edge detector" in edge.failures[0]
+    incomplete = dataclasses.replace(with_((-0.1, 0.1)), gap=0.2)
+    assert "do not add up to the answer: 20 % are missing" in incomplete.failures[0]
+    assert dataclasses.replace(incomplete, gap=0.01).failures == ()
     flat = dataclasses.replace(audit.randomisation, flat=24)
     assert (
         "24 of 24 maps are the same everywhere"
@@ -131,6 +134,18 @@ def test_what_cannot_be_explained(run):
             explaining.explain_by(run, pixels, names, **options)
     with pytest.raises(RunError, match="8 validation images"):
         explaining.Controls.of(run, 4)
+
+
+def test_what_is_missing_of_the_sum_is_measured(run, monkeypatch):
+    """Of whole maps next to nothing; of halves half."""
+    controls = explaining.Controls.of(run, 16)
+    whole = explaining.audit_method(run, "integrated_gradients", controls)
+    assert 0 <= whole.gap < 0.05
+    maps_of = explaining.maps_of
+    monkeypatch.setattr(explaining, "maps_of", lambda *a, **k: 0.5 * maps_of(*a, **k))
+    half = explaining.audit_method(run, "integrated_gradients", controls)
+    assert half.gap == pytest.approx(0.5, abs=0.05)
+    assert explaining.audit_method(run, "saliency", controls).gap is None
 
 
 def test_controls_are_measured_once_for_all_methods(run, audit, monkeypatch):

@@ -37,11 +37,14 @@ class Method:
         without a sign, where the answer changes most with it.
       words: what it shows, in a line.
       signed: whether what speaks against the class is negative.
+      complete: whether a map adds up to the logit less that of the mean image, but for steps that
+        are too long.
     """
 
     of: Of
     words: str
     signed: bool
+    complete: bool = False
 
 
 def _saliency(model: Any, variables: Any, x: Any, target: Any, key: Any) -> jax.Array:
@@ -101,7 +104,10 @@ METHODS: Mapping[str, Method] = {
         _gradient_times_input, "the gradient times the image", signed=True
     ),
     "integrated_gradients": Method(
-        _integrated, "shares of the answer, along a path from the mean image", signed=True
+        _integrated,
+        "shares of the answer, along a path from the mean image",
+        signed=True,
+        complete=True,
     ),
     "layer_relevance": Method(
         _relevance, "shares of the answer, handed back layer by layer", signed=True
