@@ -60,9 +60,9 @@ COMMAND = (
 )
 
 
-def load(folder: str) -> Dataset:
+def load(folder: str, shots: int = SHOTS) -> Dataset:
     """The digits, of which few are learned."""
-    return data.few_shots(data.load(DATA, data_dir=folder), SHOTS, seed=0)
+    return data.few_shots(data.load(DATA, data_dir=folder), shots, seed=0)
 
 
 def trained(dataset: Dataset, out: Path, overrides: Mapping[str, Any], seeds: int) -> Population:
@@ -83,26 +83,48 @@ def trained(dataset: Dataset, out: Path, overrides: Mapping[str, Any], seeds: in
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
     """Each figure as a row."""
-    dataset = load(folder)
+    split = f"{SHOTS} of each class, test"
+    yield from compared(load(folder), out, seeds, METHODS, {}, split, COMMAND)
+
+
+def compared(
+    dataset: Dataset,
+    out: Path,
+    seeds: int,
+    methods: Mapping[str, str],
+    overrides: Mapping[str, Any],
+    split: str,
+    command: str,
+) -> Iterator[Row]:
+    """The figures of ways to halve an image, the first of which the others are compared with.
+
+    Args:
+      dataset: what is learned, and the test part.
+      out: keeps the populations.
+      seeds: of each.
+      methods: name -> the option `downsample` of the network.
+      overrides: of `LEARNING`.
+      split: as in `Row`.
+      command: as in `Row`, with a place for the seeds.
+    """
 
     def row(experiment: str, metric: str, figure: Estimate) -> Row:
-        fixed = {"command": COMMAND.format(seeds), "seed": f"0..{seeds - 1}"}
-        split = f"{SHOTS} of each class, test"
+        fixed = {"command": command.format(seeds), "seed": f"0..{seeds - 1}"}
         return reported(figure, dataset, experiment, metric, split, **fixed)
 
     for baseline in (nearest_neighbour(dataset), logistic_regression(dataset)):
         accuracy = classification_metrics(baseline.predictions["test"])["accuracy"]
         yield row(f"{baseline.name} on pixels", "accuracy", accuracy)
     found: dict[str, dict[str, list[float]]] = {}
-    for name, downsample in METHODS.items():
-        options = {**NETWORK, "downsample": downsample}
-        population = trained(dataset, out / downsample, {"model.options": options}, seeds)
+    for name, downsample in methods.items():
+        recipe = {**overrides, "model.options": {**NETWORK, "downsample": downsample}}
+        population = trained(dataset, out / downsample, recipe, seeds)
         found[name] = measured(population, dataset)
         for metric, values in found[name].items():
             yield row(
                 name, metric, over_seeds(values, images_behind(metric, dataset), percent=True)
             )
-    plain, *others = METHODS
+    plain, *others = methods
     for other in others:
         for metric, values in found[other].items():
             gains = np.subtract(values, found[plain][metric])

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from cnn_jax import data
-from experiments.translation import augmented, measure
+from experiments.translation import augmented, equivalence, measure
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def made():
 @pytest.fixture
 def run(made, tmp_path, monkeypatch):
     """Runs one of the two commands, short; returns its rows."""
-    monkeypatch.setattr(measure, "load", lambda folder: made)
+    monkeypatch.setattr(measure, "load", lambda folder, shots=0: made)
     learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
     monkeypatch.setattr(measure, "LEARNING", learning)
     # one program for each method, rather than several to choose from
@@ -62,10 +62,23 @@ def test_every_row_and_what_it_says(run, monkeypatch, capsys):
     assert gain == pytest.approx(both)
     assert 0 <= value["blur pooling minus strided convolutions", "p of no equivalence"] <= 1
     assert ("nearest neighbour on pixels", "accuracy") in value
-    assert {r["data"] for r in rows} == {"mnist"} and all(r["commit"] for r in rows)
+    assert {r["data"] for r in rows} == {"mnist"} and len(rows) == 2 + 3 * 3 + 2 * 4
     capsys.readouterr()
     assert run(measure, seeds=3) == 2
     assert "keeps 2 seeds, not 3" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_equivalence_is_of_two_methods_that_learn_shifts(run, monkeypatch):
+    learning = {**equivalence.LEARNING, "train.epochs": 1, "train.batch_size": 16}
+    monkeypatch.setattr(equivalence, "LEARNING", learning)
+    rows = run(equivalence)
+    of = "adaptive polyphase sampling minus strided convolutions"
+    assert len(rows) == 2 + 2 * 3 + 4
+    assert {r["metric"] for r in rows if r["experiment"] == of} == {
+        *("accuracy", "consistency", "untrained consistency", "p of no equivalence"),
+    }
+    assert all("equivalence" in r["command"] for r in rows)
 
 
 def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
