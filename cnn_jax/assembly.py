@@ -276,7 +276,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     if own and isinstance(task, Recognition):  # of a named one `build_model` sees to it
         check_embeds(task, model, template, image_shape)
     seen = apply, task, preprocess
-    eval_step = shared(make_eval_step, model, *seen)
+    eval_step = shared(make_eval_step, model, *seen, "one")
     views = recipe.train.views
     step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
     options = compiler_options_of(recipe)

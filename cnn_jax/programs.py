@@ -17,20 +17,31 @@ _KEPT = 32  # of a training there are four: its first state, its steps and two e
 def shared(make: Callable[..., T], model: nn.Module, *arguments: Any) -> T:
     """`make(*arguments)`, which was made before in this process where the arguments are equal.
 
-    So another training of the same network on images of the same shape, with another seed, rate
-    or data of the same statistics, is not traced and compiled again. The last 32 are kept. A
-    module of the user's own is taken anew each time: functions that it calls may have been
-    defined again since, as in a notebook, which no comparison sees.
+    So another training of the same network on the same training part, with another seed or rate,
+    is not traced and compiled again. (Folds are: mean and deviation of what they learn from are in
+    the program.) The last 32 are kept. A module of the user's own is taken anew each time:
+    functions that it calls may have been defined again since, as in a notebook, which no
+    comparison sees. As with any function that is compiled once, what Flax was told while it was
+    traced, as by `intercept_methods`, stays.
 
     Args:
       make: a function without effects, of values that are compared.
       model: the network that is compiled.
       *arguments: of `make`; the model in them, too.
     """
-    if type(model).__module__.partition(".")[0] != __package__:
+    if type(model).__module__.partition(".")[0] != __package__ or not _comparable(arguments):
         return make(*arguments)
     made: T = _made(make, *arguments)
     return made
+
+
+def _comparable(arguments: tuple[Any, ...]) -> bool:
+    """Not where a model was made with a list, as its constructor allows."""
+    try:
+        hash(arguments)
+    except TypeError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=_KEPT, typed=True)

@@ -61,7 +61,7 @@ def parts_of(
     except DataError:
         return {}
     folder = (place.parent if place.is_file() else place).resolve()
-    part_of = {folder / name: part for part, names in ids.items() for name in names}
+    part_of = {(folder / name).resolve(): part for part, names in ids.items() for name in names}
     found = Counter(part_of.get(image.resolve()) for image in images)
     return {part: found[part] for part in ids if found[part]}
 

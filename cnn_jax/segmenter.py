@@ -186,7 +186,7 @@ class Segmenter:
     def _eval_step(self) -> EvalStep:
         apply = evaluating(self.recipe, self.model, self.image_shape)
         task = Segmentation(self.regions)
-        return shared(make_eval_step, self.model, apply, task, self.preprocess)
+        return shared(make_eval_step, self.model, apply, task, self.preprocess, "one")
 
     @functools.cached_property
     def _placement(self) -> Placement:

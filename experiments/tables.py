@@ -44,9 +44,12 @@ def figure(row: Row) -> str:
     Of an experiment called `this minus that`, differences: `+4.17 points [2.0, 6.3]`.
     """
     percent = row.metric.endswith("accuracy")
-    value = f"{100 * row.value:.2f} %" if percent else number(row.value)
-    if " minus " in row.experiment:
-        value = f"{100 * row.value:+.2f} points" if percent else number(row.value)
+    sign = "+" if " minus " in row.experiment and not row.metric.startswith("p of ") else ""
+    if percent:
+        value = f"{100 * row.value:{sign}.2f} {'points' if sign else '%'}"
+    else:
+        value = number(row.value)
+        value = f"{sign}{value}" if row.value >= 0 else value
     if math.isnan(row.low):
         return f"{value} [no interval]"
     low, high = (f"{100 * end:.1f}" if percent else number(end) for end in (row.low, row.high))

@@ -15,7 +15,7 @@ import cnn_jax
 from cnn_jax import Run, data, relabelling
 from cnn_jax.cli import main
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.run_data import label_data
+from cnn_jax.run_data import label_data, parts_of
 
 SMALL = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
 
@@ -314,3 +314,11 @@ def test_predict_tells_images_that_were_learned_from(capsys, digits, trained, tm
     status, out, err = run(capsys, "predict", str(trained), str(tmp_path), "--labels")
     assert status == 0 and "n = 6" in out.splitlines()[-1]
     assert "of the 6 images the run has 3 in train and 1 in validation" in err
+    elsewhere = tmp_path / "set"  # whose files are links themselves
+    elsewhere.mkdir()
+    for file in folder.iterdir():
+        (elsewhere / file.name).symlink_to(file)
+    moved = Run.load(trained, data=str(elsewhere / "noisy.csv"))
+    ids = {"train": moved.ids("train")}
+    images = [elsewhere / moved.ids("train")[0], elsewhere / moved.ids("test")[0]]
+    assert parts_of(moved.recipe_here, ids, images) == {"train": 1}

@@ -89,6 +89,12 @@ def test_seeds_that_do_not_fit_are_not_averaged(odd):
         ({"low": math.nan, "high": math.nan}, "98.06 % [no interval]"),
         ({"experiment": "a minus b", "value": 0.0417, "low": -0.02, "high": 0.063},
          "+4.17 points [-2.0, 6.3]"),
+        ({"experiment": "a minus b", "metric": "nll", "value": 0.07, "low": -0.06, "high": 0.2},
+         "+0.0700 [-0.0600, 0.2000]"),
+        ({"experiment": "a minus b", "metric": "nll", "value": -0.07, "low": -0.2, "high": 0.1},
+         "-0.0700 [-0.2000, 0.1000]"),
+        ({"experiment": "a minus b", "metric": "p of no equivalence", "value": 0.07,
+          "low": math.nan, "high": math.nan}, "0.0700 [no interval]"),
     ],
 )  # fmt: skip
 def test_figures(values, expected):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnn_jax.cli.arguments import Parser, UsageError, name_unreadable
@@ -188,24 +189,27 @@ def predict(arguments: list[str]) -> int:
             return source.predict(images)
         return source.predict(images, coverage=options.coverage)
 
-    answers, _, bad = of_readable(images, predicted)
+    answers, readable, bad = of_readable(images, predicted)
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
-    if options.labels and isinstance(source, Run):
-        _name_known(source, images)
+    if options.labels and not isinstance(source, Classifier):
+        _name_known([source] if isinstance(source, Run) else [*source.members.values()], readable)
     return name_unreadable(bad)
 
 
-def _name_known(run: Run, images: list[Path]) -> None:
-    """Say on stderr how many of the images the run has learned from, or was chosen by."""
+def _name_known(runs: Sequence[Run], images: list[Path]) -> None:
+    """Say on stderr how many of the images a run has learned from, or was chosen by."""
     from cnn_jax.run_data import parts_of
 
-    parts = ("train", "validation")
-    known = parts_of(run.recipe_here, {part: run.ids(part) for part in parts}, images)
+    # What one has learned from is known, though another may only have been chosen by it.
+    ids = {part: {id_ for run in runs for id_ in run.ids(part)} for part in ("train", "validation")}
+    ids["validation"] -= ids["train"]
+    known = parts_of(runs[0].recipe_here, ids, images)
     if known:
         which = " and ".join(f"{n:,} in {part}" for part, n in known.items())
+        whose = "the run has" if len(runs) == 1 else "the members have"
         print(
-            f"cnn-jax: of the {len(images):,} images the run has {which}: the accuracy on them is "
-            "not that on new images",
+            f"cnn-jax: of the {len(images):,} images {whose} {which}: the accuracy on them is not "
+            "that on new images",
             file=sys.stderr,
         )
 

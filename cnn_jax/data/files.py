@@ -151,9 +151,11 @@ def read_groups(folder: Path, ids: Sequence[str]) -> np.ndarray | None:
     if len(groups) != len(rows) - 1:
         raise DataError(f"{str(path)!r} lists a path more than once")
     missing = [name for name in ids if name not in groups]
-    damaged = unreadable(folder / name for name in missing)
-    groups |= {name: name for name in missing if folder / name in damaged}
-    missing = [name for name in missing if name not in groups]
-    if missing:
+    # The first that could be learned from is enough; where nothing fits, none is decoded.
+    if len(missing) == len(ids) or any(not _damaged(folder / name) for name in missing):
         raise DataError(f"{str(path)!r} lacks {len(missing)} images: {some_of(missing)}")
-    return np.array([groups[name] for name in ids], dtype=np.str_)
+    return np.array([groups.get(name, name) for name in ids], dtype=np.str_)
+
+
+def _damaged(path: Path) -> bool:
+    return path.exists() and bool(unreadable([path]))

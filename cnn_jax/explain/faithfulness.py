@@ -210,7 +210,8 @@ def paired_gain(
     if np.shape(one) != np.shape(other) or np.ndim(one) != 1:
         raise EvaluationError(f"{np.shape(one)} and {np.shape(other)} are not of the same images")
     statistic = mean_statistic(np.subtract(one, other))
-    return bootstrap({"gain": statistic}, len(one), groups, level=level, seed=seed)["gain"]
+    found = bootstrap({"gain": statistic}, len(one), groups, level=level, seed=seed)["gain"]
+    return replace(found, difference=True)
 
 
 def pointing_game(

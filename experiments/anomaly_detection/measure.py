@@ -95,10 +95,11 @@ def detectors(folder: str, only: str | None, networks: str) -> Iterator[Row]:
             "data_digest": dataset.digest[:16],
             **here(),
         }
+        gains = found.gains()  # before the first row: what has one counts as measured
         print(f"{name}: {found.figures['auroc']}; {found.promise_text}", flush=True)
         for metric in SHOWN:
             yield row_of(found.figures[metric], experiment=name, metric=metric, **common)
-        for baseline, (auroc, gain) in found.gains().items():
+        for baseline, (auroc, gain) in gains.items():
             if baseline not in known:
                 known.add(baseline)
                 yield row_of(auroc, experiment=baseline, metric="auroc", **common)

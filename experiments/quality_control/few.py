@@ -107,7 +107,7 @@ def measure(
             found[other].auroc(weights) - found[first].auroc(weights)
         )
     for name, figure in bootstrap(statistics, len(tiles.whole), tiles.whole.groups).items():
-        yield name, "auroc", figure
+        yield name, "auroc", replace(figure, difference=" minus " in name)
     for which, measured in found.items():
         for metric, figure in map_figures(measured):
             yield which, metric, figure

@@ -235,7 +235,7 @@ def measure(
                 found[first].auroc(weights) - found[other].auroc(weights)
             )
     for name, figure in bootstrap(statistics, n, tiles.whole.groups).items():
-        yield name, "auroc", figure
+        yield name, "auroc", replace(figure, difference=" minus " in name)
     for method, measured in found.items():
         for metric, figure in map_figures(measured):
             yield method, metric, figure

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.data import few_shots, fold, load
+from cnn_jax.data import few_shots, files, fold, load
 from cnn_jax.errors import DataError
 
 BAD = ("blue/03.png", "blue/04.gif", "red/00.png", "red/11.png")
@@ -122,7 +122,7 @@ def test_a_part_of_which_nothing_is_left(folder):
         load(str(folder), unreadable="leave-out")
 
 
-def test_groups_need_not_name_what_is_left_out(folder):
+def test_groups_need_not_name_what_is_left_out(folder, monkeypatch):
     listed = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))]
     table = folder / "groups.csv"
     lines = [f"{name},{name[-6:-4]}" for name in listed if name not in BAD or name.endswith("gif")]
@@ -134,5 +134,10 @@ def test_groups_need_not_name_what_is_left_out(folder):
     names = {name for split in dataset.splits.values() for name in split.groups.tolist()}
     assert names == {f"{n:02}" for n in range(12)}
     table.write_text("\n".join(["path,group", *lines[1:]]))
-    with pytest.raises(DataError, match=r"lacks 1 images: 'blue/00\.png'"):
+    with pytest.raises(DataError, match=r"lacks 4 images: 'blue/00\.png'"):
+        load(str(folder), unreadable="leave-out")
+    rows = [f"{name.replace('/', '-')},all" for name in listed]
+    table.write_text("\n".join(["path,group", *rows]))
+    monkeypatch.setattr(files, "unreadable", None)  # nothing is decoded where no path fits
+    with pytest.raises(DataError, match=r"lacks 24 images: 'blue/00\.png'"):
         load(str(folder), unreadable="leave-out")

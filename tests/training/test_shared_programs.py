@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from small import QUICK, small_set
 
-from cnn_jax import nn, programs
+from cnn_jax import models, nn, programs, train
 from cnn_jax.assembly import assemble_run
 from cnn_jax.recipe import Recipe
+from cnn_jax.training.progress import Silent
 
 BASE = Recipe().override(
     {
@@ -99,6 +100,25 @@ def test_views_data_and_models_are_told_apart():
     assert assembled(seed=1).preprocess != first.preprocess
     assert assembled(seed=1).run_chunk is not first.run_chunk
     assert assembled(classes=2).run_chunk is not first.run_chunk
+
+
+def test_a_classifier_uses_what_training_has_compiled(tmp_path):
+    run = train(
+        BASE.override({"train.epochs": 1}),
+        data=small_set(),
+        out=tmp_path / "run",
+        reporter=Silent(),
+    )
+    assert run.classifier._eval_step is run.assembly.eval_step
+
+
+def test_a_model_that_was_made_with_a_list_is_trained_as_any():
+    own = models.Compact(num_classes=3, widths=[4], units=1)
+    with pytest.raises(TypeError, match="hash"):
+        hash(own)
+    first, second = (assembled({"train.epochs": 1}, model=own) for _ in range(2))
+    assert first.run_chunk is not second.run_chunk
+    assert np.isfinite(stepped(first)[1]).all()
 
 
 def test_a_function_that_was_defined_again_is_seen():
