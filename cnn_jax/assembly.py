@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -275,8 +276,8 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
     check_sizes(recipe.train.sizes, model, template, image_shape)
     if own and isinstance(task, Recognition):  # of a named one `build_model` sees to it
         check_embeds(task, model, template, image_shape)
-    seen = apply, task, preprocess
-    eval_step = shared(make_eval_step, model, *seen, "one")
+    evaluation = functools.partial(shared, make_eval_step, model, apply, task, preprocess)
+    eval_step = evaluation("one")
     views = recipe.train.views
     step = train_step(recipe, model, task, optimizer, augment, preprocess, feeds["train"])
     options = compiler_options_of(recipe)
@@ -292,7 +293,7 @@ def assemble_run(recipe: Recipe, dataset: Dataset, model: nn.Module | None = Non
         step=step,
         run_chunk=shared(make_run_chunk, model, step, tuple(options.items())),
         eval_step=eval_step,
-        final_step=eval_step if views == "one" else shared(make_eval_step, model, *seen, views),
+        final_step=eval_step if views == "one" else evaluation(views),
         template=template,
         optimizer=optimizer,
         compiler_options=options,

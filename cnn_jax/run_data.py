@@ -10,7 +10,6 @@ import numpy as np
 
 from cnn_jax import data
 from cnn_jax.data import Dataset
-from cnn_jax.data.locate import locate
 from cnn_jax.errors import DataError, MissingDataError
 from cnn_jax.evaluation import Hierarchy
 from cnn_jax.recipe import Recipe
@@ -44,26 +43,6 @@ def load_data(recipe: Recipe) -> Dataset:
         unreadable=d.unreadable,
     )
     return label_data(recipe, dataset)
-
-
-def parts_of(
-    recipe: Recipe, ids: Mapping[str, Collection[str]], images: Sequence[Path]
-) -> dict[str, int]:
-    """How many of some image files are a run's own, by part; of copies elsewhere nothing is known.
-
-    Args:
-      recipe: names the data.
-      ids: of the examples of each part, as the run recorded them.
-      images: paths.
-    """
-    try:
-        place = locate(recipe.data.source, recipe.data.root).path
-    except DataError:
-        return {}
-    folder = (place.parent if place.is_file() else place).resolve()
-    part_of = {(folder / name).resolve(): part for part, names in ids.items() for name in names}
-    found = Counter(part_of.get(image.resolve()) for image in images)
-    return {part: found[part] for part in ids if found[part]}
 
 
 def load_again(recipe: Recipe) -> Dataset:
@@ -117,6 +96,27 @@ def original_files(recipe: Recipe, ids: Collection[str]) -> dict[str, Path]:
         split_column=_column(d.split_column),
         group_column=_column(d.group_column),
     )
+
+
+def count_own_images(
+    recipe: Recipe, ids: Mapping[str, Collection[str]], images: Sequence[Path]
+) -> dict[str, int]:
+    """How many of some image files are a run's own, by part; of copies elsewhere nothing is known.
+
+    Args:
+      recipe: names the data.
+      ids: of the examples of each part, as the run recorded them.
+      images: paths; links are followed.
+    """
+    try:
+        files = original_files(recipe, {id_ for names in ids.values() for id_ in names})
+    except DataError:  # the data have been moved
+        return {}
+    part_of = {
+        files[id_].resolve(): part for part, names in ids.items() for id_ in names if id_ in files
+    }
+    found = Counter(part_of.get(image.resolve()) for image in images)
+    return {part: found[part] for part in ids if found[part]}
 
 
 def label_data(recipe: Recipe, dataset: Dataset) -> Dataset:

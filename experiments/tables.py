@@ -48,8 +48,7 @@ def figure(row: Row) -> str:
     if percent:
         value = f"{100 * row.value:{sign}.2f} {'points' if sign else '%'}"
     else:
-        value = number(row.value)
-        value = f"{sign}{value}" if row.value >= 0 else value
+        value = f"{sign if row.value >= 0 else ''}{number(row.value)}"
     if math.isnan(row.low):
         return f"{value} [no interval]"
     low, high = (f"{100 * end:.1f}" if percent else number(end) for end in (row.low, row.high))

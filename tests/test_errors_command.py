@@ -15,7 +15,7 @@ import cnn_jax
 from cnn_jax import Run, data, relabelling
 from cnn_jax.cli import main
 from cnn_jax.errors import DataError, RunError
-from cnn_jax.run_data import label_data, parts_of
+from cnn_jax.run_data import count_own_images, label_data
 
 SMALL = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
 
@@ -321,4 +321,4 @@ def test_predict_tells_images_that_were_learned_from(capsys, digits, trained, tm
     moved = Run.load(trained, data=str(elsewhere / "noisy.csv"))
     ids = {"train": moved.ids("train")}
     images = [elsewhere / moved.ids("train")[0], elsewhere / moved.ids("test")[0]]
-    assert parts_of(moved.recipe_here, ids, images) == {"train": 1}
+    assert count_own_images(moved.recipe_here, ids, images) == {"train": 1}

@@ -192,18 +192,20 @@ def predict(arguments: list[str]) -> int:
     answers, readable, bad = of_readable(images, predicted)
     print((tables.compared if options.labels else tables.answers)(answers, options.format))
     if options.labels and not isinstance(source, Classifier):
-        _name_known([source] if isinstance(source, Run) else [*source.members.values()], readable)
+        _say_what_was_learned_from(
+            [source] if isinstance(source, Run) else [*source.members.values()], readable
+        )
     return name_unreadable(bad)
 
 
-def _name_known(runs: Sequence[Run], images: list[Path]) -> None:
+def _say_what_was_learned_from(runs: Sequence[Run], images: list[Path]) -> None:
     """Say on stderr how many of the images a run has learned from, or was chosen by."""
-    from cnn_jax.run_data import parts_of
+    from cnn_jax.run_data import count_own_images
 
     # What one has learned from is known, though another may only have been chosen by it.
     ids = {part: {id_ for run in runs for id_ in run.ids(part)} for part in ("train", "validation")}
     ids["validation"] -= ids["train"]
-    known = parts_of(runs[0].recipe_here, ids, images)
+    known = count_own_images(runs[0].recipe_here, ids, images)
     if known:
         which = " and ".join(f"{n:,} in {part}" for part, n in known.items())
         whose = "the run has" if len(runs) == 1 else "the members have"
