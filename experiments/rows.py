@@ -13,8 +13,7 @@ from cnn_jax import environment
 from cnn_jax.data import Dataset
 from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate
-from cnn_jax.recipe import Recipe
-from experiments.results import ResultsError, Row, append
+from experiments.results import ResultsError, Row, append, read
 
 
 def row_of(estimate: Estimate, **rest: Any) -> Row:
@@ -62,28 +61,30 @@ def reported(
     )
 
 
-def check_alike(recipe: Recipe, wanted: Recipe, place: Path) -> None:
-    """Raise `ResultsError` where a kept training is not the one that is asked for.
-
-    Where the data lie may differ.
-    """
-    parts = ("seed", "model", "augment", "loss", "optimizer", "schedule", "train")
-    for part in parts:
-        if getattr(recipe, part) != getattr(wanted, part):
-            raise ResultsError(
-                f"'{place}' keeps a training with another {part}: give another folder"
-            )
-
-
 def append_each(path: Path, rows: Iterable[Row], name: str) -> int:
-    """Append each row as soon as it is measured; returns the exit status of the command `name`."""
+    """Append each row as soon as it is measured; returns the exit status of the command `name`.
+
+    A command that was interrupted is given again: what it has appended is passed over, if it is
+    measured to be the same.
+    """
     try:
         for row in rows:
-            append(path, [row])
+            if not _is_there(path, row):
+                append(path, [row])
     except (CnnJaxError, ResultsError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_there(path: Path, row: Row) -> bool:
+    """Whether a row has the same figure, by the same command."""
+
+    def figure(of: Row) -> tuple[str, ...]:
+        # As text, in which an interval without ends equals another.
+        return (*of.identity, of.command, *map(str, (of.value, of.low, of.high, of.n)))
+
+    return path.exists() and figure(row) in {figure(other) for other in read(path)}
 
 
 def command_of_seeds(

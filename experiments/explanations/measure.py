@@ -21,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import Run, data, explain, train
+from cnn_jax import Run, data, explain
 from cnn_jax.data import Dataset
 from cnn_jax.errors import ModelError
 from cnn_jax.evaluation import Estimate, classification_metrics, paired_difference
 from cnn_jax.explaining import Controls, audit_method, maps_of
 from cnn_jax.recipe import Recipe
 from experiments.explanations import planted
+from experiments.kept import kept_run
 from experiments.results import Row
-from experiments.rows import append_each, check_alike, reported
+from experiments.rows import append_each, reported
 
 PATH = Path(__file__).with_name("results.csv")
 SHOTS, IMAGES = 200, 96
@@ -56,12 +57,7 @@ def trained(dataset: Dataset, place: Path) -> Run:
     Raises:
       ResultsError: what lies there was trained otherwise.
     """
-    recipe = Recipe().override(dict(LEARNING))
-    if not (place / "run.json").exists():
-        return train(recipe, data=dataset, out=place, baselines=True)
-    run = Run.load(place, data=dataset)
-    check_alike(run.recipe, recipe, place)
-    return run
+    return kept_run(Recipe().override(dict(LEARNING)), dataset, place, baselines=True)
 
 
 def rows(folder: str, out: Path, images: int = IMAGES) -> Iterator[Row]:

@@ -38,6 +38,7 @@ from cnn_jax.evaluation import (
 from cnn_jax.recognising import Embedder
 from cnn_jax.training import recognition_baselines
 from experiments.face_recognition import lbp
+from experiments.kept import kept_run
 from experiments.results import ResultsError, Row, append
 from experiments.rows import here, row_of
 from experiments.tables import ROOT
@@ -164,9 +165,7 @@ def trained(faces: Faces, number: int, out: Path, loss: str, epochs: int) -> cnn
         "seed": number,
     }
     folder = out / f"network-{number + 1}-{loss}-{epochs}"
-    if (folder / "run.json").exists():
-        return cnn_jax.Run.load(folder, data=parts).resume()
-    return cnn_jax.train(data=parts, out=folder, **recipe)
+    return kept_run(cnn_jax.Recipe().override(recipe), parts, folder)
 
 
 def of_network(faces: Faces, number: int, out: Path) -> np.ndarray:

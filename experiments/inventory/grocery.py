@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import Run, data, train
+from cnn_jax import Run, data
 from cnn_jax.data import Dataset, Split, decode_image
 from cnn_jax.evaluation import (
     EmbeddingPredictions,
@@ -34,6 +34,7 @@ from cnn_jax.evaluation import (
 from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour, pixel_features
+from experiments.kept import kept_run
 from experiments.results import Row
 from experiments.rows import append_each, reported
 
@@ -140,10 +141,7 @@ def _retrieved(
 def rows(folder: str, out: Path) -> Iterator[Row]:
     """Each figure as a row."""
     dataset = data.load(DATA, data_dir=folder)
-    if (out / "run.json").exists():
-        run = Run.load(out, data=dataset)
-    else:
-        run = train(Recipe().override(LEARNING), data=dataset, out=out)
+    run = kept_run(Recipe().override(LEARNING), dataset, out)
     for experiment, metric, figure in measure(run, dataset, Path(folder) / DATA):
         yield reported(figure, dataset, experiment, metric, "test", command=COMMAND, seed="0")
 

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import Run, data, train
+from cnn_jax import Run, data
 from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.data.order import epoch_order
@@ -47,6 +47,7 @@ from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import pixel_features
 from experiments.inventory.grocery import DATA, LEARNING, PATH, icons
+from experiments.kept import kept_run
 from experiments.results import Row
 from experiments.rows import append_each, reported
 
@@ -263,13 +264,6 @@ def measure(folds: list[tuple[Fold, Run]]) -> Iterator[tuple[str, str, Estimate]
             yield f"unknown products: {name}", metric, figure
 
 
-def trained(fold: Fold, out: Path, learning: Mapping[str, object]) -> Run:
-    """The run in a folder, or a new one."""
-    if (out / "run.json").exists():
-        return Run.load(out, data=fold.learned)
-    return train(Recipe().override(dict(learning)), data=fold.learned, out=out)
-
-
 def rows(folder: str, out: Path, numbers: list[int], learn: str) -> Iterator[Row]:
     """Each figure of the folds together as a row."""
     whole = data.load(DATA, data_dir=folder)
@@ -278,7 +272,7 @@ def rows(folder: str, out: Path, numbers: list[int], learn: str) -> Iterator[Row
     folds = []
     for number in numbers:
         fold = fold_of(whole, pictures[order], number, with_icons=learn != "photographs")
-        run = trained(fold, out / f"{learn}-{number}", LEARNING)
+        run = kept_run(Recipe().override(LEARNING), fold.learned, out / f"{learn}-{number}")
         print(f"fold {number}, known: {run.metrics['test']['accuracy']}", flush=True)
         folds.append((fold, run))
     told = ",".join(map(str, numbers))

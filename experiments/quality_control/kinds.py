@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import Run, data, train
+from cnn_jax import Run, data
 from cnn_jax.data import Dataset
 from cnn_jax.decision import adjust_prevalence, fit_vector_scaling, presence
 from cnn_jax.evaluation import (
@@ -40,6 +40,7 @@ from cnn_jax.evaluation import (
 )
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
+from experiments.kept import kept_run
 from experiments.quality_control.tiles import DATA, PATH
 from experiments.quality_control.tiles import LEARNING as OF_DETECTOR
 from experiments.results import Row
@@ -73,13 +74,6 @@ def fold_of(whole: Dataset, number: int) -> Dataset:
     return data.fold(whole, FOLDS, number, validation=0.2)
 
 
-def trained(dataset: Dataset, out: Path) -> Run:
-    """The run in a folder, or a new one."""
-    if (out / "run.json").exists():
-        return Run.load(out, data=dataset)
-    return train(Recipe().override(LEARNING), data=dataset, out=out)
-
-
 def kinds(masks: MaskPredictions, dataset: Dataset) -> Predictions:
     """Classes of images: the log odds of each kind at its likeliest pixel, and 0 for none."""
     found = presence(masks)
@@ -111,7 +105,7 @@ def rows(splitting: str, folder: str, out: Path, folds: list[int]) -> Iterator[R
     masks = []
     for number in folds:
         dataset = fold_of(whole, number)
-        run = trained(dataset, out / f"{splitting}-{number}")
+        run = kept_run(Recipe().override(LEARNING), dataset, out / f"{splitting}-{number}")
         masks.append(run.masks("test"))
         each = {"U-Net": decided(run, dataset)}
         plain = without_masks(dataset)

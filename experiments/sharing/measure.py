@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import data, nn, train_population
+from cnn_jax import data, nn
 from cnn_jax.data import Dataset, Split
 from cnn_jax.data.digest import dataset_digest
 from cnn_jax.evaluation import (
@@ -33,8 +33,9 @@ from cnn_jax.evaluation import (
 from cnn_jax.population import Population
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import Baseline, logistic_regression, nearest_neighbour
+from experiments.kept import kept_population
 from experiments.results import ResultsError, Row
-from experiments.rows import check_alike, command_of_seeds, reported
+from experiments.rows import command_of_seeds, reported
 from experiments.sharing.hog import hog_and_svm
 from experiments.sharing.networks import multiply_adds, networks, parameters
 
@@ -90,17 +91,7 @@ def trained(
       ResultsError: what lies there was trained otherwise.
     """
     recipe, long = Recipe().override(LEARNING), repeated(dataset, EPOCH)
-    if not (out / "population.json").exists():
-        return train_population(
-            recipe, model=network, data=long, members=members, strategy="loop", out=out
-        )
-    population = Population.load(out, model=network, data=long)
-    wanted = recipe.override({"model.name": population.recipe.model.name})
-    check_alike(population.recipe, wanted, out)
-    kept = {one["name"]: one["overrides"] for one in population.info["members"]}
-    if kept != {name: dict(own) for name, own in members.items()}:
-        raise ResultsError(f"'{out}' keeps other seeds or learning rates: give another folder")
-    return population
+    return kept_population(recipe, long, out, members, model=network, strategy="loop")
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:

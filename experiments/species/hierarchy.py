@@ -19,13 +19,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import Run, data, train
+from cnn_jax import Run, data
 from cnn_jax.data import Dataset
 from cnn_jax.evaluation import Estimate, Hierarchy, Predictions, hierarchy_metrics, over_seeds
 from cnn_jax.recipe import resolve
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
+from experiments.kept import kept_run
 from experiments.results import Row
-from experiments.rows import check_alike, command_of_seeds, reported
+from experiments.rows import command_of_seeds, reported
 
 DATA, PATH = "cifar10", Path(__file__).with_name("results.csv")
 TREE = Path(__file__).with_name("cifar10_kinds.csv")
@@ -53,12 +54,7 @@ def trained(dataset: Dataset, out: Path, seed: int, changes: Mapping[str, Any]) 
     Raises:
       ResultsError: what lies there was trained otherwise.
     """
-    recipe = resolve(DATA, {**LEARNING, **changes, "seed": seed})
-    if not (out / "run.json").exists():
-        return train(recipe, data=dataset, out=out)
-    run = Run.load(out, data=dataset)
-    check_alike(run.recipe, recipe, out)
-    return run
+    return kept_run(resolve(DATA, {**LEARNING, **changes, "seed": seed}), dataset, out)
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:

@@ -26,7 +26,9 @@ from cnn_jax.data import Dataset, Split
 from cnn_jax.evaluation import Estimate, Predictions, bootstrap, over_seeds
 from cnn_jax.evaluation.weighted import mean_statistic
 from cnn_jax.principles import shift, turn
+from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import Baseline, logistic_regression, nearest_neighbour
+from experiments.kept import kept_population, seeds_from_zero
 from experiments.results import Row
 from experiments.rows import command_of_seeds, reported
 from experiments.translation import measure
@@ -95,7 +97,9 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
             yield row(name, metric, _share(right, len(labels)))
     found: dict[str, dict[str, list[float]]] = {}
     for name, overrides in METHODS.items():
-        population = measure.trained(dataset, out / name.replace(" ", "-"), overrides, seeds)
+        recipe = Recipe().override({**measure.LEARNING, **overrides})
+        place = out / name.replace(" ", "-")
+        population = kept_population(recipe, dataset, place, seeds_from_zero(seeds))
         found[name] = {}
         for metric, some in each.items():
             repeated = np.tile(labels, len(some) // len(labels))

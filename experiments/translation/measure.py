@@ -26,15 +26,16 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from cnn_jax import Run, data, models, nn, train_population
+from cnn_jax import Run, data, models, nn
 from cnn_jax.data import Dataset
 from cnn_jax.evaluation import Estimate, classification_metrics, over_seeds
 from cnn_jax.population import Population
 from cnn_jax.principles import shift_consistency
 from cnn_jax.recipe import Recipe
 from cnn_jax.training.baselines import logistic_regression, nearest_neighbour
-from experiments.results import ResultsError, Row
-from experiments.rows import check_alike, command_of_seeds, reported
+from experiments.kept import kept_population, seeds_from_zero
+from experiments.results import Row
+from experiments.rows import command_of_seeds, reported
 
 DATA, PATH = "mnist", Path(__file__).with_name("results.csv")
 SHOTS, IMAGES, LARGEST, DRAWS = 200, 1_000, 7, 2
@@ -63,22 +64,6 @@ COMMAND = (
 def load(folder: str, shots: int = SHOTS) -> Dataset:
     """The digits, of which few are learned."""
     return data.few_shots(data.load(DATA, data_dir=folder), shots, seed=0)
-
-
-def trained(dataset: Dataset, out: Path, overrides: Mapping[str, Any], seeds: int) -> Population:
-    """The population in a folder, or a new one, by `LEARNING` and what is overridden.
-
-    Raises:
-      ResultsError: what lies there was trained otherwise.
-    """
-    recipe = Recipe().override({**LEARNING, **overrides})
-    if not (out / "population.json").exists():
-        return train_population(recipe, data=dataset, seeds=seeds, out=out)
-    population = Population.load(out, data=dataset)
-    check_alike(population.recipe, recipe, out)
-    if len(population.members) != seeds:
-        raise ResultsError(f"'{out}' keeps {len(population.members)} seeds, not {seeds}")
-    return population
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
@@ -117,8 +102,9 @@ def compared(
         yield row(f"{baseline.name} on pixels", "accuracy", accuracy)
     found: dict[str, dict[str, list[float]]] = {}
     for name, downsample in methods.items():
-        recipe = {**overrides, "model.options": {**NETWORK, "downsample": downsample}}
-        population = trained(dataset, out / downsample, recipe, seeds)
+        network = {"model.options": {**NETWORK, "downsample": downsample}}
+        recipe = Recipe().override({**LEARNING, **overrides, **network})
+        population = kept_population(recipe, dataset, out / downsample, seeds_from_zero(seeds))
         found[name] = measured(population, dataset)
         for metric, values in found[name].items():
             yield row(

@@ -3,8 +3,10 @@
 import numpy as np
 
 from cnn_jax import data, environment
+from cnn_jax.errors import DataError
 from cnn_jax.evaluation import Estimate
-from experiments.rows import reported
+from experiments.results import read
+from experiments.rows import append_each, here, reported, row_of
 
 
 def test_a_row_says_what_was_measured_where_and_on_what(capsys):
@@ -22,3 +24,32 @@ def test_a_row_says_what_was_measured_where_and_on_what(capsys):
     assert row.commit == environment.commit()
     said = capsys.readouterr().out
     assert said == "a network, test: accuracy 50.00 % [40.0, 60.0], n = 12, seed 3\n"
+
+
+def test_a_command_that_was_interrupted_is_given_again(tmp_path, capsys):
+    path = tmp_path / "results.csv"
+
+    def row(experiment, value, **changed):
+        # An interval without ends, which is not equal to itself.
+        figure = Estimate(value, float("nan"), float("nan"), 5, "counted")
+        rest = {"data": "made", "data_digest": "", "split": "test", "metric": "accuracy"}
+        return row_of(
+            figure, experiment=experiment, **{"command": "run", **rest, **changed}, **here()
+        )
+
+    def stops():
+        yield row("first", 0.5)
+        raise DataError("no more")
+
+    assert append_each(path, stops(), "made") == 2
+    assert append_each(path, [row("first", 0.5), row("second", 0.75)], "made") == 0
+    assert [(kept.experiment, kept.value) for kept in read(path)] == [
+        ("first", 0.5),
+        ("second", 0.75),
+    ]
+    whole = path.read_bytes()
+    capsys.readouterr()
+    for other in (row("first", 0.25), row("second", 0.75, command="another")):
+        assert append_each(path, [other], "made") == 2
+        assert "is there already" in capsys.readouterr().err
+    assert path.read_bytes() == whole

@@ -13,6 +13,7 @@ from flax import linen
 from cnn_jax import data, nn
 from cnn_jax.evaluation import Predictions, predictions_type
 from cnn_jax.models import count_flops
+from experiments import kept
 from experiments.results import ResultsError
 from experiments.sharing import measure
 from experiments.sharing.hog import hog_and_svm
@@ -198,7 +199,7 @@ def test_populations_are_trained_once_and_only_as_asked(small, tmp_path, monkeyp
     _, first = read(path)
     path.unlink()
     with monkeypatch.context() as patched:
-        patched.setattr(measure, "train_population", None)
+        patched.setattr(kept, "train_population", None)
         assert measure.main(arguments) == 0
     assert read(path)[1] == first
     path.unlink()
@@ -206,7 +207,7 @@ def test_populations_are_trained_once_and_only_as_asked(small, tmp_path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(measure, "RATES", (0.001, 0.003))
         assert measure.main(arguments) == 2
-    assert "other seeds or learning rates" in capsys.readouterr().err
+    assert "other seeds or settings" in capsys.readouterr().err
     path.unlink()
     monkeypatch.setattr(measure, "LEARNING", {**measure.LEARNING, "train.batch_size": 25})
     assert measure.main(arguments) == 2

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from cnn_jax import data
+from experiments import kept
 from experiments.translation import augmented, equivalence, measure
 
 
@@ -32,8 +33,8 @@ def run(made, tmp_path, monkeypatch):
     learning = {**measure.LEARNING, "train.epochs": 2, "train.batch_size": 16}
     monkeypatch.setattr(measure, "LEARNING", learning)
     # one program for each method, rather than several to choose from
-    alone = functools.partial(measure.train_population, strategy="loop")
-    monkeypatch.setattr(measure, "train_population", alone)
+    alone = functools.partial(kept.train_population, strategy="loop")
+    monkeypatch.setattr(kept, "train_population", alone)
 
     def rows(command, seeds=2):
         path = tmp_path / "results.csv"
@@ -65,7 +66,7 @@ def test_every_row_and_what_it_says(run, monkeypatch, capsys):
     assert {r["data"] for r in rows} == {"mnist"} and len(rows) == 2 + 3 * 3 + 2 * 4
     capsys.readouterr()
     assert run(measure, seeds=3) == 2
-    assert "keeps 2 seeds, not 3" in capsys.readouterr().err
+    assert "keeps 2 members by other seeds" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -93,15 +94,15 @@ def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
 @pytest.mark.slow
 def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(run):
     rows = run(augmented)
-    kept = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
-    of = {name for name, _ in kept}
-    assert len(kept) == 5 * 7 and "nearest neighbour on pixels" in of
-    gain = kept["learned with shifts and turns minus learned as they are", "accuracy"]
-    plain, other = (kept[name, "accuracy"] for name in augmented.METHODS)
+    value = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
+    of = {name for name, _ in value}
+    assert len(value) == 5 * 7 and "nearest neighbour on pixels" in of
+    gain = value["learned with shifts and turns minus learned as they are", "accuracy"]
+    plain, other = (value[name, "accuracy"] for name in augmented.METHODS)
     assert gain == pytest.approx(other - plain)
     # A pattern in noise is told by its pixels until it is moved.
-    assert kept["nearest neighbour on pixels", "accuracy"] > 0.9
-    assert kept["nearest neighbour on pixels", "shifted 6 px accuracy"] < 0.7
+    assert value["nearest neighbour on pixels", "accuracy"] > 0.9
+    assert value["nearest neighbour on pixels", "shifted 6 px accuracy"] < 0.7
 
 
 def test_what_is_shown_is_moved_in_every_direction():
