@@ -142,7 +142,7 @@ def test_what_is_missing_of_the_sum_is_measured(run, monkeypatch):
     whole = explaining.audit_method(run, "integrated_gradients", controls)
     assert 0 <= whole.gap < 0.05
     maps_of = explaining.maps_of
-    monkeypatch.setattr(explaining, "maps_of", lambda *a, **k: 0.5 * maps_of(*a, **k))
+    monkeypatch.setattr(explaining.audit, "maps_of", lambda *a, **k: 0.5 * maps_of(*a, **k))
     half = explaining.audit_method(run, "integrated_gradients", controls)
     assert half.gap == pytest.approx(0.5, abs=0.05)
     assert explaining.audit_method(run, "saliency", controls).gap is None
@@ -201,7 +201,7 @@ def test_the_command(run, tmp_path, capsys):
 
 
 def test_the_command_with_an_audit(run, audit, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(explaining, "audit_method", lambda *_, **__: audit)
+    monkeypatch.setattr(explaining.explained, "audit_method", lambda *_, **__: audit)
     monkeypatch.setattr(explaining.Controls, "of", lambda *_: None)
     picture = tmp_path / "one.png"
     Image.fromarray(run.dataset.splits["test"].read_images(np.arange(1))[0]).save(picture)
