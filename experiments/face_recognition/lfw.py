@@ -154,7 +154,9 @@ def _together(dataset: Dataset) -> Split:
     )
 
 
-def trained(faces: Faces, number: int, out: Path, loss: str, epochs: int) -> cnn_jax.Run:
+def trained(
+    faces: Faces, number: int, folder: Path, loss: str, epochs: int, **changes: Any
+) -> cnn_jax.Run:
     """A run of a network; what is done of it is kept."""
     parts = faces.parts(number)
     recipe = {
@@ -163,31 +165,48 @@ def trained(faces: Faces, number: int, out: Path, loss: str, epochs: int) -> cnn
         "data.unseen_identities": len(np.unique(parts.splits["test"].targets["label"])),
         "train.epochs": epochs,
         "seed": number,
+        **changes,
     }
-    folder = out / f"network-{number + 1}-{loss}-{epochs}"
     return kept_run(cnn_jax.Recipe().override(recipe), parts, folder)
 
 
-def of_network(faces: Faces, number: int, out: Path) -> np.ndarray:
-    """Embeddings of all images, mirror images added, with the loss that the held-out fold takes."""
-    tried = {
-        loss: trained(faces, number, out, loss, EPOCHS_TO_CHOOSE).metrics["validation"]["eer"].value
-        for loss in LOSSES
-    }
+def chosen_loss(faces: Faces, number: int, out: Path) -> str:
+    """The loss that the held-out fold takes, by a few epochs of each."""
+    tried = {}
+    for loss in LOSSES:
+        folder = out / f"network-{number + 1}-{loss}-{EPOCHS_TO_CHOOSE}"
+        run = trained(faces, number, folder, loss, EPOCHS_TO_CHOOSE)
+        tried[loss] = run.metrics["validation"]["eer"].value
     loss = min(tried, key=lambda name: tried[name])
     print(f"network {number + 1}: EER on validation {tried}: {loss}", flush=True)
-    run = trained(faces, number, out, loss, RECIPE["train.epochs"])
+    return loss
+
+
+def embedded(faces: Faces, run: cnn_jax.Run) -> np.ndarray:
+    """Embeddings of all images, mirror images added."""
     return Embedder(run.classifier, mirrored=True)(np.asarray(faces.all.images))
 
 
-def of_baseline(faces: Faces, number: int, name: str) -> np.ndarray:
-    """Embeddings of all images by a baseline; ones where it makes none."""
-    found = getattr(recognition_baselines, name)(faces.parts(number)).predictions
+def of_network(faces: Faces, number: int, out: Path) -> np.ndarray:
+    """Embeddings of all images, with the loss that is chosen."""
+    loss, epochs = chosen_loss(faces, number, out), RECIPE["train.epochs"]
+    folder = out / f"network-{number + 1}-{loss}-{epochs}"
+    return embedded(faces, trained(faces, number, folder, loss, epochs))
+
+
+def baseline_rows(faces: Faces, parts: Dataset, name: str) -> np.ndarray:
+    """Embeddings of all images by a baseline of a data set; ones where it makes none."""
+    found = getattr(recognition_baselines, name)(parts).predictions
     place = {id: row for row, id in enumerate(faces.all.ids.tolist())}
     rows = np.ones((len(faces.all), found["test"].embeddings.shape[1]))
     for part in found.values():
         rows[[place[id] for id in part.ids.tolist()]] = part.embeddings
     return rows
+
+
+def of_baseline(faces: Faces, number: int, name: str) -> np.ndarray:
+    """Embeddings of all images by a baseline."""
+    return baseline_rows(faces, faces.parts(number), name)
 
 
 def of_patterns(faces: Faces, number: int) -> np.ndarray:

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cnn_jax import data
 from cnn_jax.errors import DataError
-from experiments.face_recognition import lbp, lfw
+from cnn_jax.evaluation import fold_accuracy
+from experiments.face_recognition import lbp, lfw, lfw_curve
 
 # A ring of radius 2 rounded to whole pixels, from the right neighbour on, clockwise as drawn.
 RING = [(0, 2), (1, 1), (2, 0), (1, -1), (0, -2), (-1, -1), (-2, 0), (-1, 1)]
@@ -76,3 +78,79 @@ def test_pairs_of_one_person_in_two_folds_are_refused():
     pairs.indices[1, 0] = 1
     with pytest.raises(DataError, match="a person is in two folds"):
         lfw.fold_of_each(label, pairs)
+
+
+@pytest.fixture
+def made():
+    """Ten folds of six people with one to five images each, and pairs of each fold."""
+    rng = np.random.default_rng(0)
+    label = np.repeat(np.arange(60), 1 + np.arange(60) % 5)
+    images = rng.integers(0, 256, (len(label), 8, 8, 1)).astype(np.uint8)
+    pairs, fold = [], []
+    for number in range(10):
+        of = {k: np.flatnonzero(label == k) for k in range(6 * number, 6 * number + 6)}
+        pairs += [(rows[0], rows[1]) for rows in of.values() if len(rows) > 1]
+        pairs += [(of[k][0], of[k + 1][0]) for k in list(of)[:-1]]
+        fold += [number] * (len(pairs) - len(fold))
+    faces = object.__new__(lfw.Faces)
+    names = [f"person {k}" for k in range(60)]
+    faces.loaded = data.from_arrays(images, label, classes=names, name="lfw")
+    faces.all = lfw._together(faces.loaded)
+    faces.pairs = SimpleNamespace(indices=np.array(pairs), fold=np.array(fold))
+    faces.people = np.array(names)[label]
+    faces.fold = lfw.fold_of_each(label, faces.pairs)
+    return faces
+
+
+def test_right_pairs_are_those_that_the_protocol_counts(made):
+    rng = np.random.default_rng(1)
+    centres = rng.normal(size=(60, 4))
+    one, other = (
+        made.scores(centres[made.all.targets["label"]] + noise, 0, "test")
+        for noise in rng.normal(size=(2, len(made.all), 4))
+    )
+    for pairs in (one, other):
+        of_fold = [lfw_curve.right(pairs)[pairs.fold == k].mean() for k in (0, 1)]
+        np.testing.assert_array_equal(of_fold, fold_accuracy(pairs).values)
+    gain = lfw_curve.accuracy_gain(one, other)
+    assert gain.value == pytest.approx(np.mean(lfw_curve.right(one) - lfw_curve.right(other)))
+    assert gain.low <= gain.value <= gain.high and gain.difference
+    same = lfw_curve.accuracy_gain(one, one)
+    assert same.value == 0 and np.isnan(same.low)  # nothing to resample
+
+
+def test_a_curve_has_as_many_steps_whatever_is_learned_from(made, tmp_path, monkeypatch):
+    asked = {}
+
+    def trained(faces, number, folder, loss, epochs, **changes):
+        part = lfw_curve.reduced(faces.parts(number), changes)
+        train = part.splits["train"]
+        asked[folder.name] = (epochs, len(train), len(np.unique(train.targets["label"])))
+        metrics = {"validation": {"eer": SimpleNamespace(value=len(loss))}}
+        return SimpleNamespace(metrics=metrics, noise=len(asked))
+
+    def embedded(faces, run):
+        rng = np.random.default_rng(run.noise)
+        return faces.all.targets["label"][:, None] + rng.normal(size=(len(faces.all), 4))
+
+    monkeypatch.setattr(lfw, "trained", trained)
+    monkeypatch.setattr(lfw, "embedded", embedded)
+    found = list(lfw_curve.rows(made, tmp_path))
+    *tried, whole, half, two, quarter, one = asked.values()
+    assert [epochs for epochs, *_ in tried] == [4, 4]
+    people = np.unique(made.parts(0).splits["train"].targets["label"])
+    assert [(half[2], quarter[2]), (two[2], one[2])] == [
+        (len(people) // 2, len(people) // 4),
+        (len(people), len(people)),
+    ]
+    assert one[1] == len(people) and whole[1] > half[1] > quarter[1]
+    steps = whole[0] * whole[1]
+    assert all(abs(epochs * n - steps) <= n / 2 for epochs, n, _ in (half, two, quarter, one))
+    # cosface is the shorter name, of which the error is said to be less
+    assert all("cosface" in name for name in list(asked)[2:])
+    of = {(row.experiment, row.split, row.metric): row.value for row in found}
+    assert len(of) == len(found) == 5 * (2 + 2 + 1) + (2 + 1) + 4
+    for (experiment, split, metric), value in of.items():
+        if experiment == "network, minus eigenfaces":
+            both = (of[name, split, metric] for name in ("network", "eigenfaces"))
+            assert value == pytest.approx(np.subtract(*both), abs=0.05)
