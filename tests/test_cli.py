@@ -402,6 +402,7 @@ def test_memory_that_is_not_there_is_said_in_one_line(capsys, monkeypatch):
         main(["models"])
 
 
+@pytest.mark.heavy
 def test_a_reader_that_has_enough_is_no_traceback():
     done = subprocess.run(
         f"{sys.executable} -m cnn_jax.cli data | head -1",
@@ -414,6 +415,7 @@ def test_a_reader_that_has_enough_is_no_traceback():
     assert "Traceback" not in done.stderr and done.stdout.startswith("digits")
 
 
+@pytest.mark.heavy
 def test_a_closed_pipe_is_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)  # gone before anything is said, as `| head` goes when it has enough

@@ -10,6 +10,8 @@ from cnn_jax.corrupting import corruption_metrics
 from cnn_jax.errors import RunError
 from cnn_jax.training.progress import Silent
 
+pytestmark = pytest.mark.heavy  # of one run, trained at first
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -98,6 +98,7 @@ def test_the_promise_is_withdrawn_where_test_comes_from_elsewhere():
     assert not promise.kept and "is withdrawn" in promise.text
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("method", "features"),
     [
@@ -258,6 +259,7 @@ def scratched(n=240, size=16, odd=40, seed=0):
     return np.clip(images, 0, 255).astype(np.uint8), labels, masks
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("method", "features"), [("padim", "rotation"), ("autoencoder", "pixels")])
 def test_maps_tell_where(method, features, tmp_path):
     images, labels, masks = scratched()

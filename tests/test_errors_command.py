@@ -17,6 +17,8 @@ from cnn_jax.cli import main
 from cnn_jax.errors import DataError, RunError
 from cnn_jax.run_data import count_own_images, label_data
 
+pytestmark = pytest.mark.heavy  # of one run, trained at first
+
 SMALL = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
 
 

@@ -31,6 +31,7 @@ def run(tmp_path_factory):
     return train(data=dataset, out=place, reporter=Silent(), **options)
 
 
+@pytest.mark.heavy
 def test_maps_are_those_of_the_method_and_of_the_likeliest_class(run):
     pixels = run.dataset.splits["test"].read_images(np.arange(19))
     found = explaining.explain_run(run, pixels, method="saliency", audited=False)

@@ -259,6 +259,7 @@ LEARN = [
 ]
 
 
+@pytest.mark.heavy
 def test_the_command_learns_inspects_and_inspects_others(plates, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["inspect", str(plates), "--out", str(out), *LEARN]) == 0
@@ -283,6 +284,7 @@ def test_the_command_learns_inspects_and_inspects_others(plates, tmp_path, capsy
     assert "--tile is for learning a detector" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_the_command_learns_beside_files_that_cannot_be_read(plates, tmp_path, capsys):
     """Those to learn from and those to look at are told, and all others are used."""
     out, whole = tmp_path / "out", tmp_path / "plates"

@@ -48,6 +48,7 @@ def run(word, **variables):
     return said, int(faults)
 
 
+@pytest.mark.heavy
 def test_most_calls_take_no_page_anew():
     said, kept = run("keep")
     _, released = run("leave")

@@ -13,6 +13,8 @@ from cnn_jax.measuring.representing import likeness_of
 from cnn_jax.report.principles import render
 from cnn_jax.training.progress import Silent
 
+pytestmark = pytest.mark.heavy  # of one run, trained at first
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

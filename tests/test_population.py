@@ -93,6 +93,7 @@ def test_the_folder_itself_is_no_run(seeds):
         Population.load(seeds.path / "seed-0")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("strategy", "select"),
     [
@@ -135,6 +136,7 @@ class Pressing(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_within_an_epoch_and_resumed_on_other_devices(devices, tmp_path):
     """Three members, so that two devices are filled up with a fourth."""
@@ -154,6 +156,7 @@ def test_interrupted_within_an_epoch_and_resumed_on_other_devices(devices, tmp_p
         near(resumed.members[name].predictions("test").logits, run.predictions("test").logits)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", ["vmap", "map"])
 def test_one_program_is_compiled_once(strategy, tmp_path, monkeypatch):
     """Measured, trained, cut short within an epoch and resumed."""
@@ -179,6 +182,7 @@ def test_a_signal_at_the_end_of_a_member_stops_before_the_next(tmp_path):
     assert begun.status == "finished" and len(begun.members) == 3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path):
     broken = {"broken": {"optimizer.learning_rate": 1e30}}
@@ -212,6 +216,7 @@ def test_members_end_each_for_itself(strategy, tmp_path):
         assert run.info["selected"] == expected
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
     whole = data.from_arrays(*pictures(45), groups=np.arange(45) // 3, name="squares")
@@ -232,6 +237,7 @@ def test_a_cross_validation_tests_every_example_once(strategy, tmp_path):
     assert member.info["preprocess"] == own.info["preprocess"]
 
 
+@pytest.mark.heavy
 def test_folds_are_split_over_devices(tmp_path):
     whole = data.from_arrays(*pictures(45), name="squares")
     options = {"data": whole, "folds": 3, "strategy": "vmap", "loss.class_weights": "balanced"}
@@ -326,6 +332,7 @@ def test_what_cannot_be_is_said_before_any_work(options, message, tmp_path):
     assert not (tmp_path / "p").exists()
 
 
+@pytest.mark.heavy
 def test_more_than_memory_holds(tmp_path, monkeypatch):
     monkeypatch.setattr("cnn_jax.environment.free_memory", lambda: 1000)
     with pytest.raises(RecipeError, match=r"2 members at once \(vmap\) need .* of memory"):
@@ -334,6 +341,7 @@ def test_more_than_memory_holds(tmp_path, monkeypatch):
     assert population.strategy[0] == "loop" and "would need" in population.strategy[1]
 
 
+@pytest.mark.heavy
 def test_the_command_line(capsys, tmp_path):
     small = ["--model.options.widths", "[4]", "--model.options.units", "1"]
     small += ["--epochs", "1", "--seeds", "2"]
@@ -373,6 +381,7 @@ def test_a_population_is_an_ensemble(seeds):
     assert seeds.disagreement().pairs.shape == (9,)
 
 
+@pytest.mark.heavy
 def test_folds_are_no_ensemble(tmp_path):
     whole = data.from_arrays(*pictures(45), name="squares")
     population = train(tmp_path / "p", data=whole, folds=3, strategy="loop", epochs=1)
@@ -408,6 +417,7 @@ def test_ensembles_on_the_command_line(capsys, tmp_path):
     assert "holds 2 runs" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_members_that_read_the_data_otherwise_have_theirs(tmp_path):
     seeds = {"a": {"data.split_seed": 0}, "b": {"data.split_seed": 1}}
     population = cnn_jax.train_population(

@@ -156,6 +156,7 @@ class Pressing(Interrupting):
         pass
 
 
+@pytest.mark.heavy
 def test_stopped_twice_the_same_call_goes_on_bit_for_bit(tmp_path, views):
     """After an epoch and within one; and that the other had labels changed nothing."""
     for reporter, steps in ((Interrupting(1), {3}), (Pressing(1), {4, 5})):

@@ -69,6 +69,7 @@ def test_settings_are_judged_by_the_mean_over_seeds(found):
     assert "it was chosen for that figure, so expect less" in found.summary()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_a_trial_is_what_training_alone_gives(strategy, tmp_path):
     found = sweep(tmp_path / "s", strategy=strategy)
@@ -81,6 +82,7 @@ def test_a_trial_is_what_training_alone_gives(strategy, tmp_path):
     assert trial.accuracy == run.history[-1]["validation_accuracy"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", ["loop", "vmap", pytest.param("map", marks=pytest.mark.slow)])
 def test_the_test_part_is_never_looked_at(strategy, tmp_path, monkeypatch):
     from cnn_jax.training.feed import Feed
@@ -97,6 +99,7 @@ def test_the_test_part_is_never_looked_at(strategy, tmp_path, monkeypatch):
     assert set(seen) == {tuple(small_set(40).splits["validation"].ids)}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_halving_drops_two_in_three(strategy, tmp_path):
     vary = {"optimizer.learning_rate": Range(1e-4, 0.3, log=True)}
@@ -138,6 +141,7 @@ class Pressing(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.heavy
 def test_interrupted_and_resumed_all_points_are_tried_once(found, tmp_path):
     begun = sweep(tmp_path / "s", batch=2, reporter=Pressing(3))  # in the second batch
     assert begun.status == "interrupted" and len(begun.trials) == 2
@@ -151,6 +155,7 @@ def test_interrupted_and_resumed_all_points_are_tried_once(found, tmp_path):
     assert loaded(begun.path).resume().status == "finished"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("search", ["grid", "random"])
 def test_what_a_killed_process_had_begun_is_tried_again(search, tmp_path):
     options = {} if search == "grid" else {"search": "random", "trials": 6}
@@ -164,6 +169,7 @@ def test_what_a_killed_process_had_begun_is_tried_again(search, tmp_path):
         assert len({tuple(t.point.values()) for t in resumed.trials}) == 6
 
 
+@pytest.mark.heavy
 def test_in_a_loop_every_trial_that_ended_is_kept(tmp_path):
     begun = sweep(tmp_path / "s", strategy="loop", reporter=PressingChunks(7))  # in the fourth
     assert begun.status == "interrupted"
@@ -172,6 +178,7 @@ def test_in_a_loop_every_trial_that_ended_is_kept(tmp_path):
     assert [t.state for t in resumed.trials] == ["done"] * 6
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
 def test_a_signal_with_the_last_step_of_a_batch_stops_before_the_next(strategy, tmp_path):
     begun = sweep(tmp_path / "s", strategy=strategy, batch=3, reporter=PressingChunks(2))
@@ -234,6 +241,7 @@ def test_two_claims_of_one_point(found, tmp_path):
     assert one.propose(5, 2) == [(3, {"seed": 0})]
 
 
+@pytest.mark.heavy
 def test_random_points_go_on_and_do_not_repeat(tmp_path):
     vary = {"optimizer.learning_rate": "0.001..1", "augment.translate": "0..1"}
     options = {"search": "random", "trials": 6, "batch": 3, "strategy": "loop"}
@@ -264,6 +272,7 @@ def test_batches_share_one_program(tmp_path, monkeypatch):
     assert [one.compilations for one in made] == [1]
 
 
+@pytest.mark.heavy
 def test_machines_share_a_study_through_its_database(tmp_path):
     url = f"sqlite:///{tmp_path / 'shared.db'}"
     one = sweep(tmp_path / "one", storage=url, batch=2, reporter=Pressing(1))
@@ -278,6 +287,7 @@ def test_machines_share_a_study_through_its_database(tmp_path):
     assert len(other.trials) == 2  # another sweep in the same database
 
 
+@pytest.mark.heavy
 def test_a_trial_that_is_not_finite_is_told(tmp_path):
     found = sweep(tmp_path / "s", {"optimizer.learning_rate": [0.1, 1e30]})
     assert [trial.state for trial in found.trials] == ["done", "failed"]

@@ -116,6 +116,7 @@ def _append_one(path, seed):
     append(path, [changed(seed=str(seed))])
 
 
+@pytest.mark.heavy
 def test_two_processes_append_at_the_same_time(tmp_path):
     path = tmp_path / "results.csv"
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:

@@ -233,6 +233,7 @@ def test_an_example_is_augmented_alike_in_a_batch_of_any_size():
         np.testing.assert_array_equal(front[name], whole[name][:5])
 
 
+@pytest.mark.heavy
 def test_it_is_the_same_over_two_devices():
     batch = batch_of(12, channels=3)
     mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))

@@ -95,6 +95,7 @@ def test_bands_lie_along_all_of_one_border():
     assert share.min() < 0.06 and share.max() > 0.35
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_is_marked_is_what_can_be_seen(channels):
     before = images(channels=channels)
@@ -146,6 +147,7 @@ def masked(n=64, seed=2):
     return {"image": images(n), "mask": jnp.asarray(mask)}
 
 
+@pytest.mark.heavy
 def test_a_mask_marks_what_was_marked_and_what_was_made():
     batch = masked()
     defective = quick(add_defects)
@@ -162,6 +164,7 @@ def test_a_mask_marks_what_was_marked_and_what_was_made():
         np.testing.assert_array_equal(none[name], rows)
 
 
+@pytest.mark.heavy
 def test_padding_gives_no_texture():
     """The last valid image takes that of the first, whatever lies behind it."""
     batch = {**masked(16), "valid": jnp.arange(16) < 5}

@@ -26,6 +26,7 @@ def _promotion():
         yield
 
 
+@pytest.mark.heavy
 def test_names_tell_all_cases_apart():
     listed = [*cases.standard(), *zoo.operations(), *cases.drawn()]
     names = {operation.name: operation for operation in listed}
@@ -67,6 +68,7 @@ def test_every_convolution_of_resnet18_is_found_once():
     assert names == {"3x3 3-64 @32x32", *blocks, *down}
 
 
+@pytest.mark.heavy
 def test_the_zoo_has_each_batch_size_and_the_large_stem():
     names = [one.name for one in zoo.operations()]
     assert len(names) == len(set(names))

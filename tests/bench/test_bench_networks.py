@@ -54,6 +54,7 @@ def loss_and_gradients(network, implementation, params, statistics, batch):
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", SMALL)
 def test_ours_and_stock_have_the_same_parameters_and_gradients(name):
     network = SMALL[name]
@@ -66,6 +67,7 @@ def test_ours_and_stock_have_the_same_parameters_and_gradients(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), ours, stock)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("name", "classes"), [("ResNet-18", 10), ("ResNet-50", 1000)])
 def test_resnets_are_those_of_the_registry(name, classes):
     network = NETWORKS[name]
@@ -96,6 +98,7 @@ def test_a_training_step_lowers_the_loss():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.heavy
 def test_large_networks_are_for_accelerators(monkeypatch):
     setting = benchmarks.Setting()
     assert not any("ResNet-50" in trial.case for trial in benchmarks.trials("models", setting))

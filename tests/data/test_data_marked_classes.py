@@ -75,6 +75,7 @@ def test_what_is_no_mask_of_one_region_or_no_class():
         regions_by_class(tiles(labels=several, masks=masks))
 
 
+@pytest.mark.heavy
 def test_a_recipe_tells_the_kinds_of_defects_apart(tmp_path):
     rng = np.random.default_rng(3)
     for kind in KINDS:

@@ -359,6 +359,7 @@ def test_mocked_sets_by_name(tmp_path, monkeypatch, name, shape, n_classes):
     assert sum(len(split) for split in dataset.splits.values()) == 30 * len(splits)
 
 
+@pytest.mark.heavy
 def test_no_network_and_no_tensorflow(prepare, tmp_path):
     prepare()
     prepare(name="bad/1.0.0").joinpath("dataset_info.json").write_text("{")

@@ -99,6 +99,7 @@ def confusion_of(counted):
     return Confusion(classes, counted, FittedOn("validation", 1, 1))
 
 
+@pytest.mark.heavy
 def test_intervals_hold_the_truth_and_plain_counting_does_not():
     rng = np.random.default_rng(0)
     inside, error, plain = [], [], []
@@ -259,6 +260,7 @@ def test_without_a_line_nothing_is_unknown():
     assert found.line is None and found.classes == ("product 0", "product 1")
 
 
+@pytest.mark.heavy
 def test_intervals_hold_where_unknown_products_are_on_the_shelf():
     rng = np.random.default_rng(7)
     inside, blind = [], []

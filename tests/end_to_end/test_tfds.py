@@ -13,6 +13,7 @@ FAST = [
 ]
 
 
+@pytest.mark.heavy
 def test_a_prepared_set_is_trained_on_and_found_again(tmp_path, monkeypatch, capsys):
     assert main(["data", "digits", "--to-tfds", "sets"]) == 0
     assert "read it with --data tfds:digits" in capsys.readouterr().out.splitlines()[-1]

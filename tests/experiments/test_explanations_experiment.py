@@ -44,6 +44,7 @@ def test_stripes_are_of_their_direction():
         np.testing.assert_array_equal(moved, pattern[1:-1, 1:-1])
 
 
+@pytest.mark.heavy
 def test_rows_are_of_both_networks_and_of_every_method(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr(measure, "LEARNING", {

@@ -152,6 +152,7 @@ def test_the_nearest_template_is_the_answer(folder, monkeypatch):
     assert len(shots) == new_products.DRAWS * len(ids)
 
 
+@pytest.mark.heavy
 def test_rows_of_new_products(folder, tmp_path, monkeypatch):
     path = tmp_path / "results.csv"
     monkeypatch.setattr(new_products, "PATH", path)

@@ -108,6 +108,7 @@ def test_labelled_scenes_are_no_part_of_the_test(found):
 SHORT = {"train.epochs": 1, "model.options": {"stride": 2, "widths": [8, 16], "units": 1}}
 
 
+@pytest.mark.heavy
 def test_a_few_labelled_scenes(folder, tmp_path, monkeypatch):
     path = tmp_path / "results.csv"
     monkeypatch.setattr(few, "PATH", path)
@@ -157,6 +158,7 @@ def test_by_image_a_scene_is_in_several_folds(folder):
         assert bool(scenes["train"] & scenes["test"]) == cut
 
 
+@pytest.mark.heavy
 def test_folds_are_told_together_beside_what_pixels_say(folder, tmp_path, monkeypatch):
     path = tmp_path / "results.csv"
     for name, value in (("PATH", path), ("FOLDS", 2), ("SIZE", 32)):

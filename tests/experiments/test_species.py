@@ -66,6 +66,7 @@ def short(tmp_path, monkeypatch):
     return values
 
 
+@pytest.mark.heavy
 def test_every_row_of_the_tree(folder, tmp_path, short, monkeypatch, capsys):
     arguments = ["--data-dir", str(folder), "--out", str(tmp_path / "runs"), "--seeds", "1"]
     assert hierarchy.main(arguments) == 0

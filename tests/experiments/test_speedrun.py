@@ -113,6 +113,7 @@ def test_rates_rise_and_fall_as_published():
     np.testing.assert_allclose(rates, np.interp(at, [0, 109, 476], [0.2, 1, 0.07]), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path, folder, small):
     given = Images.of(data.load("cifar10", data_dir=folder), held_out=False)
     assert len(given.images) == 70
@@ -136,6 +137,7 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path, folder, small):
         run(other, given, 3, folder=tmp_path / "run")
 
 
+@pytest.mark.heavy
 def test_the_command_appends_rows_and_never_twice(tmp_path, folder, small, capsys):
     results = tmp_path / "results.csv"
     words = ["--data-dir", str(folder), "--results", str(results), "--held-out"]

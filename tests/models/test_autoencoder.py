@@ -20,6 +20,7 @@ def small(**options):
     return Autoencoder(**{"widths": (8, 16), "latent": 16, **options})
 
 
+@pytest.mark.heavy
 def test_it_learns_sixteen_images_by_heart():
     model, batch = small(), images(16, 9, 11, 1)
     variables = models.initialize(model, jax.random.key(0), batch.shape[1:])

@@ -322,6 +322,7 @@ def test_what_is_no_image_is_refused(shape, dtype, message):
         jax.eval_shape(small().init, jax.random.key(0), jax.ShapeDtypeStruct(shape, dtype))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("shape", [(15, 18, 2), (9, 8, 10, 1)], ids=["image", "volume"])
 def test_with_a_strided_stem_the_answer_is_as_large_as_the_image(shape):
     """The network of a coarser image, enlarged linearly; without it nothing changes."""

@@ -83,6 +83,7 @@ def cases(draw):
     return images, kernel, options
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(cases())

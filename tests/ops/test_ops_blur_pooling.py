@@ -33,6 +33,7 @@ def test_blur_pool_is_scipys_correlation_and_strides(mode, scipys, strides, leng
 axis_of = st.tuples(st.integers(1, 9), st.integers(1, 4))  # length and stride
 
 
+@pytest.mark.heavy
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     axes=st.lists(axis_of, min_size=1, max_size=2),

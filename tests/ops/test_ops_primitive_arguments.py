@@ -74,6 +74,7 @@ def convolutions(draw):
     return *shapes, options
 
 
+@pytest.mark.heavy
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(convolutions())
 def test_all_arguments_at_random(case):

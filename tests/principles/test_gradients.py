@@ -62,6 +62,7 @@ def test_backpropagation_is_the_derivative(made):
     assert gradient_error(loss, variables) < 1e-8
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["compact", "lenet5"])
 def test_registered_networks_compute_in_float64_and_their_derivatives_are_right(name):
     model = models.create(name, num_classes=3, image_size=16, dtype=jnp.float64)

@@ -112,6 +112,7 @@ def test_the_formula_is_the_support_of_the_gradient(first, second, stride, joine
     np.testing.assert_array_equal(field.pixels(position, shape), found)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("name", "path", "side", "options"),
     [

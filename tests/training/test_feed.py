@@ -53,6 +53,7 @@ def batches(feed, **kwargs):
             yield gather_batch(feed.resident, {name: rows[k] for name, rows in chunk.items()})
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=25)
 @given(
     n=st.integers(1, 40),

@@ -205,6 +205,7 @@ def test_a_table_groups_the_classes_of_any_data(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "run" / "run.json").exists()
 
 
+@pytest.mark.heavy
 def test_arrays_of_ones_own_are_grouped_again_when_the_run_is_loaded(tmp_path):
     (tmp_path / "kinds.csv").write_text("class,kind\na,one\nb,one\nc,two\n")
     dataset = small_set()

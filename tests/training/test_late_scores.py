@@ -133,6 +133,7 @@ def test_predictions_that_are_not_finite_end_it_a_chunk_later(trained):
         trained(late=True, accuracy=(0.5, np.nan, 0.7))
 
 
+@pytest.mark.heavy
 def test_a_run_and_a_population_are_the_same(tmp_path, monkeypatch):
     given = {"model": Tiny(), "data": small_set(40), "epochs": 3, "batch_size": 8}
     given |= {"train.select": "best", "reporter": Silent()}

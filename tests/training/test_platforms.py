@@ -30,6 +30,7 @@ DEEPER = ("resnet34", "resnet101", "resnet152", "wide_resnet28_10")
 FACES = ("iresnet18", "iresnet34", "iresnet50", "iresnet100", "mobilefacenet")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "name",
     [

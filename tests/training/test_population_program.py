@@ -63,6 +63,7 @@ def near(found, expected, atol=1e-5):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=atol, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_step_of_each_member_is_that_of_its_own_run(strategy, devices):
@@ -91,6 +92,7 @@ STEPS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("strategy", "changes"),
     [
@@ -113,6 +115,7 @@ def test_every_kind_of_step_can_be_stacked(strategy, changes):
         near(population.member(state, number), alone(assembly, recipe)[0], atol)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_chunk_is_its_steps(strategy):
     recipes = [BASE.override(own) for own in OWN]

@@ -38,6 +38,7 @@ def expected_loss(logits, masks, smoothing, weight):
     return np.array(losses)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("shape", [(6, 7), (3, 4, 5)])
 @pytest.mark.parametrize(("smoothing", "weight"), [(0.0, 1.0), (0.1, 0.5), (0.0, 0.0)])
 def test_cross_entropy_and_dice(shape, smoothing, weight):

@@ -74,6 +74,7 @@ OTHER = (
 )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("changes", ALIKE, ids=str)
 def test_recipes_that_differ_in_scalars_share_all_programs(changes):
     expected = stepped(assembled(changes))

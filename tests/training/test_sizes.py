@@ -36,6 +36,7 @@ def test_reduction_is_that_of_pillow(shape, side):
     assert resize(images, min(shape)) is images
 
 
+@pytest.mark.heavy
 def test_a_step_is_one_on_smaller_images():
     assembly, run_chunk, _ = parts(Tiny(), {"train.sizes": (4, 6)})
     batch = batch_of(assembly.dataset, np.arange(8))
@@ -64,6 +65,7 @@ def leaves(run):
     return jax.tree.leaves(to_host(run.variables))
 
 
+@pytest.mark.heavy
 def test_a_run_that_was_stopped_goes_on_with_the_size_of_its_epoch(tmp_path):
     run = train(tmp_path / "run")
     for after in (1, 2):  # the next epoch has the same size, or the other
@@ -75,6 +77,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_size_of_its_epoch(tmp_path):
     assert any((a != b).any() for a, b in zip(leaves(whole), leaves(run), strict=True))
 
 
+@pytest.mark.heavy
 def test_members_of_a_population_change_size_together(tmp_path):
     found = {}
     for strategy in ("loop", "vmap", "map"):

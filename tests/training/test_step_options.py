@@ -28,6 +28,7 @@ def assert_close(a, b, **kwargs):
         np.testing.assert_allclose(x, y, **kwargs)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("devices", [1, 2])
 def test_accumulation_is_the_large_batch(devices):
     """To rounding, also where whole parts are padding, with weights and mixed labels."""

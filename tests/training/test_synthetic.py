@@ -16,6 +16,7 @@ IMAGES = jnp.asarray(RNG.uniform(0.2, 0.8, (60, 16, 20, 1)), jnp.float32)
 prepare = jax.jit(lambda batch, key: Synthetic().prepare(batch, key=key))
 
 
+@pytest.mark.heavy
 def test_some_images_stay_and_of_the_others_the_change_is_marked():
     found = prepare({"image": IMAGES, "mask": jnp.zeros((60, 16, 20), jnp.uint8)}, KEY)
     where = np.asarray(found["changed"])
@@ -28,6 +29,7 @@ def test_some_images_stay_and_of_the_others_the_change_is_marked():
     np.testing.assert_array_equal(everything["image"], IMAGES)
 
 
+@pytest.mark.heavy
 def test_padded_rows_lend_no_texture():
     """The last valid image takes that of the first, in a batch of any size."""
     valid = jnp.arange(10) < 7

@@ -62,6 +62,7 @@ def problems(draw):
     return tuple(sides), tuple(window), draw(OVERLAPS)
 
 
+@pytest.mark.heavy
 @settings(max_examples=18, deadline=None, derandomize=True)
 @given(problems())
 def test_what_looks_at_single_pixels_sees_no_windows(problem):
