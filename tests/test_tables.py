@@ -95,6 +95,8 @@ def test_seeds_that_do_not_fit_are_not_averaged(odd):
          "-0.0700 [-0.2000, 0.1000]"),
         ({"experiment": "a minus b", "metric": "p of no equivalence", "value": 0.07,
           "low": math.nan, "high": math.nan}, "0.0700 [no interval]"),
+        ({"metric": "p of no equivalence", "value": 1.36e-5, "low": 0.0, "high": 1e-4},
+         "1.4e-05 [0.0000, 0.0001]"),
     ],
 )  # fmt: skip
 def test_figures(values, expected):

@@ -1,6 +1,6 @@
 """MNIST: does adaptive polyphase sampling cost accuracy, where shifts need not be guessed?
 
-    python -m experiments.translation.equivalence --data-dir DIR --out FOLDER [--seeds 5]
+    python -m experiments.translation.equivalence --data-dir DIR --out FOLDER [--seeds 10]
 
 As `experiments.translation.measure`, with strided convolutions and adaptive polyphase sampling
 alone. Of each class 1,000 digits are learned, shifted at random by up to 4 pixels (the border of
@@ -42,7 +42,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return command_of_seeds(__doc__, "translation", PATH, rows, arguments, seeds=5)
+    return command_of_seeds(__doc__, "translation", PATH, rows, arguments, seeds=10)
 
 
 if __name__ == "__main__":
