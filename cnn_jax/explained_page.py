@@ -71,7 +71,12 @@ def write_explanations(
 
 def row_of(audit: Audit) -> dict[str, Any]:
     """An audit as a row of a table: each figure with the ends of its interval."""
-    row: dict[str, Any] = {"method": audit.method, "images": audit.images, "weights": audit.weights}
+    row: dict[str, Any] = {
+        "method": audit.method,
+        "images": audit.images,
+        "of_class": audit.of_class or "",
+        "weights": audit.weights,
+    }
     for name, gain in (
         ("retained", audit.randomisation.retained),
         ("deletion", audit.deletion),
@@ -111,6 +116,7 @@ def _page(
             for audit in audits
         ],
         audited=audits[0].images if audits else 0,
+        of_class=audits[0].of_class if audits else None,
         images=[
             ExplainedImage(
                 first.ids[i],

@@ -32,7 +32,7 @@ _COVERS = {"test-set": "test sets", "seed": "seeds", "both": "test sets and seed
 
 
 def number(value: float) -> str:
-    """Four decimals below 100, or two digits where these are zeros; whole above, thousands apart."""
+    """Four decimals below 100, two digits where these are zeros; whole above, thousands apart."""
     if 0 < abs(value) < 5e-5:
         return f"{value:.1e}"
     if abs(value) < 100:

@@ -135,6 +135,8 @@ def test_what_cannot_be_explained(run):
             explaining.explain_by(run, pixels, names, **options)
     with pytest.raises(RunError, match="8 validation images"):
         explaining.Controls.of(run, 4)
+    with pytest.raises(ModelError, match="no class 'middle'"):
+        explaining.Controls.of(run, of_class="middle")
 
 
 def test_what_is_missing_of_the_sum_is_measured(run, monkeypatch):
@@ -163,6 +165,47 @@ def test_controls_are_measured_once_for_all_methods(run, audit, monkeypatch):
     alone = explaining.explain_run(run, pixels, method="saliency", audit_images=24)
     assert alone.audit.insertion == found[0].audit.insertion and len(made) == 2
     np.testing.assert_array_equal(alone.maps, found[0].maps)
+
+
+def test_the_audit_of_a_class_is_on_images_of_it(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(type(run), "load", lambda *_, **__: run)  # its data are arrays
+    validation = run.dataset.splits["validation"]
+    labels = validation.targets["label"]
+    low = explaining.Controls.of(run, 12, 0, "low")
+    assert low.of_class == "low" and (low.target == 0).all() and len(low.pixels) == 12
+    own = {image.tobytes() for image in validation.images[labels == 0]}
+    assert {image.tobytes() for image in low.pixels} <= own
+    assert explaining.audit_method(run, "saliency", low).of_class == "low"
+    picture = tmp_path / "one.png"
+    Image.fromarray(run.dataset.splits["test"].images[0]).save(picture)
+    command = ["explain", str(run.path), str(picture), "--method", "saliency", "--class", "low"]
+    assert main([*command, "--out", str(tmp_path / "why"), "--images", "12"]) == 0
+    assert "too few" not in capsys.readouterr().err
+    assert "low&#x27;, of this class" in (tmp_path / "why" / "page.html").read_text("utf-8")
+    with open(tmp_path / "why" / "audit.csv", newline="") as file:
+        assert [row["of_class"] for row in csv.DictReader(file)] == ["low"]
+
+
+def test_a_class_of_too_few_images_is_audited_by_the_likeliest(run, tmp_path, capsys, monkeypatch):
+    labels = run.dataset.splits["validation"].targets["label"]
+    few = np.where(np.cumsum(labels == 1) <= 7, labels, 0)  # seven of "high" are left
+    split = dataclasses.replace(run.dataset.splits["validation"], targets={"label": few})
+    splits = {**run.dataset.splits, "validation": split}
+    monkeypatch.setattr(run, "dataset", run.dataset.replace(splits=splits))
+    monkeypatch.setattr(type(run), "load", lambda *_, **__: run)  # its data are arrays
+    controls = explaining.Controls.of(run, 16, 0, "high")
+    assert controls.of_class is None and len(controls.pixels) == 16
+    np.testing.assert_array_equal(
+        controls.target, run.classifier.logits(controls.pixels)[1].argmax(axis=1)
+    )
+    audit = explaining.audit_method(run, "saliency", controls)
+    monkeypatch.setattr(explaining.explained, "audit_method", lambda *_, **__: audit)
+    picture = tmp_path / "one.png"
+    Image.fromarray(run.dataset.splits["test"].images[0]).save(picture)
+    command = ["explain", str(run.path), str(picture), "--method", "saliency", "--class", "high"]
+    assert main([*command, "--out", str(tmp_path / "why"), "--images", "16"]) == 0
+    assert "too few validation images are of 'high'" in capsys.readouterr().err
+    assert "holds likeliest" in (tmp_path / "why" / "page.html").read_text("utf-8")
 
 
 def test_a_map_on_a_picture():

@@ -16,7 +16,7 @@ from cnn_jax import explain, models
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import Estimate
 from cnn_jax.explain.randomisation import Verdict
-from cnn_jax.explaining.maps import check_explainable, logits, maps_of
+from cnn_jax.explaining.maps import check_explainable, class_number, logits, maps_of
 from cnn_jax.principles.layers import layers, main_layers
 from cnn_jax.training.baselines import stratified_subset
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cnn_jax.run import Run
 
 AUDITED = 48  # validation images by which a method is audited
+LEAST = 8  # of them
 LARGEST_GAP = 0.05  # of a map that has to add up, what may be missing of the sum
 
 
@@ -31,12 +32,13 @@ LARGEST_GAP = 0.05  # of a map that has to add up, what may be missing of the su
 class Audit:
     """How far a method can be trusted on one network.
 
-    All figures are of the class that the network holds likeliest, on validation images. Gains are
-    positive where the method is better than the control, paired by image.
+    Gains are positive where the method is better than the control, paired by image.
 
     Attributes:
       method: its name.
-      images: how many.
+      images: how many validation images.
+      of_class: what was explained, on images of this class; None for the class that the network
+        holds likeliest, on images of all.
       randomisation: see `explain.randomisation_check`.
       deletion: how much faster the probability falls than when pixels go in random order.
       insertion: how much faster it comes back.
@@ -54,6 +56,7 @@ class Audit:
     road: Estimate
     deletion_edges: Estimate
     gap: float | None = None
+    of_class: str | None = None
 
     @property
     def weights(self) -> Verdict:
@@ -110,7 +113,8 @@ class Controls:
     Attributes:
       pixels: as they are kept `[N, H, W, C]`, of the validation part, each class in its share.
       groups: of each, or None.
-      target: int `[N]`, the likeliest class of each.
+      target: int `[N]`, the class that is explained.
+      of_class: see `Audit`.
       x: float32 `[N, H, W, C]`, as the network sees them.
       probability: of the targets, of images as the network sees them.
       fresh: variables whose weights are drawn anew.
@@ -123,6 +127,7 @@ class Controls:
     pixels: np.ndarray
     groups: np.ndarray | None
     target: np.ndarray
+    of_class: str | None
     x: np.ndarray
     probability: explain.Probability
     fresh: Mapping[str, Any]
@@ -133,23 +138,38 @@ class Controls:
     change: np.ndarray
 
     @classmethod
-    def of(cls, run: Run, images: int = AUDITED, seed: int = 0) -> Controls:
+    def of(
+        cls, run: Run, images: int = AUDITED, seed: int = 0, of_class: str | None = None
+    ) -> Controls:
         """From so many validation images of a run, or from all where they are fewer.
+
+        Args:
+          run: as `explain_run`.
+          images: how many, at most.
+          seed: of what is drawn.
+          of_class: the class to explain, on images of it: elsewhere its probability is too low to
+            fall. None, or a class of fewer than 8 images: the likeliest one, on images of all.
 
         Raises:
           RunError, DataError: as `explain_run`; or fewer than 8 validation images.
         """
         check_explainable(run)
         split = run.dataset.splits.get("validation")
-        if split is None or len(split) < 8 or images < 8:
+        if split is None or len(split) < LEAST or images < LEAST:
             raise RunError(
                 f"an audit needs 8 validation images at least: {run.dataset.name!r} has "
                 f"{0 if split is None else len(split)}, and {images} are wanted; --no-audit does "
                 "without"
             )
-        rows = stratified_subset(np.asarray(split.targets["label"]), images)
+        label = np.asarray(split.targets["label"])
+        own = np.flatnonzero(label == (-1 if of_class is None else class_number(run, of_class)))
+        if len(own) < LEAST:
+            own, of_class = np.arange(len(label)), None
+        rows = own[stratified_subset(label[own], images)]
         pixels = split.read_images(rows)
-        target = run.classifier.logits(pixels)[1].argmax(axis=1)
+        target = label[rows]
+        if of_class is None:
+            target = run.classifier.logits(pixels)[1].argmax(axis=1)
         x = np.asarray(run.classifier.preprocess(jnp.asarray(pixels)))
         key, shape = jax.random.key(run.recipe.seed + 1), tuple(run.dataset.image_shape)
         probability, random = _probability(run, target), explain.random_maps(x, seed)
@@ -157,6 +177,7 @@ class Controls:
             pixels=pixels,
             groups=None if split.groups is None else split.groups[rows],
             target=target,
+            of_class=of_class,
             x=x,
             probability=probability,
             fresh=models.initialize(run.model, key, shape),
@@ -208,6 +229,7 @@ def audit_method(
         road=paired(road, given.random_road),
         deletion_edges=paired(given.edge_deletion, deleted),
         gap=_gap(maps, given.change) if explain.METHODS[method].complete else None,
+        of_class=given.of_class,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from cnn_jax import environment, explain
 from cnn_jax.errors import ModelError
 from cnn_jax.explaining.audit import AUDITED, Audit, Controls, audit_method
-from cnn_jax.explaining.maps import check_explainable, maps_of
+from cnn_jax.explaining.maps import check_explainable, class_number, maps_of
 from cnn_jax.new_images import source_of
 from cnn_jax.training.devices import numerics
 
@@ -78,8 +78,8 @@ def explain_run(
     """
     explain.method(method)
     asked = _ask(run, images, of_class)
-    controls = functools.partial(Controls.of, run, audit_images, seed) if audited else None
-    return _explained(run, asked, method, controls, seed)
+    controls = functools.partial(Controls.of, run, audit_images, seed, of_class)
+    return _explained(run, asked, method, controls if audited else None, seed)
 
 
 def explain_by(
@@ -109,7 +109,7 @@ def explain_by(
     for name in methods:
         explain.method(name)
     asked = _ask(run, images, of_class)
-    once = functools.cache(functools.partial(Controls.of, run, audit_images, seed))
+    once = functools.cache(functools.partial(Controls.of, run, audit_images, seed, of_class))
     found, refused = [], {}
     for name in methods:
         reporter(name.replace("_", " "))
@@ -135,13 +135,13 @@ class _Asked:
 def _ask(run: Run, images: Images, of_class: str | None) -> _Asked:
     check_explainable(run)
     classifier = run.classifier
-    _check_class(run, of_class)
+    number = None if of_class is None else class_number(run, of_class)
     source, ids = source_of(images, classifier.image_shape, run.recipe.data.fit)
     pixels = np.stack([source[i] for i in range(len(source))])
     probabilities = classifier.predict(pixels).probabilities
     chosen = probabilities.argmax(axis=1)
-    if of_class is not None:
-        chosen = np.full(len(pixels), classifier.classes.index(of_class))
+    if number is not None:
+        chosen = np.full(len(pixels), number)
     return _Asked(tuple(ids), pixels, chosen, probabilities[np.arange(len(pixels)), chosen])
 
 
@@ -162,9 +162,3 @@ def _explained(
         method=method,
         audit=audit,
     )
-
-
-def _check_class(run: Run, name: str | None) -> None:
-    if name is not None and name not in run.classifier.classes:
-        known = ", ".join(run.classifier.classes)
-        raise ModelError(f"no class {name!r}: choose one of {known}")

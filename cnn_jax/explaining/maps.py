@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import explain, nn
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ModelError, RunError
 from cnn_jax.explain.answers import logits_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ def logits(run: Run, x: np.ndarray) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=0)
 def _answers(model: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
     return logits_of(model, variables)(x)
+
+
+def class_number(run: Run, name: str) -> int:
+    """Of a class by its name; ModelError where there is none of it."""
+    classes = run.classifier.classes
+    if name not in classes:
+        raise ModelError(f"no class {name!r}: choose one of {', '.join(classes)}")
+    return classes.index(name)
 
 
 def check_explainable(run: Run) -> None:

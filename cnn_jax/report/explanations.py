@@ -64,6 +64,7 @@ class ExplanationsPage:
     model: str
     audits: Sequence[AuditRow]
     audited: int
+    of_class: str | None
     images: Sequence[ExplainedImage]
     refused: Sequence[tuple[str, str]]
     unread: Sequence[tuple[str, str]]
@@ -93,6 +94,12 @@ def _verdict(page: ExplanationsPage) -> str:
     bad = len(page.audits) - len(good)
     said = f"On this network {_listed(good)} pass{'es' if len(good) == 1 else ''} the audit"
     return f"{said}; {bad} do{'es' if bad == 1 else ''} not." if bad else f"{said}."
+
+
+def _of_class(name: str | None) -> str:
+    if name is None:
+        return "of the class that the network holds likeliest"
+    return f"all of '{name}', of this class"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -125,7 +132,7 @@ def _audits(page: ExplanationsPage) -> Markup:
     ]
     return section(
         "Can they be trusted here?",
-        f"On {page.audited:,} validation images, of the class that the network holds likeliest. "
+        f"On {page.audited:,} validation images, {_of_class(page.of_class)}. "
         "Weights: whether maps change when the network's "
         "weights are drawn anew. Deletion, insertion and ROAD: how much more the probability hangs "
         "on the pixels that a map holds high than on pixels in random order, or in the order of an "
