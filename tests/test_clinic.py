@@ -223,6 +223,7 @@ def test_cases_are_in_the_order_of_risk_and_the_failures_are_all(flat):
         np.testing.assert_array_equal(case.image, images[case.id])
 
 
+@pytest.mark.heavy
 def test_a_model_without_maps_is_seen_by_occlusion(flat, tmp_path):
     decision = deciding.decide(flat, positive="1")
     page = clinic.make_clinic_page(flat, decision)

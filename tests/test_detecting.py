@@ -221,6 +221,7 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
+@pytest.mark.heavy
 def test_the_command_prints_and_writes(folder, capsys):
     asked = ["detect", "--data", str(folder), "--normal", "upright"]
     assert main([*asked, "--out", "found", "--false-alarm", "0.06"]) == 0
@@ -298,6 +299,7 @@ def test_maps_tell_where(method, features, tmp_path):
     assert of_pixels.detector.scorer.maps(found.dataset.splits["test"]) is None
 
 
+@pytest.mark.heavy
 def test_an_anomalous_image_without_a_mark_is_no_normal_one():
     """Its pixels are let through by no one: AU-PIMO looks at normal images."""
     images, labels, masks = scratched(60, odd=20, seed=1)

@@ -88,6 +88,7 @@ def test_what_is_wrong_is_said(audit):
     )
 
 
+@pytest.mark.heavy
 def test_what_a_network_does_not_allow_is_told_apart(run, tmp_path):
     options = {"model": "lenet5", "epochs": 1}
     other = train(data=run.dataset, out=tmp_path / "tanh", reporter=Silent(), **options)
@@ -151,6 +152,7 @@ def test_what_is_missing_of_the_sum_is_measured(run, monkeypatch):
     assert explaining.audit_method(run, "saliency", controls).gap is None
 
 
+@pytest.mark.heavy
 def test_controls_are_measured_once_for_all_methods(run, audit, monkeypatch):
     made = []
     of = explaining.Controls.of.__func__

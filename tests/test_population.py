@@ -175,6 +175,7 @@ def test_one_program_is_compiled_once(strategy, tmp_path, monkeypatch):
     assert made[0]._jitted._cache_size() == 0  # which would be a second time
 
 
+@pytest.mark.heavy
 def test_a_signal_at_the_end_of_a_member_stops_before_the_next(tmp_path):
     begun = train(tmp_path / "p", seeds=3, strategy="loop", reporter=Pressing(2))
     assert begun.status == "interrupted" and list(begun.members) == ["seed-0"]
@@ -202,6 +203,7 @@ def test_a_member_that_is_not_finite_does_not_stop_the_others(strategy, tmp_path
     assert failed.status == "failed" and list(failed.failures) == ["broken", "b"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_members_end_each_for_itself(strategy, tmp_path):
     """Patience ends one before the other; what is kept is its own last state."""
@@ -390,6 +392,7 @@ def test_folds_are_no_ensemble(tmp_path):
     assert population.cross_validated()["accuracy"].n == 45
 
 
+@pytest.mark.heavy
 def test_ensembles_on_the_command_line(capsys, tmp_path):
     small = ["--model.options.widths", "[4]", "--model.options.units", "1"]
     small += ["--epochs", "1", "--strategy", "loop"]

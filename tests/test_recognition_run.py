@@ -173,6 +173,7 @@ def test_interrupted_and_resumed_it_is_the_same_bit_for_bit(run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, run.variables)
 
 
+@pytest.mark.heavy
 def test_two_splits_train_as_one_program(run, tmp_path):
     members = {f"split-{k}": {"data.split_seed": k} for k in range(2)}
     population = train_population(

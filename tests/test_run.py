@@ -191,6 +191,7 @@ def test_arrays_of_ones_own_get_no_recipe_that_was_made_for_others(own):
     assert own.recipe.train == expected.train
 
 
+@pytest.mark.heavy
 def test_a_run_goes_on_from_another_folder_and_finds_data_that_moved(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     pictures = tmp_path / "pictures"
@@ -273,6 +274,7 @@ def test_patience_ends_training_and_says_so(tmp_path):
     assert run.info["reason"].startswith("validation has not improved for 1 epochs")
 
 
+@pytest.mark.heavy
 def test_until_converged_ends_by_itself(tmp_path):
     run = cnn_jax.train(
         model=Tiny(),

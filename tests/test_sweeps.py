@@ -203,6 +203,7 @@ class PressingChunks(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.heavy
 def test_data_may_vary_between_batches(tmp_path):
     vary = {"data.validation": [0.2, 0.3], "data.split_seed": [0, 1]}
     options = {"model.options": {"widths": [4], "units": 1}, "reporter": Silent(), "batch": 1}
@@ -256,6 +257,7 @@ def test_random_points_go_on_and_do_not_repeat(tmp_path):
     assert len({trial.point["optimizer.learning_rate"] for trial in cut.trials}) == 6
 
 
+@pytest.mark.heavy
 def test_batches_share_one_program(tmp_path, monkeypatch):
     from cnn_jax.training import population
 
@@ -298,6 +300,7 @@ def test_a_trial_that_is_not_finite_is_told(tmp_path):
     assert "no trial of 2 can be used: the loss" in all_failed.summary()
 
 
+@pytest.mark.heavy
 def test_structure_can_vary_too(tmp_path):
     """One program cannot train both, so they are trained one after another."""
     found = sweep(tmp_path / "s", {"augment.translate": [0, 1]}, strategy="auto")
@@ -424,6 +427,7 @@ def test_a_database_that_cannot_be_opened(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_machines_that_begin_at_once_in_an_empty_database(tmp_path, monkeypatch):
     import optuna
     import sqlalchemy.exc
@@ -449,6 +453,7 @@ def test_without_optuna(monkeypatch, tmp_path):
         sweep(tmp_path / "s")
 
 
+@pytest.mark.heavy
 def test_the_command_line(capsys, tmp_path):
     small = ["--model.options.widths", "[4]", "--model.options.units", "1", "--epochs", "1"]
     small += ["--strategy", "loop", "--out", "s"]

@@ -121,6 +121,7 @@ def test_cutmix_pastes_a_box_of_the_partner_and_says_its_exact_share():
     assert len(np.unique(mixed["mix_share"])) > 15  # of 9 x 9 sides, cut at the border
 
 
+@pytest.mark.heavy
 def test_of_mixup_and_cutmix_each_example_takes_one():
     batch = batch_of(400)
     both, mixed, pasted = (
@@ -206,6 +207,7 @@ ALL = quick(Augment(**EVERYTHING))
 MIXED = quick(Augment(**EVERYTHING, mixup=0.4, cutmix=1.0))
 
 
+@pytest.mark.heavy
 def test_everything_together_stays_in_range_and_float32():
     batch = batch_of(12, channels=3)
     out = MIXED(KEY, batch)

@@ -277,6 +277,7 @@ def test_a_missing_package_is_named(prepare, tmp_path, monkeypatch, package):
         load("tfds:own", data_dir=tmp_path)
 
 
+@pytest.mark.heavy
 def test_damage_is_a_data_error_with_a_remedy(prepare, tmp_path, rng):
     folder = prepare()
     digest = load("tfds:own", data_dir=tmp_path).digest

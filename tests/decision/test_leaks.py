@@ -79,6 +79,7 @@ def test_the_type_survives_what_is_done_with_predictions(tmp_path):
         CalibrationPredictions.load(tmp_path / "test.npz")
 
 
+@pytest.mark.heavy
 def test_another_test_part_changes_nothing_that_was_fitted(tmp_path):
     """What a run learns, stops at, selects and calibrates is a function of the other parts."""
     given = small_set(40)

@@ -88,6 +88,7 @@ def crossed(draw, k, n, mean, of_seed=0.03):
     ]
 
 
+@pytest.mark.heavy
 def test_the_interval_over_both_covers_the_truth():
     draw = np.random.default_rng(0)
     covered = {"both": 0, "seed": 0}

@@ -161,6 +161,7 @@ def test_sign_flips_are_scipys_permutation_test(differences):
     assert result.p_value == pytest.approx(min(theirs.pvalue, 1), abs=1e-9)
 
 
+@pytest.mark.heavy
 def test_drawn_sign_flips_come_near_the_exact_ones():
     draw = np.random.default_rng(3)
     differences = draw.normal(0.4, 1, 20)

@@ -69,6 +69,7 @@ def test_kinds_are_sums_of_their_products(folder):
     np.testing.assert_array_equal(highest.logits.argmax(1), kinds[p.argmax(1)])
 
 
+@pytest.mark.heavy
 def test_rows_of_a_run(folder, tmp_path, monkeypatch):
     path = tmp_path / "results.csv"
     monkeypatch.setattr(grocery, "PATH", path)

@@ -85,6 +85,7 @@ def test_every_row_of_the_tree(folder, tmp_path, short, monkeypatch, capsys):
     assert "keeps a training with another train: give another folder" in capsys.readouterr().err
 
 
+@pytest.mark.heavy
 def test_every_row_of_resizing(folder, tmp_path, short, monkeypatch):
     monkeypatch.setattr(resizing, "ROUNDS", 6)
     monkeypatch.setattr(resizing, "STEPS", 1)

@@ -151,6 +151,7 @@ class Pooled(nn.Module):
         return x.reshape(len(x), -1) @ self.param("head", nn.initializers.normal(1), (4, 3))
 
 
+@pytest.mark.heavy
 def test_max_pooling_gives_all_to_the_largest():
     model, x = Pooled(), draw(*SHAPE)
     variables = model.init(jax.random.key(0), jnp.asarray(x, jnp.float32))

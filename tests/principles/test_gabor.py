@@ -32,6 +32,7 @@ def test_a_gabor_function_is_found_again(angle, wavelength, phase):
     np.testing.assert_allclose(found.fitted[0], made, atol=1e-3)
 
 
+@pytest.mark.heavy
 def test_noise_fits_worse_and_the_fit_explains_what_it_says():
     rng = np.random.default_rng(0)
     made = _gabor(7, 0.8, 5, 1.8, 2.2, 1.0)

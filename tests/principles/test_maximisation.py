@@ -38,6 +38,7 @@ def test_of_a_linear_unit_pixels_go_where_the_weights_point():
         assert found.values[number] <= best + 1e-5
 
 
+@pytest.mark.heavy
 def test_what_is_made_beats_noise_and_every_image_and_lies_in_range():
     rng = np.random.default_rng(0)
     images = rng.random((200, 16, 16, 3)).astype(np.float32)

@@ -114,6 +114,7 @@ def zoo(rng, n=120, wrong=False):
     )
 
 
+@pytest.mark.heavy
 def test_a_run_learns_by_a_target_of_its_data(tmp_path, capsys):
     dataset = zoo(np.random.default_rng(0))
     assert parents(dataset, "realm") == ("animal", "animal", "plant", "plant")

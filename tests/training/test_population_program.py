@@ -141,6 +141,7 @@ def test_batches_are_those_of_the_single_runs_bit_for_bit():
                     np.testing.assert_array_equal(chunk[name][:, number], own[number][step][name])
 
 
+@pytest.mark.heavy
 def test_augmentation_draws_are_those_of_the_single_runs_bit_for_bit():
     """What moves whole pixels, so that the drawn numbers can be read from the images."""
     augment = Augment(translate=2, flip=True, cutout=3, erase=0.5)

@@ -403,6 +403,7 @@ def unlabelled_step(task, devices=1):
 VIEWS = Contrastive(Augment(translate=1, brightness=0.3), num_outputs=5)
 
 
+@pytest.mark.heavy
 def test_padded_rows_change_nothing_in_a_step_of_views():
     assembly, step = unlabelled_step(VIEWS)
     run = make_run_chunk(step)

@@ -68,6 +68,7 @@ def test_with_batch_norm_accumulation_is_ghost_batch_norm():
     np.testing.assert_allclose(got["var"], var, rtol=1e-3)
 
 
+@pytest.mark.heavy
 def test_accumulation_needs_less_memory():
     def temporary(accumulate):
         changes = {"train.accumulate": accumulate, "train.batch_size": 64}
