@@ -116,7 +116,8 @@ def _page(
             for audit in audits
         ],
         audited=audits[0].images if audits else 0,
-        of_class=audits[0].of_class if audits else None,
+        of_class=first.of_class,
+        audited_otherwise=first.audited_otherwise,
         images=[
             ExplainedImage(
                 first.ids[i],

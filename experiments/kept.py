@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from cnn_jax import Run, nn, train, train_population
 from cnn_jax.data import Dataset
+from cnn_jax.errors import CnnJaxError
 from cnn_jax.population import Population
 from cnn_jax.recipe import Recipe
 from experiments.results import ResultsError
@@ -25,12 +26,14 @@ def kept_run(recipe: Recipe, dataset: Dataset, folder: Path, *, baselines: bool 
       baselines: see `cnn_jax.train`; of a new run.
 
     Raises:
-      ResultsError: what lies there was trained otherwise, or a signal stopped the training.
+      ResultsError: what lies there was trained otherwise or on other data, or a signal stopped
+        the training.
     """
-    if not (folder / "run.json").exists():
+    if not _begun(folder, "run.json"):
         return _ended(train(recipe, data=dataset, out=folder, baselines=baselines))
     run = Run.load(folder, data=dataset)
     _check_alike(run.recipe, recipe, folder)
+    _check_data(run, folder)
     return _ended(run.resume())
 
 
@@ -41,6 +44,7 @@ def kept_population(
     members: Mapping[str, Mapping[str, Any]],
     *,
     model: nn.Module | None = None,
+    may_fail: bool = False,
     **settings: Any,
 ) -> Population:
     """The finished population in a folder, or a new one there.
@@ -49,20 +53,19 @@ def kept_population(
       recipe, dataset, folder: as `kept_run`.
       members: name -> what it changes in the recipe, also of a population that is there.
       model: of one's own, or None for that of the recipe.
+      may_fail: whether members may be missing whose loss was not finite.
       **settings: of `cnn_jax.train_population`; of a new population.
 
     Raises:
-      ResultsError: what lies there was trained otherwise, or a signal stopped the training.
+      ResultsError: as `kept_run`; a member that failed.
     """
-    if not (folder / "population.json").exists():
-        return _ended(
-            train_population(
-                recipe, model=model, data=dataset, members=members, out=folder, **settings
-            )
+    if not _begun(folder, "population.json"):
+        population = train_population(
+            recipe, model=model, data=dataset, members=members, out=folder, **settings
         )
+        return _whole(_ended(population), may_fail)
     population = Population.load(folder, model=model, data=dataset)
-    # What a model of one's own is called, the folder says.
-    named = {} if model is None else {"model.name": population.recipe.model.name}
+    named = {} if model is None else {"model.name": f"custom:{type(model).__name__}"}
     _check_alike(population.recipe, recipe.override(named), folder)
     there = {one["name"]: one["overrides"] for one in population.info["members"]}
     if there != {name: dict(own) for name, own in members.items()}:
@@ -70,12 +73,23 @@ def kept_population(
             f"'{folder}' keeps {len(there)} members by other seeds or settings than the "
             f"{len(members)} that are asked for: give another folder"
         )
-    return _ended(population.resume())
+    for run in population.members.values():
+        _check_data(run, folder)
+    return _whole(_ended(population.resume()), may_fail)
 
 
 def seeds_from_zero(number: int) -> dict[str, dict[str, Any]]:
     """Members that differ in their seed alone."""
     return {f"seed-{seed}": {"seed": seed} for seed in range(number)}
+
+
+def _begun(folder: Path, name: str) -> bool:
+    """Whether a training is in a folder."""
+    if (folder / name).exists():
+        return True
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ResultsError(f"'{folder}' holds no {name}: remove it, or give another folder")
+    return False
 
 
 def _ended(trained: Trained) -> Trained:
@@ -85,9 +99,27 @@ def _ended(trained: Trained) -> Trained:
     return trained
 
 
+def _whole(population: Population, may_fail: bool) -> Population:
+    """Raise where seeds are missing, which would be paired with others."""
+    if population.failures and not may_fail:
+        name, why = next(iter(population.failures.items()))
+        raise ResultsError(f"'{population.path}': {name} failed: {why}")
+    return population
+
+
+def _check_data(run: Run, folder: Path) -> None:
+    try:
+        run.dataset  # noqa: B018  # which refuses other data
+    except CnnJaxError as error:
+        raise ResultsError(f"'{folder}': {error}") from error
+
+
 def _check_alike(recipe: Recipe, wanted: Recipe, folder: Path) -> None:
     """Where the data lie may differ."""
-    for part in ("seed", "model", "augment", "loss", "optimizer", "schedule", "train"):
+    elsewhere = {"data.source": wanted.data.source, "data.root": wanted.data.root}
+    recipe = recipe.override(elsewhere)
+    parts = ("seed", "data", "model", "augment", "loss", "optimizer", "schedule", "train")
+    for part in parts:
         if getattr(recipe, part) != getattr(wanted, part):
             raise ResultsError(
                 f"'{folder}' keeps a training with another {part}: give another folder"

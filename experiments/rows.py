@@ -68,8 +68,9 @@ def append_each(path: Path, rows: Iterable[Row], name: str) -> int:
     measured to be the same.
     """
     try:
+        there = {_figure(row) for row in read(path)} if path.exists() else set()
         for row in rows:
-            if not _is_there(path, row):
+            if _figure(row) not in there:
                 append(path, [row])
     except (CnnJaxError, ResultsError) as error:
         print(f"{name}: {error}", file=sys.stderr)
@@ -77,14 +78,11 @@ def append_each(path: Path, rows: Iterable[Row], name: str) -> int:
     return 0
 
 
-def _is_there(path: Path, row: Row) -> bool:
-    """Whether a row has the same figure, by the same command."""
-
-    def figure(of: Row) -> tuple[str, ...]:
-        # As text, in which an interval without ends equals another.
-        return (*of.identity, of.command, *map(str, (of.value, of.low, of.high, of.n)))
-
-    return path.exists() and figure(row) in {figure(other) for other in read(path)}
+def _figure(row: Row) -> tuple[object, ...]:
+    """What has to be equal where a row is there already."""
+    # Ends as text, in which an interval without them equals another.
+    ends = (str(float(row.low)), str(float(row.high)))
+    return (row.identity, row.command, float(row.value), *ends, row.n)
 
 
 def command_of_seeds(

@@ -182,7 +182,7 @@ def test_the_audit_of_a_class_is_on_images_of_it(run, tmp_path, capsys, monkeypa
     Image.fromarray(run.dataset.splits["test"].images[0]).save(picture)
     command = ["explain", str(run.path), str(picture), "--method", "saliency", "--class", "low"]
     assert main([*command, "--out", str(tmp_path / "why"), "--images", "12"]) == 0
-    assert "too few" not in capsys.readouterr().err
+    assert "fewer than" not in capsys.readouterr().err
     assert "low&#x27;, of this class" in (tmp_path / "why" / "page.html").read_text("utf-8")
     with open(tmp_path / "why" / "audit.csv", newline="") as file:
         assert [row["of_class"] for row in csv.DictReader(file)] == ["low"]
@@ -206,8 +206,11 @@ def test_a_class_of_too_few_images_is_audited_by_the_likeliest(run, tmp_path, ca
     Image.fromarray(run.dataset.splits["test"].images[0]).save(picture)
     command = ["explain", str(run.path), str(picture), "--method", "saliency", "--class", "high"]
     assert main([*command, "--out", str(tmp_path / "why"), "--images", "16"]) == 0
-    assert "too few validation images are of 'high'" in capsys.readouterr().err
-    assert "holds likeliest" in (tmp_path / "why" / "page.html").read_text("utf-8")
+    assert "fewer than 8 validation images are of 'high'" in capsys.readouterr().err
+    page = (tmp_path / "why" / "page.html").read_text("utf-8")
+    assert "holds likeliest, since too few are of &#x27;high" in page
+    why = explaining.explain_run(run, [picture], method="saliency", of_class="high")
+    assert "which is not of 'high': too few images" in repr(why)
 
 
 def test_a_map_on_a_picture():

@@ -91,11 +91,11 @@ def explain(arguments: list[str]) -> int:
     )
     for name, why in refused.items():
         print(f"cnn-jax: {name}: {printable(why)}", file=sys.stderr)
-    audit = found[0].audit
-    if options.of_class is not None and audit is not None and audit.of_class is None:
+    if found[0].audited_otherwise:
         print(
-            f"cnn-jax: too few validation images are of {printable(options.of_class)!r}: the audit "
-            "is of the class that the network holds likeliest",
+            f"cnn-jax: fewer than {explaining.FEWEST_AUDITED} validation images are of "
+            f"{printable(options.of_class)!r}: the audit is of the class that the network holds "
+            "likeliest",
             file=sys.stderr,
         )
     if text := tables.audits(found):

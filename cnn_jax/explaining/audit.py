@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cnn_jax.run import Run
 
 AUDITED = 48  # validation images by which a method is audited
-LEAST = 8  # of them
+FEWEST_AUDITED = 8  # of them
 LARGEST_GAP = 0.05  # of a map that has to add up, what may be missing of the sum
 
 
@@ -155,15 +155,15 @@ class Controls:
         """
         check_explainable(run)
         split = run.dataset.splits.get("validation")
-        if split is None or len(split) < LEAST or images < LEAST:
+        if split is None or len(split) < FEWEST_AUDITED or images < FEWEST_AUDITED:
             raise RunError(
-                f"an audit needs 8 validation images at least: {run.dataset.name!r} has "
-                f"{0 if split is None else len(split)}, and {images} are wanted; --no-audit does "
-                "without"
+                f"an audit needs {FEWEST_AUDITED} validation images at least: "
+                f"{run.dataset.name!r} has {0 if split is None else len(split)}, and {images} are "
+                "wanted; --no-audit does without"
             )
         label = np.asarray(split.targets["label"])
         own = np.flatnonzero(label == (-1 if of_class is None else class_number(run, of_class)))
-        if len(own) < LEAST:
+        if len(own) < FEWEST_AUDITED:
             own, of_class = np.arange(len(label)), None
         rows = own[stratified_subset(label[own], images)]
         pixels = split.read_images(rows)

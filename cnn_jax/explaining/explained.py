@@ -33,6 +33,7 @@ class Explained:
       maps: float32 `[N, H, W]`, higher where the image speaks for the class.
       method: its name.
       audit: of the method on this network, or None where none was asked for.
+      of_class: the class that was asked for; None for the likeliest of each image.
     """
 
     ids: tuple[str, ...]
@@ -42,11 +43,19 @@ class Explained:
     maps: np.ndarray
     method: str
     audit: Audit | None
+    of_class: str | None = None
+
+    @property
+    def audited_otherwise(self) -> bool:
+        """Whether too few images were of the class that was asked for, to audit its maps."""
+        return self.audit is not None and self.audit.of_class != self.of_class
 
     def __repr__(self) -> str:
         said = "not audited"
         if self.audit is not None:
             said = "; ".join(self.audit.failures) or "passed its audit"
+            if self.audited_otherwise:
+                said += f", which is not of {self.of_class!r}: too few images"
         return f"Explained({len(self.ids)} images by {self.method}: {said})"
 
 
@@ -130,6 +139,7 @@ class _Asked:
     pixels: np.ndarray
     chosen: np.ndarray
     probabilities: np.ndarray
+    of_class: str | None
 
 
 def _ask(run: Run, images: Images, of_class: str | None) -> _Asked:
@@ -142,7 +152,8 @@ def _ask(run: Run, images: Images, of_class: str | None) -> _Asked:
     chosen = probabilities.argmax(axis=1)
     if number is not None:
         chosen = np.full(len(pixels), number)
-    return _Asked(tuple(ids), pixels, chosen, probabilities[np.arange(len(pixels)), chosen])
+    probability = probabilities[np.arange(len(pixels)), chosen]
+    return _Asked(tuple(ids), pixels, chosen, probability, of_class)
 
 
 def _explained(
@@ -161,4 +172,5 @@ def _explained(
         maps=maps,
         method=method,
         audit=audit,
+        of_class=asked.of_class,
     )

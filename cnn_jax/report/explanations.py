@@ -65,6 +65,7 @@ class ExplanationsPage:
     audits: Sequence[AuditRow]
     audited: int
     of_class: str | None
+    audited_otherwise: bool
     images: Sequence[ExplainedImage]
     refused: Sequence[tuple[str, str]]
     unread: Sequence[tuple[str, str]]
@@ -96,10 +97,11 @@ def _verdict(page: ExplanationsPage) -> str:
     return f"{said}; {bad} do{'es' if bad == 1 else ''} not." if bad else f"{said}."
 
 
-def _of_class(name: str | None) -> str:
-    if name is None:
-        return "of the class that the network holds likeliest"
-    return f"all of '{name}', of this class"
+def _of_class(page: ExplanationsPage) -> str:
+    if page.of_class is not None and not page.audited_otherwise:
+        return f"all of '{page.of_class}', of this class"
+    said = "of the class that the network holds likeliest"
+    return f"{said}, since too few are of '{page.of_class}'" if page.audited_otherwise else said
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -132,7 +134,7 @@ def _audits(page: ExplanationsPage) -> Markup:
     ]
     return section(
         "Can they be trusted here?",
-        f"On {page.audited:,} validation images, {_of_class(page.of_class)}. "
+        f"On {page.audited:,} validation images, {_of_class(page)}. "
         "Weights: whether maps change when the network's "
         "weights are drawn anew. Deletion, insertion and ROAD: how much more the probability hangs "
         "on the pixels that a map holds high than on pixels in random order, or in the order of an "

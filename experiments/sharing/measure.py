@@ -77,7 +77,12 @@ def repeated(dataset: Dataset, images: int) -> Dataset:
 
 
 def trained(
-    network: nn.Module, dataset: Dataset, out: Path, members: Mapping[str, Mapping[str, Any]]
+    network: nn.Module,
+    dataset: Dataset,
+    out: Path,
+    members: Mapping[str, Mapping[str, Any]],
+    *,
+    may_fail: bool = False,
 ) -> Population:
     """The population in a folder, or a new one.
 
@@ -86,12 +91,15 @@ def trained(
       dataset: whose train part is repeated.
       out: the folder.
       members: name -> seed, learning rate.
+      may_fail: see `kept_population`.
 
     Raises:
       ResultsError: what lies there was trained otherwise.
     """
     recipe, long = Recipe().override(LEARNING), repeated(dataset, EPOCH)
-    return kept_population(recipe, long, out, members, model=network, strategy="loop")
+    return kept_population(
+        recipe, long, out, members, model=network, may_fail=may_fail, strategy="loop"
+    )
 
 
 def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
@@ -164,7 +172,7 @@ def pilot(network: nn.Module, dataset: Dataset, out: Path) -> dict[float, Estima
     members = {
         f"rate-{rate:g}": {"seed": PILOT_SEED, "optimizer.learning_rate": rate} for rate in RATES
     }
-    population = trained(network, fewer, out, members)
+    population = trained(network, fewer, out, members, may_fail=True)
     found = {}
     for rate, name in zip(RATES, members, strict=True):
         if run := population.members.get(name):  # none where the loss was not finite

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from small import Tiny
 
 from cnn_jax import Population, Recipe, data
 from cnn_jax.training.progress import Silent
@@ -66,6 +67,38 @@ def test_a_finished_run_is_not_trained_again(made, tmp_path, monkeypatch):
     assert again.info["started"] == first.info["started"]
     with pytest.raises(ResultsError, match="another train: give another folder"):
         kept_run(RECIPE.override({"train.epochs": 3}), made, tmp_path / "run")
+    with pytest.raises(ResultsError, match="another data: give another folder"):
+        kept_run(RECIPE.override({"data.shots": 1}), made, tmp_path / "run")
+    with pytest.raises(ResultsError, match="has changed since this run"):
+        kept_run(RECIPE, other(made), tmp_path / "run")
+
+
+def other(dataset):
+    """Other test images."""
+    parts = {
+        part: (split.images if part != "test" else 255 - split.images, split.targets["label"])
+        for part, split in dataset.splits.items()
+    }
+    return data.from_arrays(*parts.pop("train"), name="made", **parts)
+
+
+def test_a_folder_that_was_begun_and_holds_no_run_is_named(made, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text("")
+    with pytest.raises(ResultsError, match=r"holds no run\.json: remove it, or give another"):
+        kept_run(RECIPE, made, tmp_path / "run")
+    with pytest.raises(ResultsError, match=r"holds no population\.json"):
+        kept_population(RECIPE, made, tmp_path / "run", seeds_from_zero(2))
+
+
+def test_a_member_that_failed_is_not_passed_over(made, tmp_path):
+    members = {"one": {"seed": 0}, "two": {"seed": 1, "optimizer.learning_rate": 1e30}}
+    given = (RECIPE, made, tmp_path / "some", members)
+    for _ in range(2):
+        with pytest.raises(ResultsError, match="two failed: "):
+            kept_population(*given, strategy="loop")
+    population = kept_population(*given, may_fail=True, strategy="loop")
+    assert list(population.members) == ["one"]
 
 
 def test_a_population_that_was_interrupted_is_gone_on_with(made, tmp_path, monkeypatch):
@@ -85,3 +118,15 @@ def test_a_population_that_was_interrupted_is_gone_on_with(made, tmp_path, monke
     with pytest.raises(ResultsError, match="another optimizer"):
         faster = RECIPE.override({"optimizer.learning_rate": 0.5})
         kept_population(faster, made, tmp_path / "some", members)
+    with pytest.raises(ResultsError, match="has changed since this run"):
+        kept_population(RECIPE, other(made), tmp_path / "some", members)
+
+
+def test_another_network_of_ones_own_is_not_taken_for_the_one_that_is_there(made, tmp_path):
+    class Other(Tiny):
+        pass
+
+    given = (RECIPE, made, tmp_path / "some", seeds_from_zero(1))
+    kept_population(*given, model=Tiny(2), strategy="loop")
+    with pytest.raises(ResultsError, match="another model"):
+        kept_population(*given, model=Other(2), strategy="loop")

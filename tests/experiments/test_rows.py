@@ -42,10 +42,10 @@ def test_a_command_that_was_interrupted_is_given_again(tmp_path, capsys):
         raise DataError("no more")
 
     assert append_each(path, stops(), "made") == 2
-    assert append_each(path, [row("first", 0.5), row("second", 0.75)], "made") == 0
+    again = [row("first", 0.5), row("second", 0.75), row("counted", 4321)]
+    assert append_each(path, again, "made") == append_each(path, again, "made") == 0
     assert [(kept.experiment, kept.value) for kept in read(path)] == [
-        ("first", 0.5),
-        ("second", 0.75),
+        *(("first", 0.5), ("second", 0.75), ("counted", 4321.0)),
     ]
     whole = path.read_bytes()
     capsys.readouterr()
@@ -53,3 +53,5 @@ def test_a_command_that_was_interrupted_is_given_again(tmp_path, capsys):
         assert append_each(path, [other], "made") == 2
         assert "is there already" in capsys.readouterr().err
     assert path.read_bytes() == whole
+    twice = tmp_path / "twice.csv"  # one command has a figure once
+    assert append_each(twice, [row("first", 0.5), row("first", 0.5)], "made") == 2

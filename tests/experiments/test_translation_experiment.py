@@ -62,8 +62,11 @@ def test_every_row_and_what_it_says(run, monkeypatch, capsys):
     both = value["blur pooling", "accuracy"] - value["strided convolutions", "accuracy"]
     assert gain == pytest.approx(both)
     assert 0 <= value["blur pooling minus strided convolutions", "p of no equivalence"] <= 1
-    assert ("nearest neighbour on pixels", "accuracy") in value
-    assert {r["data"] for r in rows} == {"mnist"} and len(rows) == 2 + 3 * 3 + 2 * 4
+    for pixels in ("nearest neighbour on pixels", "logistic regression on pixels"):
+        gain = value[f"blur pooling minus {pixels}", "accuracy"]
+        both = value["blur pooling", "accuracy"] - value[pixels, "accuracy"]
+        assert gain == pytest.approx(both)
+    assert {r["data"] for r in rows} == {"mnist"} and len(rows) == 2 + 3 * 5 + 2 * 4
     capsys.readouterr()
     assert run(measure, seeds=3) == 2
     assert "keeps 2 members by other seeds" in capsys.readouterr().err
@@ -75,7 +78,7 @@ def test_equivalence_is_of_two_methods_that_learn_shifts(run, monkeypatch):
     monkeypatch.setattr(equivalence, "LEARNING", learning)
     rows = run(equivalence)
     of = "adaptive polyphase sampling minus strided convolutions"
-    assert len(rows) == 2 + 2 * 3 + 4
+    assert len(rows) == 2 + 2 * 5 + 4
     assert {r["metric"] for r in rows if r["experiment"] == of} == {
         *("accuracy", "consistency", "untrained consistency", "p of no equivalence"),
     }
