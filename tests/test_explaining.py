@@ -14,6 +14,8 @@ from cnn_jax.evaluation import Estimate
 from cnn_jax.report.explanations import overlaid
 from cnn_jax.training.progress import Silent
 
+pytestmark = pytest.mark.heavy  # of one run, trained at first
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -31,7 +33,6 @@ def run(tmp_path_factory):
     return train(data=dataset, out=place, reporter=Silent(), **options)
 
 
-@pytest.mark.heavy
 def test_maps_are_those_of_the_method_and_of_the_likeliest_class(run):
     pixels = run.dataset.splits["test"].read_images(np.arange(19))
     found = explaining.explain_run(run, pixels, method="saliency", audited=False)
@@ -88,7 +89,6 @@ def test_what_is_wrong_is_said(audit):
     )
 
 
-@pytest.mark.heavy
 def test_what_a_network_does_not_allow_is_told_apart(run, tmp_path):
     options = {"model": "lenet5", "epochs": 1}
     other = train(data=run.dataset, out=tmp_path / "tanh", reporter=Silent(), **options)
@@ -152,7 +152,6 @@ def test_what_is_missing_of_the_sum_is_measured(run, monkeypatch):
     assert explaining.audit_method(run, "saliency", controls).gap is None
 
 
-@pytest.mark.heavy
 def test_controls_are_measured_once_for_all_methods(run, audit, monkeypatch):
     made = []
     of = explaining.Controls.of.__func__

@@ -30,6 +30,8 @@ from cnn_jax.population.folder import PopulationFolder
 from cnn_jax.run_folder import begun
 from cnn_jax.training.progress import Silent
 
+pytestmark = pytest.mark.heavy  # of one run, trained at first
+
 SMALL = {
     "model": "unet",
     "batch_size": 8,
@@ -283,7 +285,6 @@ def test_an_exported_network_answers_as_the_run(run, folder, tmp_path, capsys):
             Segmenter.load("out")
 
 
-@pytest.mark.heavy
 def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path):
     def trained(name, reporter):
         return train(
@@ -302,7 +303,6 @@ def test_an_interrupted_run_goes_on_bit_for_bit(folder, tmp_path):
     assert whole.metrics == resumed.metrics
 
 
-@pytest.mark.heavy
 def test_folds_are_put_together(folder, tmp_path, capsys):
     population = train_population(
         data=str(folder), out=tmp_path / "folds", folds=3, epochs=1, strategy="vmap",
@@ -320,7 +320,6 @@ def test_folds_are_put_together(folder, tmp_path, capsys):
     assert "segment: name one, such as" in capsys.readouterr().err
 
 
-@pytest.mark.heavy
 def test_patches_are_trained_on_and_whole_images_answered(tmp_path):
     images, masks = discs(24, size=24)
     dataset = data.from_arrays(images, np.zeros(24, int), masks=masks, name="large")
@@ -338,7 +337,6 @@ def test_patches_are_trained_on_and_whole_images_answered(tmp_path):
         train(data=dataset, reporter=Silent(), **{**SMALL, "augment.patch": 24})
 
 
-@pytest.mark.heavy
 def test_volumes_are_segmented(tmp_path):
     images, masks = discs(16, size=16)
     volumes, marked = (np.stack([x, x[:, ::-1], x], axis=1) for x in (images, masks))
@@ -397,7 +395,6 @@ def test_of_each_image_it_is_decided_whether_it_is_in_it(run, tmp_path, capsys):
         deciding.decide(Run.load(unfinished))
 
 
-@pytest.mark.heavy
 def test_made_defects_teach_what_no_mask_shows(tmp_path):
     """Nothing is marked in training, and the discs of the test part are found all the same."""
     _, masks = discs(180)
