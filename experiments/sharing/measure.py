@@ -94,7 +94,7 @@ def trained(
       may_fail: see `kept_population`.
 
     Raises:
-      ResultsError: what lies there was trained otherwise.
+      ResultsError: see `kept_population`.
     """
     recipe, long = Recipe().override(LEARNING), repeated(dataset, EPOCH)
     return kept_population(
