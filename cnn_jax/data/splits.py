@@ -33,6 +33,9 @@ MADE = "The data has no "
 
 # A class of so many groups or more is present in every part; a smaller one at least in train.
 _GROUPS_FOR_EVERY_PART = 3
+# But not in a part that is to have less than so much of a group of it: two per cent of five images
+# of each of many people would be a fifth of them all.
+_LEAST_WANTED = 0.25
 
 
 def complete_splits(
@@ -77,7 +80,8 @@ def assign_parts(
     """str `[N]`: the part of each example; a pure function that ignores the examples' order.
 
     A class that has three groups or more, none shared with another class, is present in every
-    part; where groups mix classes that is attempted but cannot always be had.
+    part whose share of it is a quarter of a group or more; where groups mix classes that is
+    attempted but cannot always be had.
 
     Args:
       ids: str `[N]`, unique.
@@ -120,6 +124,7 @@ def _deal(
     holdings = _holdings(pairs, counts)
     totals = np.bincount(pairs[1], weights=counts)
     wanted = fractions[:, None] * totals
+    needed = _parts_with_every_class(n_groups, fractions, rare)
     part_of = np.full(len(rank), -1, dtype=np.int64)
     done = np.zeros(len(n_groups), dtype=bool)
     by_class = np.split(np.argsort(pairs[1], kind="stable"), np.cumsum(n_groups)[:-1])
@@ -128,8 +133,7 @@ def _deal(
         largest_first = np.lexsort((rank[pairs[0, by_class[k]]], -counts[by_class[k]]))
         groups = pairs[0, by_class[k]][largest_first]
         open_groups = groups[part_of[groups] < 0].tolist()
-        required = len(fractions) if n_groups[k] >= _GROUPS_FOR_EVERY_PART else rare
-        missing = set(range(required)) - set(part_of[groups].tolist())
+        missing = set(np.flatnonzero(needed[:, k]).tolist()) - set(part_of[groups].tolist())
         left_over, scale = wanted[:, done].sum(axis=1), totals[k] / totals
         for position, group in enumerate(open_groups):
             must_fill = len(open_groups) - position <= len(missing)
@@ -141,6 +145,16 @@ def _deal(
                 wanted[part, held] -= count
         done[k] = True
     return part_of
+
+
+def _parts_with_every_class(n_groups: np.ndarray, fractions: np.ndarray, rare: int) -> np.ndarray:
+    """bool `[parts, classes]`: whether a class must be in a part; none is left empty."""
+    wanted = np.outer(fractions, n_groups)
+    needed = (wanted >= _LEAST_WANTED) & (n_groups >= _GROUPS_FOR_EVERY_PART)
+    empty = ~needed.any(axis=1)
+    needed[empty, n_groups.argmax()] = n_groups.max() >= _GROUPS_FOR_EVERY_PART
+    needed[:rare] = True
+    return needed
 
 
 def _most_wanting(

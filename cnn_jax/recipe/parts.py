@@ -25,7 +25,8 @@ class DataRecipe:
       group_column: column with what must not be divided, such as a patient, in the same way. Of a
         TFDS set, a feature.
       validation: fraction of the training part held out where the source has no
-        validation part.
+        validation part; with an image of each class of three or more, unless it is so small that
+        less than a quarter of an image of a class were its share.
       split_seed: seed of the splits we make; not the seed of the run, so that runs
         with different seeds share their splits.
       corrections: path of a table of corrected labels, `id,given,corrected`, such as

@@ -122,6 +122,30 @@ def test_validation_has_at_most_5000_images():
     assert len(splits["validation"]) == 5000
 
 
+def test_a_small_part_has_not_an_image_of_each_of_many_classes():
+    people = np.repeat(np.arange(40, dtype=np.int32), 5)
+    train, test = make_split(people), make_split(np.zeros(1, np.int32), prefix="t")
+    splits, _ = complete_splits({"train": train, "test": test}, validation=0.02)
+    assert len(splits["validation"]) == 4
+    assert len(set(splits["validation"].targets["label"].tolist())) == 4
+    assert np.bincount(splits["train"].targets["label"]).min() == 4
+    # From a half of an image on every class is there, as ever.
+    splits, _ = complete_splits({"train": train, "test": test}, validation=0.1)
+    assert np.bincount(splits["validation"].targets["label"]).tolist() == [1] * 40
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.floats(0.001, 0.5), st.integers(0, 2))
+@settings(deadline=None, max_examples=60)
+def test_a_small_part_is_not_empty_and_no_larger_than_it_must_be(images, classes, share, seed):
+    labels = np.repeat(np.arange(classes, dtype=np.int32), images)
+    ids = np.array([f"e{i}" for i in range(len(labels))])
+    parts = assign_parts(ids, labels, None, {"train": 1 - share, "validation": share}, seed)
+    held = int((parts == "validation").sum())
+    if images >= 3:
+        each = classes if share * images >= 0.25 else 1
+        assert 1 <= held <= max(each, share * len(labels) + 1 + 1e-6)
+
+
 def test_validation_without_test_is_kept():
     train, validation = (
         make_split(np.zeros(100, np.int32)),

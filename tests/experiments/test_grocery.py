@@ -9,6 +9,7 @@ from PIL import Image
 
 from cnn_jax import data
 from cnn_jax.evaluation import Predictions
+from cnn_jax.population import Population
 from experiments.inventory import grocery, new_products
 
 PRODUCTS = (("Gala", "Apple"), ("Fuji", "Apple"), ("Milk", "Milk"), ("Lime", "Lime"))
@@ -70,20 +71,34 @@ def test_kinds_are_sums_of_their_products(folder):
 
 
 @pytest.mark.heavy
-def test_rows_of_a_run(folder, tmp_path, monkeypatch):
-    path = tmp_path / "results.csv"
+def test_rows_of_two_seeds_and_both_together(folder, tmp_path, monkeypatch):
+    path, out = tmp_path / "results.csv", tmp_path / "population"
     monkeypatch.setattr(grocery, "PATH", path)
     monkeypatch.setattr(grocery, "LEARNING", {**grocery.LEARNING, **SHORT})
-    assert grocery.main(["--data-dir", str(folder), "--out", str(tmp_path / "run")]) == 0
+    arguments = ["--data-dir", str(folder), "--out", str(out), "--seeds", "2"]
+    assert grocery.main(arguments) == 0
     with open(path, newline="") as file:
         rows = {(row["experiment"], row["metric"]): row for row in csv.DictReader(file)}
     for metric in ("fine accuracy", "coarse accuracy"):
-        network, pixels = (
-            float(rows[name, metric]["value"])
-            for name in ("network", "nearest neighbour on pixels")
-        )
-        gain = float(rows["network minus nearest neighbour on pixels", metric]["value"])
-        assert gain == pytest.approx(network - pixels)
+        for ours in ("network", "ensemble of 2"):
+            network, pixels = (
+                float(rows[name, metric]["value"]) for name in (ours, "nearest neighbour on pixels")
+            )
+            gain = float(rows[f"{ours} minus nearest neighbour on pixels", metric]["value"])
+            assert gain == pytest.approx(network - pixels)
+    # By hand: products, and kinds as sums of the mean probabilities.
+    dataset = data.load("grocery_store", data_dir=str(folder))
+    members = list(Population.load(out, data=dataset).members.values())
+    answers = [member.predictions("test") for member in members]
+    p = np.mean([one.probabilities() for one in answers], axis=0)
+    labels, kinds = answers[0].labels(), grocery.kinds_of(dataset)
+    fine = [np.mean(one.probabilities().argmax(1) == labels) for one in answers]
+    assert float(rows["network", "fine accuracy"]["value"]) == pytest.approx(np.mean(fine))
+    together = float(rows["ensemble of 2", "fine accuracy"]["value"])
+    assert together == pytest.approx(np.mean(p.argmax(1) == labels))
+    of_kinds = np.stack([p[:, kinds == kind].sum(1) for kind in range(3)], axis=1)
+    together = float(rows["ensemble of 2", "coarse accuracy"]["value"])
+    assert together == pytest.approx(np.mean(of_kinds.argmax(1) == kinds[labels]))
     for name in ("network", "pixels"):
         for metric in ("precision_at_1", "r_precision", "map_at_r", "nearest icon accuracy"):
             assert 0 <= float(rows[f"features of the {name}", metric]["value"]) <= 1
