@@ -95,23 +95,53 @@ def test_equivalence_is_the_interval_of_twice_the_error_within_the_margin():
 
 
 @pytest.mark.slow
-def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(run):
+def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(run, monkeypatch):
+    monkeypatch.setattr(augmented, "LARGEST", 3)
     rows = run(augmented)
-    value = {(r["experiment"], r["metric"]): float(r["value"]) for r in rows}
-    of = {name for name, _ in value}
-    assert len(value) == 5 * 7 and "nearest neighbour on pixels" in of
-    gain = value["learned with shifts and turns minus learned as they are", "accuracy"]
-    plain, other = (value[name, "accuracy"] for name in augmented.METHODS)
-    assert gain == pytest.approx(other - plain)
+    value = {
+        (r["experiment"], r["split"].split()[-1], r["metric"]): float(r["value"]) for r in rows
+    }
+    assert len(value) == len(rows) == (2 + 2 + 4 + 1) * (4 + 10)
+    plain, other = augmented.METHODS
+    for metric in ("accuracy", "3 px accuracy"):
+        gain = value[f"{other} minus {plain}", "shifted", metric]
+        assert gain == pytest.approx(
+            value[other, "shifted", metric] - value[plain, "shifted", metric]
+        )
+        pixels = "nearest neighbour on pixels"
+        gain = value[f"{other} minus {pixels}", "shifted", metric]
+        assert gain == pytest.approx(
+            value[other, "shifted", metric] - value[pixels, "shifted", metric]
+        )
     # A pattern in noise is told by its pixels until it is moved.
-    assert value["nearest neighbour on pixels", "accuracy"] > 0.9
-    assert value["nearest neighbour on pixels", "shifted 6 px accuracy"] < 0.7
+    assert value["nearest neighbour on pixels", "turned", "accuracy"] > 0.9
+    assert value["nearest neighbour on pixels", "turned", "45° accuracy"] < 0.7
 
 
-def test_what_is_shown_is_moved_in_every_direction():
+def test_what_is_shown_is_moved_by_every_shift_and_turned_either_way():
     images = np.zeros((2, 28, 28, 1), np.uint8)
     images[:, 14, 14] = 255
     shown = augmented.shown(images)
-    assert [len(some) for some in shown.values()] == [2, 16, 16, 16, 4, 4, 4]
-    places = {tuple(np.argwhere(image[..., 0])[0] - 14) for image in shown["shifted 6 px accuracy"]}
-    assert places == {(6 * y, 6 * x) for y, x in augmented.DIRECTIONS}
+    places = []
+    for metric, some in shown["shifted"].items():
+        own = [tuple((np.argwhere(image[..., 0])[0] - 14).tolist()) for image in some]
+        assert own[::2] == own[1::2]
+        assert metric == "accuracy" or all(max(map(abs, by)) == int(metric[0]) for by in own)
+        places += own[::2]
+    assert sorted(places) == [(y, x) for y in range(-7, 8) for x in range(-7, 8)]
+    assert [len(some) for some in shown["turned"].values()] == [2, *[4] * 9]
+
+
+def test_an_image_is_one_group_in_however_many_ways_it_is_shown():
+    labels = np.array([0, 1, 1])
+    figures = {"accuracy": np.zeros((3, 1)), "moved": np.arange(6.0)[:, None]}
+
+    def predict(images, targets):
+        assert targets.tolist() == [0, 1, 1] * 3
+        return np.hstack([images, -images]) - 1
+
+    found = augmented.answered(predict, figures, labels, ("a", "b"))
+    assert found["accuracy"].groups.tolist() == found["accuracy"].ids.tolist()
+    assert found["moved"].targets.tolist() == [0, 1, 1, 0, 1, 1]
+    assert found["moved"].logits[:, 0].tolist() == [-1, 0, 1, 2, 3, 4]
+    assert found["moved"].groups.tolist() == ["000000", "000001", "000002"] * 2
