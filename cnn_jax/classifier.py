@@ -277,7 +277,7 @@ def build_model(
         name = recipe.model.name.removeprefix("custom:")
         raise RunError(
             f"this run trained {name}, a module of your own: give it as model=, in Python: "
-            f"{loading}model={name}())"
+            f"{loading}model={name}(...))"
         )
     embeds = recipe.loss.margin != "none" or recipe.data.unseen_identities > 0
     if embeds and "scale" in recipe.model.options:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cnn_jax
+import experiments
 from cnn_jax.recipe import Recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -17,9 +18,17 @@ PAGES = sorted(path for path in DOCS.glob("*/*.md") if path.parent.name in ("pri
 
 def blocks(page):
     """The Python of a page, each block after as many empty lines as stand before it there."""
+    return [code for _, code in named_blocks(page)]
+
+
+def named_blocks(page):
+    """The same, each after the file that the line before it names, or an empty name."""
     text = page.read_text("utf-8")
-    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield "\n" * text[: found.start(1)].count("\n") + found[1]
+    block = re.compile(
+        r"^(?:`(\S+[.]py)`[^\n]*\n\n)?```python\n(.*?)^```$", re.DOTALL | re.MULTILINE
+    )
+    for found in block.finditer(text):
+        yield found[1] or "", "\n" * text[: found.start(2)].count("\n") + found[2]
 
 
 def test_there_are_pages_of_principles_and_of_what_can_be_added():
@@ -40,10 +49,20 @@ def test_its_python_is_python(page):
 @pytest.mark.notebooks
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_it_runs(page, tmp_path, capsys):
+def test_it_runs(page, tmp_path, capsys, monkeypatch):
+    # What a page calls a file of experiments/ is one, and its tests are called as pytest would.
+    monkeypatch.setattr(
+        experiments, "__path__", [*experiments.__path__, str(tmp_path / "experiments")]
+    )
     space = {"__name__": page.stem, "__file__": str(tmp_path / "page.py")}
-    for block in blocks(page):
+    for name, block in named_blocks(page):
+        if name:
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text(block, "utf-8")
+            (tmp_path / name).with_name("__init__.py").touch()
         exec(compile(block, str(page), "exec"), space)
+    for name in [name for name in space if name.startswith("test_")]:
+        space[name](tmp_path, monkeypatch)
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -12,7 +12,6 @@ from cnn_jax.evaluation.au_pimo import FPR_BOUNDS, PerImageOverlap, au_pimo
 from cnn_jax.evaluation.by_class import ClassRow, per_class
 from cnn_jax.evaluation.calibration import Reliability, calibration_figures, reliability
 from cnn_jax.evaluation.classification import (
-    IN_PERCENT,
     classification_metrics,
     confusion_matrix,
     metric_names,
@@ -126,7 +125,6 @@ __all__ = [
     "EMPTY_POLICY",
     "FPR_BOUNDS",
     "FPR_LIMIT",
-    "IN_PERCENT",
     "SEGMENTATION_IN_PERCENT",
     "AnomalyScores",
     "Answers",

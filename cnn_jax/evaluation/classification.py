@@ -26,8 +26,6 @@ from cnn_jax.evaluation.weighted import (
     mean_statistic,
 )
 
-IN_PERCENT = ("accuracy", "balanced_accuracy", "worst_recall", "subset_accuracy")
-
 
 def classification_metrics(
     predictions: Predictions,
@@ -95,7 +93,7 @@ def classification_metrics(
         # That of several labels is a mean of shares.
         if _is_proportion(name) and (predictions.kind, name) != ("multilabel", "accuracy"):
             estimates[name] = interval_of_share(estimates[name], units)
-        if name in IN_PERCENT or _is_proportion(name):
+        if in_percent(name):
             estimates[name] = replace(estimates[name], percent=True)
     if predictions.kind == "class":
         worst = worst_recall(predictions, level=level, resamples=resamples, seed=seed)
@@ -200,6 +198,11 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
     k = len(predictions.classes)
     cells = predictions.labels() * k + predictions.predicted()
     return np.bincount(cells, minlength=k * k).reshape(k, k)
+
+
+def in_percent(name: str) -> bool:
+    """Whether a figure of `classification_metrics` prints as per cent."""
+    return name in ("balanced_accuracy", "worst_recall") or _is_proportion(name)
 
 
 def _is_proportion(name: str) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 
 from cnn_jax.errors import EvaluationError
 from cnn_jax.evaluation.classification import (
-    IN_PERCENT,
     classification_metrics,
+    in_percent,
     metric_statistics,
 )
 from cnn_jax.evaluation.comparison import aligned_alike
@@ -150,7 +150,7 @@ def ensemble_gain(
     return Gain(
         ensemble=classification_metrics(whole_ensemble, level=level)[metric],
         members=float(np.mean([statistic(whole)[0] for statistic in alone])),
-        difference=replace(paired, percent=metric in IN_PERCENT, difference=True),
+        difference=replace(paired, percent=in_percent(metric), difference=True),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation.classification import IN_PERCENT, metric_statistics
+from cnn_jax.evaluation.classification import in_percent, metric_statistics
 from cnn_jax.evaluation.embedding_predictions import EmbeddingPredictions
 from cnn_jax.evaluation.intervals import Measure
 from cnn_jax.evaluation.mask_predictions import MaskPredictions
@@ -55,7 +55,7 @@ def measures(answers: Answers, *, tolerance: float = TOLERANCE) -> dict[str, Mea
             for name, one in ratios.items()
         }
     return {
-        name: Measure(statistic, count, count, name in IN_PERCENT)
+        name: Measure(statistic, count, count, in_percent(name))
         for name, statistic in metric_statistics(answers).items()
     }
 

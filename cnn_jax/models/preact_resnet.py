@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -52,6 +52,8 @@ class PreactResNet(Layers, kw_only=True):
       dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
+
+    STEMS: ClassVar = Stem.NAMES
 
     num_classes: int
     depths: Sequence[int] = (2, 2, 2, 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,8 @@ class Layers(nn.Module):
 
 class Stem(Layers):
     """The first layers: a 3x3 convolution, or ImageNet's 7x7 and pooling, each by 2."""
+
+    NAMES: ClassVar = {True: "3x3", False: "7x7 / 2, max pool / 2"}
 
     features: int = 64
     small: bool = True
@@ -158,6 +160,8 @@ class ResNet(Layers, kw_only=True):
       dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
+
+    STEMS: ClassVar = Stem.NAMES
 
     num_classes: int
     depths: Sequence[int] = (2, 2, 2, 2)

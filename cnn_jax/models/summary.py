@@ -14,7 +14,6 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from cnn_jax import nn
 from cnn_jax.errors import ModelError
 from cnn_jax.models.registry import create
-from cnn_jax.models.vgg import AlexNet
 from cnn_jax.ops import CONVOLUTION
 
 
@@ -27,7 +26,8 @@ class ModelSummary:
       image_shape: (H, W, C), or (D, H, W, C) of volumes, that the figures are for.
       parameters: number of trained values.
       flops: of one image, forward: twice the multiply-adds of convolutions and products.
-      stem: what the first layers do to the size of the image.
+      stem: what the first layers are, where `small_stem` chooses them by the size of the image
+        (the class has `STEMS`), else `none`.
     """
 
     name: str
@@ -78,15 +78,12 @@ def describe(
     model = create(name, num_classes=num_classes, image_size=image_shape[:-1], **options)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
-    stems = {True: "3x3", False: "7x7 / 2, max pool / 2", None: "none"}
-    if isinstance(model, AlexNet):
-        stems = {True: "5x5", False: "11x11 / 4"}
     return ModelSummary(
         name=name,
         image_shape=tuple(image_shape),
         parameters=count_parameters(variables),
         flops=count_flops(model, image_shape),
-        stem=stems[getattr(model, "small_stem", None)],
+        stem=model.STEMS[model.small_stem] if hasattr(model, "small_stem") else "none",
     )
 
 

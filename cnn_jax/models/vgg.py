@@ -10,7 +10,7 @@ the last map is pooled to a fixed size, so that the parameters fit any image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,8 @@ class AlexNet(nn.Module):
       dtype: dtype of the computation; logits are float32 at least.
       param_dtype: dtype of the parameters.
     """
+
+    STEMS: ClassVar = {True: "5x5", False: "11x11 / 4"}
 
     num_classes: int
     small_stem: bool = False

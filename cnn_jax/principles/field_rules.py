@@ -97,6 +97,8 @@ class Tracer:
 
     def _result(self, equation: Any, seen: list[_Any]) -> _Any:
         name = equation.primitive.name
+        if all(variable.aval.size == 0 for variable in equation.outvars):  # a border of no width
+            return None
         if name == "concatenate":  # what is reflected at a border does not make all irregular
             return _joining(self, equation, seen)
         for one in seen:
@@ -122,7 +124,9 @@ class Tracer:
         for fixed in (one, other):
             if not fixed.places and placed(fixed.support, fixed.start, self._image).all():
                 return fixed
-        if one.stride != other.stride or one.axes != other.axes:
+        if one.axes != other.axes:
+            return Irregular("branches meet whose height and width are other axes")
+        if one.stride != other.stride:
             return Irregular(
                 f"branches meet whose positions are {one.stride} and {other.stride} pixels apart"
             )
@@ -254,12 +258,12 @@ def _reshaping(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
     image = seen[0]
     assert isinstance(image, Seen)
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
-    found = {}
-    for axis in image.places:
+    found: dict[int, int] = {}
+    for axis in sorted(image.places, reverse=True):
         left = int(np.prod(before[:axis], dtype=np.int64))
         fits = [
             i
-            for i in range(len(after))
+            for i in range(min(found.values(), default=len(after)))  # which keeps their order
             if after[i] == before[axis] and int(np.prod(after[:i], dtype=np.int64)) == left
         ]
         if fits:
@@ -316,6 +320,20 @@ def _joining(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
     return _shifted(image, {**before, along: -sum(sizes[:main])})
 
 
+def _stacking(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
+    """Side by side along a new axis: what any of them sees."""
+    image, new = functools.reduce(tracer.united, seen), equation.params["axis"]
+    return image.moved(lambda axis: axis + (axis >= new)) if isinstance(image, Seen) else image
+
+
+def _sorting(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
+    """Channels may be sorted; positions may not."""
+    along = equation.params["dimension"]
+    if any(isinstance(one, Seen) and along in one.places for one in seen):
+        return Irregular("positions that are sorted")
+    return functools.reduce(tracer.united, seen)
+
+
 def _reversal(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
     image = seen[0]
     assert isinstance(image, Seen)
@@ -361,7 +379,7 @@ def _product(tracer: Tracer, equation: Any, seen: list[_Any]) -> _Any:
 
 _LOOPS = ("scan", "while", "cond")
 # Of one shape before and after, and yet not of each position by itself.
-_MIXING = (*_LOOPS, "sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft")
+_MIXING = (*_LOOPS, "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft")
 _RULES: Mapping[str, Callable[[Tracer, Any, list[_Any]], _Any]] = {
     **dict.fromkeys((CONVOLUTION, "conv_general_dilated"), _convolution),
     **dict.fromkeys(
@@ -377,6 +395,8 @@ _RULES: Mapping[str, Callable[[Tracer, Any, list[_Any]], _Any]] = {
     "reshape": _reshaping,
     "slice": _cut,
     "pad": _padding,
+    "stack": _stacking,
+    "sort": _sorting,
     "rev": _reversal,
     "split": _splitting,
     "gather": _gathering,

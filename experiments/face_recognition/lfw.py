@@ -39,8 +39,8 @@ from cnn_jax.recognising import Embedder
 from cnn_jax.training import recognition_baselines
 from experiments.face_recognition import lbp
 from experiments.kept import kept_run
-from experiments.results import ResultsError, Row, append
-from experiments.rows import here, row_of
+from experiments.results import ResultsError, Row
+from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
 FOLDS = 10
@@ -295,11 +295,10 @@ def main(arguments: list[str] | None = None) -> int:
         faces = Faces(options.data_dir)
         options.checkpoints.mkdir(parents=True, exist_ok=True)
         found = {of: scored(faces, of, options.checkpoints) for of in METHODS}
-        append(PATH, list(rows(faces, found)))
     except (CnnJaxError, ResultsError) as error:
         print(f"lfw: {error}", file=sys.stderr)
         return 2
-    return 0
+    return append_each(PATH, rows(faces, found), "lfw")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -24,8 +25,8 @@ import numpy as np
 from cnn_jax.evaluation import Estimate, bootstrap, proportion, tango, wilson
 from cnn_jax.evaluation.delong import auroc_interval
 from cnn_jax.evaluation.weighted import Ranking, mean_statistic
-from experiments.results import Row, append
-from experiments.rows import here, row_of
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
 
 SIZES = (30, 100, 400, 2000)
 FIGURES = (0.5, 0.9, 0.99)
@@ -151,25 +152,34 @@ def _row(
     )
 
 
-def main() -> None:
-    """Simulate every cell, and add its rows to results.csv."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def cells(
+    figures: Sequence[str], sizes: Sequence[int], simulations: int, resamples: int
+) -> Iterator[Row]:
+    """The rows of all cells, printed as each cell ends."""
+    for figure in figures:
+        for n in sizes:
+            for p in FIGURES:
+                found = list(rows(figure, n, p, simulations, resamples))
+                print(f"{figure}, n = {n}, p = {p}", flush=True)
+                for row in found:
+                    print(f"  {row.experiment:38} {row.metric:20} {row.value:.4f}", flush=True)
+                yield from found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--simulations", type=int, default=4000)
     parser.add_argument("--only", choices=list(EXPERIMENTS))
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--without-bootstraps", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     resamples = 0 if options.without_bootstraps else RESAMPLES
-    for figure in [options.only] if options.only else EXPERIMENTS:
-        for n in options.sizes:
-            for p in FIGURES:
-                found = list(rows(figure, n, p, options.simulations, resamples))
-                append(options.out, found)
-                print(f"{figure}, n = {n}, p = {p}", flush=True)
-                for row in found:
-                    print(f"  {row.experiment:38} {row.metric:20} {row.value:.4f}", flush=True)
+    figures = [options.only] if options.only else list(EXPERIMENTS)
+    measured = cells(figures, options.sizes, options.simulations, resamples)
+    return append_each(options.out, measured, "simulate")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,12 +24,11 @@ from cnn_jax.decision import (
     fit_threshold,
     fit_vector_scaling,
 )
-from cnn_jax.errors import CnnJaxError
 from cnn_jax.evaluation import Estimate, calibration_figures, medmnist_figures
 from cnn_jax.population import Population
 from cnn_jax.run import Run
-from experiments.results import ResultsError, Row, append
-from experiments.rows import of_run, row_of
+from experiments.results import Row
+from experiments.rows import append_each, of_run, row_of
 from experiments.tables import ROOT
 
 WANTED = 0.95
@@ -59,6 +58,27 @@ def figures(run: Run, positive: str) -> Iterator[tuple[str, str, Estimate]]:
     yield "test", "single class", sets.single
 
 
+def rows(place: str, positive: str, experiment: str) -> Iterator[Row]:
+    """Each figure of each seed as a row."""
+    command = f"python -m experiments.medical_decisions.measure RUN --positive {positive}"
+    population = Population.load(place)
+    population.log_use(command)
+    for run in population.members.values():
+        info = run.info
+        for split, metric, estimate in figures(run, positive):
+            print(f"seed {info['seed']} {split} {metric} {estimate}", flush=True)
+            yield row_of(
+                estimate,
+                experiment=experiment or info["model"]["name"],
+                command=command,
+                data=info["data"]["name"],
+                split=split,
+                metric=metric,
+                seed=str(info["seed"]),
+                **of_run(info),
+            )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -67,32 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--experiment", default="", help="what the table calls the network")
     options = parser.parse_args(arguments)
     path = ROOT / "experiments" / "medical_decisions" / "results.csv"
-    command = f"python -m experiments.medical_decisions.measure RUN --positive {options.positive}"
-    try:
-        population = Population.load(options.population)
-        population.log_use(command)
-        for run in population.members.values():
-            info = run.info
-            rows: list[Row] = [
-                row_of(
-                    estimate,
-                    experiment=options.experiment or info["model"]["name"],
-                    command=command,
-                    data=info["data"]["name"],
-                    split=split,
-                    metric=metric,
-                    seed=str(info["seed"]),
-                    **of_run(info),
-                )
-                for split, metric, estimate in figures(run, options.positive)
-            ]
-            append(path, rows)
-            for row in rows:
-                print(f"seed {row.seed} {row.split} {row.metric} {row.value:.4f}")
-    except (CnnJaxError, ResultsError) as error:
-        print(f"measure: {error}", file=sys.stderr)
-        return 2
-    return 0
+    measured = rows(options.population, options.positive, options.experiment)
+    return append_each(path, measured, "measure")
 
 
 if __name__ == "__main__":

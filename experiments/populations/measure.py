@@ -33,8 +33,8 @@ from cnn_jax.recipe import Recipe, resolve
 from cnn_jax.run_data import load_data
 from cnn_jax.training.population import Strategy
 from cnn_jax.training.strategy import Stepping, choose
-from experiments.results import Row, append
-from experiments.rows import here, row_of
+from experiments.results import Row
+from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
 PAIRS, MEMBERS, SEEDS, TOGETHER = 12, 8, 20, 5
@@ -161,14 +161,15 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     environment.enable_compile_cache()
     path = ROOT / "experiments" / "populations" / "results.csv"
-    for one in {"speed": speed, "accuracy": accuracy, "ensemble": ensemble}[what]():
-        append(path, [one])
-        print(
-            f"{one.experiment}: {one.metric} {one.value:.4g} [{one.low:.4g}, {one.high:.4g}]"
-            f" {one.note}",
-            flush=True,
-        )
-    return 0
+    measured = {"speed": speed, "accuracy": accuracy, "ensemble": ensemble}[what]()
+    return append_each(path, map(printed, measured), "populations")
+
+
+def printed(row: Row) -> Row:
+    """A row, once it has been printed."""
+    interval = f"[{row.low:.4g}, {row.high:.4g}]"
+    print(f"{row.experiment}: {row.metric} {row.value:.4g} {interval} {row.note}", flush=True)
+    return row
 
 
 if __name__ == "__main__":

@@ -9,8 +9,16 @@ import pytest
 import scipy.stats
 
 from cnn_jax.errors import EvaluationError
-from cnn_jax.evaluation import Predictions, compare
+from cnn_jax.evaluation import (
+    EmbeddingPredictions,
+    MaskPredictions,
+    Predictions,
+    classification_metrics,
+    compare,
+)
+from cnn_jax.evaluation.measured import measures
 from cnn_jax.evaluation.seeds import Spread
+from cnn_jax.evaluation.verdict import LOWER_IS_BETTER
 
 
 def run(right, noise=0, scale=1.0):
@@ -55,6 +63,62 @@ def test_of_losses_the_lower_is_better():
     sure, unsure = run(right, 1, scale=4.0), run(right, 2, scale=1.0)
     assert compare([unsure], [sure], "nll").answer == "better"
     assert compare([sure], [unsure], "brier").answer == "worse"
+
+
+# Of these the larger is the better; of `LOWER_IS_BETTER` the smaller. A new figure belongs to one.
+HIGHER_IS_BETTER = {
+    *("accuracy", "balanced_accuracy", "subset_accuracy", "top_5_accuracy"),
+    *("micro_f1", "macro_f1", "auroc", "average_precision"),
+    *("dice", "dice_present", "iou", "surface_dice", "surface_dice_present"),
+    *("lesion_sensitivity", "specificity", "rank1", "tar_at_far_0.01", "tar_at_far_0.001"),
+}
+
+
+def answers(kind, classes=7, n=40):
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(n, classes)).astype(np.float32)
+    targets = {
+        "class": draw.integers(0, classes, n),
+        "soft": draw.dirichlet(np.ones(classes), n).astype(np.float32),
+        "multilabel": draw.integers(0, 2, (n, classes)).astype(np.float32),
+    }[kind]
+    ids = np.array([f"{i:03d}" for i in range(n)])
+    return Predictions("test", ids, targets, logits, tuple("abcdefg"[:classes]), kind)
+
+
+def masks():
+    found = np.zeros((4, 8, 8), np.uint8)
+    found[:2, 2:5, 2:5] = 1
+    ids = np.array(list("abcd"))
+    probabilities = found[..., None].astype(np.float16)
+    return MaskPredictions("test", ids, found, probabilities, ("background", "lesion"))
+
+
+def people():
+    ids = np.array([f"{i:03d}" for i in range(120)])
+    embeddings = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
+    return EmbeddingPredictions("test", ids, np.repeat(ids[:60], 2), embeddings)
+
+
+def test_of_every_figure_it_is_known_which_way_is_better():
+    seen = set()
+    kinds = [answers(kind) for kind in ("class", "soft", "multilabel")]
+    for one in (*kinds, masks(), people()):
+        seen |= set(measures(one))
+    assert not HIGHER_IS_BETTER & set(LOWER_IS_BETTER)
+    assert seen - {*HIGHER_IS_BETTER, *LOWER_IS_BETTER} == set()
+    assert HIGHER_IS_BETTER - seen == set()
+
+
+@pytest.mark.parametrize("kind", ["class", "soft", "multilabel"])
+def test_what_prints_as_per_cent_does_so_in_a_comparison(kind):
+    one = answers(kind)
+    figures = classification_metrics(one, resamples=10)
+    for name, measured in measures(one).items():
+        assert measured.percent == figures[name].percent, name
+    other = replace(one, logits=one.logits[:, ::-1].copy())
+    for name in figures.keys() & {"accuracy", "top_5_accuracy", "subset_accuracy"}:
+        assert compare([one], [other], name, resamples=10).difference.percent, name
 
 
 def test_the_number_of_examples_it_asks_for_is_enough():

@@ -78,6 +78,13 @@ def test_describe_is_a_row_of_the_table():
         assert models.describe("alexnet", num_classes=3, image_shape=shape, width=8).stem == stem
 
 
+@pytest.mark.parametrize(
+    "name", [n for n in models.names() if "small_stem" in models.option_names(n)]
+)
+def test_a_model_with_two_stems_has_a_name_for_either(name):
+    assert set(models.create(name, num_classes=3, image_size=32).STEMS) == {True, False}
+
+
 def test_a_network_of_volumes_is_described_too():
     options = {"widths": (2, 4), "units": 1}
     row = models.describe("unet", num_classes=3, image_shape=(4, 8, 6, 1), **options)

@@ -196,6 +196,8 @@ class Strange(nn.Module):
             x = nn.max_pool(x, (2, 2), (2, 2)) + x[:, :12, :12]
         elif self.kind == "sorted":
             x = jnp.sort(x, axis=1)
+        elif self.kind == "turned":
+            x = x + x.transpose(0, 2, 1, 3)
         elif self.kind == "excited":
             x = x * nn.sigmoid(nn.Dense(2, name="gate")(nn.global_avg_pool(x)))[:, None, None]
         return nn.Conv(2, (3, 3), name="last")(x)
@@ -206,7 +208,8 @@ class Strange(nn.Module):
     [
         ("up", "'last' has no receptive field: a transposed convolution"),
         ("different", "branches meet whose positions are"),
-        ("sorted", "the operation 'sort' mixes positions"),
+        ("sorted", "positions that are sorted"),
+        ("turned", "branches meet whose height and width are other axes"),
     ],
 )
 def test_layers_without_a_field_are_named_and_others_have_theirs(kind, message):
@@ -235,6 +238,11 @@ KEPT = {
     "half of the channels": lambda x: jnp.split(x, 2, axis=-1)[0],
     "shuffled channels": lambda x: x[..., jnp.array([2, 0, 3, 1])],
     "dense layer": lambda x: x @ jnp.ones((4, 5)),
+    "mean of stacked maps": lambda x: jnp.stack([x, 2 * x], axis=-1).mean(axis=-1),
+    "stacked before the others": lambda x: jnp.stack([x, 2 * x], axis=0).mean(axis=0),
+    "sorted channels": lambda x: jnp.sort(x, axis=-1),
+    "edges repeated": lambda x: jnp.pad(x, ((0, 0), (1, 2), (2, 1), (0, 0)), mode="edge"),
+    "channels in pairs": lambda x: x.reshape(*x.shape[:3], 2, 2).sum(axis=-1),
 }
 
 
@@ -246,6 +254,23 @@ def test_what_is_done_at_each_position_keeps_the_field(change):
     position = middle(model, shapes, shape, "last")
     found = support(model, positive(shapes), shape, "last", position)
     np.testing.assert_array_equal(field.pixels(position, shape), found)
+
+
+def test_maps_of_one_position_keep_their_axes():
+    """Height and width of one position each are not one axis when channels are split."""
+
+    def change(x):
+        pooled = nn.max_pool(x, x.shape[1:3])
+        return pooled.reshape(*pooled.shape[:3], 2, 2).sum(axis=-1) + pooled[..., :2]
+
+    class Whole(nn.Module):
+        @nn.compact
+        def __call__(self, image, *, train=False):
+            return nn.Conv(2, (1, 1), name="last")(change(nn.Conv(4, (3, 3), name="first")(image)))
+
+    shape = (9, 8, 2)
+    field = receptive_field(Whole(), shapes_of(Whole(), shape), shape, "last")
+    assert field.pixels((0, 0), shape).all()
 
 
 def test_a_window_that_is_reduced_by_a_function_of_its_own():
