@@ -14,7 +14,7 @@ from cnn_jax.data.fetching.download import find_home
 from cnn_jax.data.files import is_image
 from cnn_jax.data.idx import find_idx_files
 from cnn_jax.data.known import KNOWN, known_set, plain_name
-from cnn_jax.data.published import find_published
+from cnn_jax.data.published import TITLES, find_published
 from cnn_jax.data.reading import counted, some_of
 from cnn_jax.data.table import TABLE_SUFFIXES, find_part_tables
 from cnn_jax.errors import DataError, MissingDataError
@@ -165,8 +165,8 @@ def _unknown_layout(path: Path) -> str:
             "put them into one folder per class"
         )
     return (
-        f"{str(path)!r} is in no known layout: IDX files, CIFAR files, a MedMNIST .npz, GTSRB, "
-        "Oxford-IIIT Pet, CUB-200-2011, tables of paths and labels, or a folder of images for "
+        f"{str(path)!r} is in no known layout: IDX files, CIFAR files, a MedMNIST .npz, "
+        f"{', '.join(TITLES.values())}, tables of paths and labels, or a folder of images for "
         "each class"
     )
 

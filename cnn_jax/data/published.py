@@ -20,6 +20,12 @@ from cnn_jax.data.reading import Part, Reading, encode_labels, main_target_first
 from cnn_jax.errors import DataError
 
 Published = Literal["gtsrb", "oxford_pets", "cub"]
+# As people call them.
+TITLES: Mapping[Published, str] = {
+    "gtsrb": "GTSRB",
+    "oxford_pets": "Oxford-IIIT Pet",
+    "cub": "CUB-200-2011",
+}
 
 _TRAINING = ("Final_Training/Images", "Training")
 _TEST = "Final_Test/Images"

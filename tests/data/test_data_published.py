@@ -1,10 +1,13 @@
 """Road signs, pets and birds as their authors distribute them, on made files."""
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from cnn_jax.data import load
-from cnn_jax.data.published import SIGNS
+from cnn_jax.data.published import SIGNS, TITLES, Published
 from cnn_jax.errors import DataError
 
 
@@ -213,3 +216,14 @@ def test_birds_that_do_not_fit(birds):
     classes.write_text(named)
     with pytest.raises(DataError, match="has one target"):
         load(str(birds), label="family")
+
+
+def test_every_layout_is_told_of_where_people_look(tmp_path):
+    assert set(TITLES) == set(get_args(Published))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no known layout") as error:
+        load(str(tmp_path / "empty"))
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "data.md"
+    for told in (str(error.value), load.__doc__, guide.read_text("utf-8")):
+        words = " ".join(told.split())
+        assert [title for title in TITLES.values() if title not in words] == []
