@@ -1,6 +1,6 @@
 """The ORL faces: whom an image shows, whether two show one person, and who is unknown.
 
-    python -m experiments.face_recognition.orl closed|pairs|open --data-dir DIR
+    python -m experiments.face_recognition.orl closed|pairs|open --data-dir DIR [--out FOLDER]
 
 20 splits each, trained as one population; nothing but the images of a split's training part.
 `closed`: 40 people, five images of each learned (but for four of the 200, the validation part, by
@@ -10,14 +10,13 @@ enrolled with one to five images, 18 of whom the network has learned from five i
 many are enrolled; their other five looked for, and all images of 20 unknown people. Beside each the
 same with pixels in place of the network, and in `closed` logistic regression on pixels. The mean
 over the splits has Student's interval over them; they share the 400 images, so that it is of this
-set alone. Appends to experiments/face_recognition/results.csv.
+set alone. FOLDER (runs/orl) keeps the populations. Appends to results.csv beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +41,12 @@ from cnn_jax.evaluation import (
 from cnn_jax.recipe import Recipe
 from cnn_jax.recognising import Embedder
 from cnn_jax.training.baselines import logistic_regression, pixel_features
+from experiments.kept import kept_population
 from experiments.results import Row
 from experiments.rows import append_each, here, row_of
 from experiments.tables import ROOT
 
+DATA = "orl_faces"
 SPLITS = 20
 ENROLLED = 5  # images of each person that are learned and enrolled, at most
 VERIFICATION = ("eer", "auroc", "tar_at_far_0.01", "tar_at_far_0.001")
@@ -103,12 +104,12 @@ PROTOCOLS: Mapping[str, Mapping[str, Any]] = {
 class Faces:
     """All images, by id, and what pixels make of them."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, folder: str) -> None:
         self.dataset = data.load(
-            recipe.data.source,
-            data_dir=recipe.data.root,
-            image_size=recipe.data.image_size,
-            fit=recipe.data.fit,
+            DATA,
+            data_dir=folder,
+            image_size=RECIPE["data.image_size"],
+            fit=RECIPE["data.fit"],
         )
         parts = list(self.dataset.splits.values())
         names = np.array(self.dataset.classes["label"])
@@ -128,16 +129,12 @@ class Faces:
         return Embedder(run.classifier, mirrored=True)(self.images)
 
 
-def trained(
-    protocol: str, folder: str, splits: range, out: Path, **overrides: Any
-) -> dict[str, cnn_jax.Run]:
+def trained(protocol: str, faces: Faces, splits: range, out: Path) -> dict[int, cnn_jax.Run]:
     """A run for each split, trained as one population."""
     members = {f"split-{s}": {"data.split_seed": s, "seed": s} for s in splits}
-    settings = {**RECIPE, **PROTOCOLS[protocol], "data.root": folder, **overrides}
-    population = cnn_jax.train_population(
-        members=members, data="orl_faces", out=out, overwrite=True, **settings
-    )
-    return dict(population.members)
+    recipe = Recipe().override({**RECIPE, **PROTOCOLS[protocol]})
+    population = kept_population(recipe, faces.dataset, out / protocol, members)
+    return dict(zip(splits, population.members.values(), strict=True))
 
 
 def closed(faces: Faces, run: cnn_jax.Run, split: int) -> dict[str, dict[str, Estimate]]:
@@ -211,19 +208,17 @@ def _searched(faces: Faces, of: str, embeddings: np.ndarray, gallery: Any, probe
     return search(embeddings[probes], make_templates(known, people, unit_first=True), **shared)
 
 
-def rows(protocol: str, folder: str, splits: int) -> Iterator[Row]:
+def rows(protocol: str, folder: str, splits: int, out: Path) -> Iterator[Row]:
     """The mean of each figure over the splits, and of its difference from that of pixels."""
-    faces = Faces(Recipe().override({**RECIPE, "data.source": "orl_faces", "data.root": folder}))
+    faces = Faces(folder)
     figures: dict[str, dict[str, list[Estimate]]] = {}
-    with tempfile.TemporaryDirectory() as out:
-        runs = trained(protocol, folder, range(splits), Path(out) / protocol)
-        for split, run in enumerate(runs.values()):
-            for of, own in MEASURES[protocol](faces, run, split).items():
-                for metric, estimate in own.items():
-                    figures.setdefault(of, {}).setdefault(metric, []).append(estimate)
+    for split, run in trained(protocol, faces, range(splits), out).items():
+        for of, own in MEASURES[protocol](faces, run, split).items():
+            for metric, estimate in own.items():
+                figures.setdefault(of, {}).setdefault(metric, []).append(estimate)
     common = {
         "command": COMMAND.format(protocol) + ("" if splits == SPLITS else f" --splits {splits}"),
-        "data": "orl_faces",
+        "data": DATA,
         "data_digest": faces.dataset.digest[:16],
         "split": f"{protocol}, {splits} splits",
         "seed": "",
@@ -253,9 +248,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("protocol", choices=list(PROTOCOLS))
     parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/orl"))
     parser.add_argument("--splits", type=int, default=SPLITS)
     options = parser.parse_args(arguments)
-    return append_each(PATH, rows(options.protocol, options.data_dir, options.splits), "orl")
+    measured = rows(options.protocol, options.data_dir, options.splits, options.out)
+    return append_each(PATH, measured, "orl")
 
 
 if __name__ == "__main__":
