@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def rows(folder: str, out: Path, seeds: int) -> Iterator[Row]:
         }
         split = f"{measure.SHOTS} of each class, {len(chosen)} test images {how}"
         for experiment, metric, figure in compared(pixels, ours):
+            figure = replace(figure, n=len(chosen))  # images, in however many ways each is shown
             fixed = {"command": COMMAND.format(seeds), "seed": f"0..{seeds - 1}"}
             yield reported(figure, dataset, experiment, metric, split, **fixed)
 

@@ -102,6 +102,7 @@ def test_augmentation_helps_where_images_are_moved_and_pixels_see_the_same(run, 
         (r["experiment"], r["split"].split()[-1], r["metric"]): float(r["value"]) for r in rows
     }
     assert len(value) == len(rows) == (2 + 2 + 4 + 1) * (4 + 10)
+    assert {row["n"] for row in rows} == {"24"}  # images, in however many ways each is shown
     plain, other = augmented.METHODS
     for metric in ("accuracy", "3 px accuracy"):
         gain = value[f"{other} minus {plain}", "shifted", metric]
