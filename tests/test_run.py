@@ -45,7 +45,7 @@ def test_a_loaded_run_needs_what_was_the_users_own(own):
     assert loaded.metrics == own.metrics and loaded.history == own.history
     with pytest.raises(
         RunError,
-        match=r"Tiny, a module .* model=, in Python: cnn_jax.Run.load\('.*', model=Tiny\(\)",
+        match=r"Tiny, a module .* model=, in Python: cnn_jax.Run.load\('.*', model=Tiny\(\.\.\.\)",
     ):
         loaded.predict(np.zeros((1, 6, 6, 1), np.uint8))
     with pytest.raises(DataError, match="give them as data="):
